@@ -1,0 +1,64 @@
+/** The only reader of process.env; lists every bad key at once. */
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { StillhouseError } from './contracts/errors.ts';
+
+const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
+
+const environmentSchema = z.object({
+  /** Where campaigns keep their artifacts, ledger and Temporal's database. */
+  STILLHOUSE_HOME: z.string().min(1).default('.stillhouse'),
+  /** Where downloads are kept, shared by all homes. */
+  STILLHOUSE_CACHE: z.string().min(1).default(join(homedir(), '.cache', 'stillhouse')),
+  STILLHOUSE_API_HOST: z.string().min(1).default('127.0.0.1'),
+  STILLHOUSE_API_PORT: port(8420),
+  /** Bearer key of the REST API. Absent: `still up` makes one and keeps it in the home folder. */
+  STILLHOUSE_API_KEY: z.string().min(16).optional(),
+  STILLHOUSE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
+  /** Threads of one model process. Absent: all cores. */
+  STILLHOUSE_THREADS: z.coerce.number().int().min(1).max(1024).optional(),
+  /** A mirror of the Hugging Face hub. */
+  HF_ENDPOINT: z.url().default('https://huggingface.co'),
+  HF_TOKEN: z.string().min(1).optional(),
+  TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
+  TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+  TEMPORAL_UI_PORT: port(8233),
+});
+
+export interface Config {
+  readonly home: string;
+  readonly cache: string;
+  readonly api: { readonly host: string; readonly port: number; readonly key?: string };
+  readonly logLevel: string;
+  readonly threads?: number;
+  readonly hub: { readonly endpoint: string; readonly token?: string };
+  readonly temporal: { readonly address: string; readonly namespace: string; readonly uiPort: number };
+}
+
+export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config {
+  const parsed = environmentSchema.safeParse(environment);
+  if (!parsed.success) {
+    const lines = parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}, got ${JSON.stringify(environment[String(issue.path[0])])}`);
+    throw new StillhouseError('BAD_INPUT', `environment: ${lines.join('; ')}`);
+  }
+  const env = parsed.data;
+  return {
+    home: resolve(env.STILLHOUSE_HOME),
+    cache: resolve(env.STILLHOUSE_CACHE),
+    api: { host: env.STILLHOUSE_API_HOST, port: env.STILLHOUSE_API_PORT, ...(env.STILLHOUSE_API_KEY === undefined ? {} : { key: env.STILLHOUSE_API_KEY }) },
+    logLevel: env.STILLHOUSE_LOG_LEVEL,
+    ...(env.STILLHOUSE_THREADS === undefined ? {} : { threads: env.STILLHOUSE_THREADS }),
+    hub: { endpoint: env.HF_ENDPOINT, ...(env.HF_TOKEN === undefined ? {} : { token: env.HF_TOKEN }) },
+    temporal: { address: env.TEMPORAL_ADDRESS, namespace: env.TEMPORAL_NAMESPACE, uiPort: env.TEMPORAL_UI_PORT },
+  };
+}
+
+/** The value of a named secret; UNAUTHORIZED with the variable's name when it is not set. Secrets are read where they are used and never kept. */
+export function readSecret(name: string, environment: NodeJS.ProcessEnv = process.env): string {
+  const value = environment[name];
+  if (value === undefined || value === '') {
+    throw new StillhouseError('UNAUTHORIZED', `expected an API key in the environment variable ${name}, got none`);
+  }
+  return value;
+}

@@ -1,0 +1,212 @@
+/**
+ * What workflows ask of activities. One object in, one object out; bytes travel as ArtifactRefs, and
+ * every input and output stays under 4 KB so that workflow history stays small.
+ */
+import type { ArtifactRef } from './artifacts.ts';
+import type { RequestPurpose } from './records.ts';
+import type { Interval, RoundSummary, Spending, TestSummary } from './state.ts';
+
+/** What every activity of a campaign needs: whose it is and what it was asked for. */
+export interface CampaignContext {
+  readonly campaign: string;
+  readonly spec: ArtifactRef;
+}
+
+/** The rows of a campaign after import: split, deduplicated, the held-out ones kept apart. */
+export interface PreparedData {
+  /** Inputs that the teacher may be asked about; absent where it writes its own. */
+  readonly pool?: ArtifactRef;
+  readonly development: ArtifactRef;
+  readonly test: ArtifactRef;
+  readonly poolRows: number;
+  readonly developmentRows: number;
+  readonly testRows: number;
+}
+
+export interface PlanRequestsInput extends CampaignContext {
+  readonly data: PreparedData;
+  readonly purpose: Exclude<RequestPurpose, 'judge'>;
+  /** 1-based; 0 for development and test. */
+  readonly round: number;
+  /** The requests of earlier rounds, which are not asked again. */
+  readonly earlier?: ArtifactRef;
+  /** Chosen by selectInputs: pool rows in the order of preference. */
+  readonly selection?: ArtifactRef;
+}
+export interface PlannedRequests {
+  readonly requests: ArtifactRef;
+  readonly count: number;
+  readonly batchSize: number;
+  /** Upper bound of one batch's cost, reserved before it is scheduled. */
+  readonly batchUpperBoundUsd: number;
+  readonly batchUpperBoundTokens: number;
+}
+
+export interface SampleBatchInput extends CampaignContext {
+  readonly requests: ArtifactRef;
+  /** Half-open range of request indices. */
+  readonly from: number;
+  readonly to: number;
+}
+/** After it returns, the ledger holds an answer to every request of the range. */
+export interface SampledBatch {
+  readonly answered: number;
+  readonly spending: Spending;
+}
+
+export interface BuildDatasetInput extends CampaignContext {
+  readonly round: number;
+  readonly data: PreparedData;
+  /** The requests of each round so far, in order. */
+  readonly requests: readonly ArtifactRef[];
+}
+export interface BuiltDataset {
+  readonly dataset: ArtifactRef;
+  readonly rejected: ArtifactRef;
+  readonly calibration?: ArtifactRef;
+  readonly accepted: number;
+  readonly rejectedCount: number;
+}
+
+export interface TrainEpochInput extends CampaignContext {
+  readonly round: number;
+  /** 0-based. */
+  readonly epoch: number;
+  readonly dataset: ArtifactRef;
+  /** The checkpoint of the epoch before; absent at the first. */
+  readonly from?: ArtifactRef;
+}
+export interface TrainedEpoch {
+  readonly checkpoint: ArtifactRef;
+  /** Every point since the first epoch. */
+  readonly lossCurve: ArtifactRef;
+  readonly steps: number;
+  readonly tokens: number;
+  readonly lossFirstNats: number;
+  readonly lossLastNats: number;
+  readonly seconds: number;
+}
+
+export interface RunStudentInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  /** Absent: the untuned student. */
+  readonly checkpoint?: ArtifactRef;
+  /** Answer only the first so many rows. */
+  readonly limit?: number;
+}
+export interface StudentAnswers {
+  readonly predictions: ArtifactRef;
+  readonly rows: number;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly seconds: number;
+}
+
+export interface PlanJudgementsInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  /** Answers of the teacher as requests, of students as predictions. */
+  readonly teacherRequests: ArtifactRef;
+  readonly predictions: readonly ArtifactRef[];
+}
+
+export interface EvaluateInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  readonly teacherRequests: ArtifactRef;
+  readonly student: ArtifactRef;
+  readonly untuned?: ArtifactRef;
+  readonly calibration?: ArtifactRef;
+  /** With a judge: its requests, all answered. */
+  readonly judgements?: ArtifactRef;
+}
+export interface Evaluated {
+  readonly evaluation: ArtifactRef;
+  readonly rows: number;
+  readonly teacherScore: number;
+  readonly studentScore: number;
+  readonly untunedScore?: number;
+  readonly retention: Interval;
+}
+
+export interface SelectInputsInput extends CampaignContext {
+  readonly data: PreparedData;
+  readonly earlier: readonly ArtifactRef[];
+  /** The student's answers to pool candidates and to the development rows. */
+  readonly poolPredictions: ArtifactRef;
+  readonly developmentPredictions: ArtifactRef;
+}
+export interface SelectedInputs {
+  readonly selection: ArtifactRef;
+  readonly rows: number;
+}
+
+export interface MeasureSpeedInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  readonly checkpoint: ArtifactRef;
+}
+/** Milliseconds of one answer, one at a time; medians over the measured rows. */
+export interface SpeedRow {
+  readonly who: 'teacher, prompt not cached' | 'teacher, prompt cached' | 'student';
+  readonly msMedian: number;
+  readonly msP95: number;
+  readonly promptTokens: number;
+  readonly parameters: number;
+  readonly sizeBytes: number;
+}
+export interface MeasuredSpeed {
+  readonly rows: readonly SpeedRow[];
+}
+
+export interface ExportStudentInput extends CampaignContext {
+  readonly checkpoint: ArtifactRef;
+  readonly dataset: ArtifactRef;
+}
+
+export interface WriteReportInput extends CampaignContext {
+  readonly rounds: readonly RoundSummary[];
+  readonly bestRound: number;
+  readonly spending: Spending;
+  readonly stopReason: string;
+  readonly startedAtMs: number;
+  readonly finishedAtMs: number;
+  readonly developmentEvaluations: readonly ArtifactRef[];
+  readonly testEvaluation?: ArtifactRef;
+  readonly test?: TestSummary;
+  readonly speed?: MeasuredSpeed;
+  readonly adapter?: ArtifactRef;
+}
+export interface WrittenReport {
+  readonly report: ArtifactRef;
+  readonly manifest: ArtifactRef;
+}
+
+/** Quick work on rows: splitting, planning, filtering, scoring, reporting. */
+export interface OrchestratorActivities {
+  prepareCampaign(input: CampaignContext): Promise<PreparedData>;
+  planRequests(input: PlanRequestsInput): Promise<PlannedRequests>;
+  buildDataset(input: BuildDatasetInput): Promise<BuiltDataset>;
+  planJudgements(input: PlanJudgementsInput): Promise<PlannedRequests>;
+  evaluate(input: EvaluateInput): Promise<Evaluated>;
+  selectInputs(input: SelectInputsInput): Promise<SelectedInputs>;
+  writeReport(input: WriteReportInput): Promise<WrittenReport>;
+}
+
+/** Paid or slow calls to teachers and judges. */
+export interface TeacherActivities {
+  sampleBatch(input: SampleBatchInput): Promise<SampledBatch>;
+}
+
+/** Work on a device: one at a time. */
+export interface TrainerActivities {
+  trainEpoch(input: TrainEpochInput): Promise<TrainedEpoch>;
+  runStudent(input: RunStudentInput): Promise<StudentAnswers>;
+  measureSpeed(input: MeasureSpeedInput): Promise<MeasuredSpeed>;
+  exportStudent(input: ExportStudentInput): Promise<{ readonly adapter: ArtifactRef }>;
+}
+
+/** Details of trainEpoch's heartbeat, sent only after the checkpoint they name is durable. */
+export interface TrainHeartbeat {
+  readonly step: number;
+  readonly steps: number;
+  readonly lossNats: number;
+  readonly checkpoint?: ArtifactRef;
+}

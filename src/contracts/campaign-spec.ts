@@ -1,0 +1,204 @@
+/**
+ * The campaign spec: everything a user says about one distillation, validated at the boundary.
+ * Unknown keys are errors with their path; numbers are never coerced from strings.
+ */
+import { z } from 'zod';
+
+/** A campaign's name is its identity: it names the workflow, the folders and the REST resource. */
+export const campaignNameSchema = z
+  .string()
+  .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and inner hyphens, 1 to 63 of them');
+
+/** `catalogue:NAME` or the path of a .jsonl, .csv or .txt file (absolute, or relative to the spec file). */
+const datasetSchema = z.string().min(1);
+
+const outputSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('label'), labels: z.array(z.string().min(1)).min(2).max(64) }),
+  z.strictObject({ kind: z.literal('text') }),
+  /** Free text whose code blocks must parse. */
+  z.strictObject({ kind: z.literal('code'), language: z.enum(['javascript', 'typescript', 'python', 'json']) }),
+]);
+
+const taskSchema = z.strictObject({
+  /** What the task is, for the teacher and for readers. */
+  description: z.string().min(1).max(20_000),
+  /** What the student is told with every input. `{input}` is replaced by the row; without it the input follows on a new line. */
+  instruction: z.string().min(1).max(4_000).default('{input}'),
+  /** The system message that the student is trained and asked with. */
+  system: z.string().max(4_000).optional(),
+  output: outputSchema,
+});
+
+const endpointShape = {
+  /** `local` runs a model of the catalogue, or a path, on this machine; `openai` is any OpenAI-compatible endpoint. */
+  provider: z.enum(['local', 'openai']),
+  /** A catalogue name, `hf:org/name@revision`, a local path, or the endpoint's model name. */
+  model: z.string().min(1),
+  /** Base URL of an OpenAI-compatible endpoint. Default: the provider's own. */
+  baseUrl: z.url({ protocol: /^https?$/ }).optional(),
+  /** The NAME of the environment variable that holds the key; the key itself never enters a spec. */
+  apiKeyEnv: z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'the name of an environment variable').default('OPENAI_API_KEY'),
+  temperature: z.number().min(0).max(2).default(0),
+  maxTokens: z.int().min(1).max(32_768).default(512),
+  /** Calls in flight at once. */
+  concurrency: z.int().min(1).max(512).default(16),
+  /** Dollars per million tokens, overriding the price table. */
+  price: z.strictObject({ inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
+};
+
+const teacherSchema = z.strictObject({
+  ...endpointShape,
+  /** Worked examples, in the order in which they are shown. */
+  shots: z.array(z.strictObject({ input: z.string().min(1), output: z.string().min(1) })).max(64).default([]),
+  /** `prior` subtracts each label's median log-probability over the pool before choosing; needs label log-probabilities. */
+  calibration: z.enum(['none', 'prior']).default('none'),
+});
+
+const samplingSchema = z.strictObject({
+  source: z.discriminatedUnion('kind', [
+    /** The teacher answers inputs that the user already has. */
+    z.strictObject({ kind: z.literal('inputs'), dataset: datasetSchema }),
+    /** The teacher writes input/output pairs from the task's description. */
+    z.strictObject({
+      kind: z.literal('description'),
+      pairsPerCall: z.int().min(1).max(50).default(5),
+      /** Values to combine, so that the pairs differ: topic, style, length. */
+      attributes: z.record(z.string().min(1), z.array(z.string().min(1)).min(1)).default({}),
+    }),
+    /** The teacher answers a list of tasks; each becomes a chat. */
+    z.strictObject({ kind: z.literal('tasks'), dataset: datasetSchema }),
+  ]),
+  /** New requests in the first round. */
+  rows: z.int().min(1).max(1_000_000),
+  /** New requests in each later round. Default: half of `rows`. */
+  rowsPerLaterRound: z.int().min(1).max(1_000_000).optional(),
+  /** Requests in one activity. Raised where more than 40 batches would be needed. */
+  batchSize: z.int().min(1).max(10_000).default(64),
+});
+
+const filterSchema = z.strictObject({
+  minConfidence: z.number().min(0).max(1).default(0),
+  minInputCharacters: z.int().min(0).default(1),
+  maxInputCharacters: z.int().min(1).default(4_000),
+  maxOutputCharacters: z.int().min(1).default(16_000),
+  /** Jaccard similarity of character shingles from which two inputs count as near duplicates. */
+  nearDuplicateSimilarity: z.number().gt(0).max(1).default(0.8),
+  /** The most that the largest class may outweigh the smallest. Omitted: no balancing. */
+  maxClassRatio: z.number().min(1).optional(),
+});
+
+const loraSchema = z.strictObject({
+  r: z.int().min(1).max(512).default(16),
+  alpha: z.number().gt(0).default(32),
+  dropout: z.number().min(0).lt(1).default(0.05),
+  targets: z
+    .array(z.enum(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']))
+    .min(1)
+    .default(['q_proj', 'v_proj']),
+});
+
+const trainingSchema = z.strictObject({
+  method: z.enum(['sft']).default('sft'),
+  lora: loraSchema.prefault({}),
+  epochs: z.int().min(1).max(1_000).default(3),
+  /** Samples in one optimizer step. */
+  batchSize: z.int().min(1).max(4_096).default(4),
+  learningRate: z.number().gt(0).lt(1).default(2e-4),
+  warmupRatio: z.number().min(0).lt(1).default(0.03),
+  schedule: z.enum(['linear', 'cosine', 'constant']).default('linear'),
+  weightDecay: z.number().min(0).default(0),
+  maxGradientNorm: z.number().gt(0).default(1),
+  /** Longest sample in tokens; longer ones are turned away, never cut. */
+  maxTokens: z.int().min(8).max(131_072).default(512),
+  /** Steps between checkpoints inside an epoch. */
+  checkpointEverySteps: z.int().min(1).default(20),
+});
+
+const evaluationSchema = z.strictObject({
+  /** Rows with known or judged outputs that no other stage sees: a dataset, or a share of the source held out. */
+  source: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('dataset'), dataset: datasetSchema }),
+    z.strictObject({ kind: z.literal('held-out'), rows: z.int().min(2) }),
+  ]),
+  developmentRows: z.int().min(1),
+  testRows: z.int().min(1),
+  scorer: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('label') }),
+    z.strictObject({ kind: z.literal('judge'), judge: z.strictObject(endpointShape), rubric: z.string().min(1).max(8_000) }),
+  ]),
+  bootstrapResamples: z.int().min(100).max(100_000).default(2_000),
+});
+
+const iterateSchema = z.strictObject({
+  maxRounds: z.int().min(1).max(100).default(1),
+  /** Stop when the lower bound of retention on the development rows reaches this. */
+  targetRetention: z.number().gt(0).max(2).default(1),
+  /** Stop when a round improves the development score by less. */
+  minGain: z.number().min(0).max(1).default(0.002),
+  /** Inputs scored by the student when choosing the next round's requests. */
+  candidates: z.int().min(1).default(1_000),
+});
+
+const budgetSchema = z.strictObject({
+  usd: z.number().min(0).optional(),
+  tokens: z.int().min(1).optional(),
+  hours: z.number().gt(0).optional(),
+});
+
+export const campaignSpecSchema = z
+  .strictObject({
+    name: campaignNameSchema,
+    task: taskSchema,
+    teacher: teacherSchema,
+    sampling: samplingSchema,
+    filter: filterSchema.prefault({}),
+    student: z.strictObject({ model: z.string().min(1) }),
+    training: trainingSchema.prefault({}),
+    evaluation: evaluationSchema,
+    iterate: iterateSchema.prefault({}),
+    budget: budgetSchema.prefault({}),
+    seed: z.int().min(0).max(0xffff_ffff).default(17),
+  })
+  .superRefine((spec, context) => {
+    const reject = (path: (string | number)[], message: string): void => {
+      context.addIssue({ code: 'custom', path, message });
+    };
+    if (spec.task.output.kind === 'label') {
+      const { labels } = spec.task.output;
+      if (new Set(labels).size !== labels.length) reject(['task', 'output', 'labels'], `expected distinct labels, got ${JSON.stringify(labels)}`);
+      spec.teacher.shots.forEach((shot, index) => {
+        if (!labels.includes(shot.output)) {
+          reject(['teacher', 'shots', index, 'output'], `expected one of ${labels.join(', ')}, got ${JSON.stringify(shot.output)}`);
+        }
+      });
+    }
+    if (spec.teacher.calibration === 'prior' && spec.task.output.kind !== 'label') {
+      reject(['teacher', 'calibration'], `expected none for a task whose output is ${spec.task.output.kind}, got prior`);
+    }
+    if (spec.teacher.provider === 'local' && spec.sampling.source.kind === 'description') {
+      reject(['sampling', 'source', 'kind'], 'expected inputs or tasks with a local teacher, got description (it needs a teacher that writes JSON)');
+    }
+    if (spec.evaluation.scorer.kind === 'label' && spec.task.output.kind !== 'label') {
+      reject(['evaluation', 'scorer', 'kind'], `expected judge for a task whose output is ${spec.task.output.kind}, got label`);
+    }
+    if (spec.evaluation.scorer.kind === 'label' && spec.evaluation.source.kind === 'held-out') {
+      reject(['evaluation', 'source', 'kind'], 'expected dataset with gold labels for the label scorer, got held-out');
+    }
+    const { source, developmentRows, testRows } = spec.evaluation;
+    if (source.kind === 'held-out' && source.rows < developmentRows + testRows) {
+      reject(['evaluation', 'source', 'rows'], `expected at least developmentRows + testRows = ${developmentRows + testRows}, got ${source.rows}`);
+    }
+    if (spec.filter.minInputCharacters > spec.filter.maxInputCharacters) {
+      reject(['filter', 'minInputCharacters'], `expected at most maxInputCharacters = ${spec.filter.maxInputCharacters}, got ${spec.filter.minInputCharacters}`);
+    }
+  });
+
+/** A spec as validated, every default filled in. */
+export type CampaignSpec = z.output<typeof campaignSpecSchema>;
+/** A spec as a user writes it. */
+export type CampaignSpecInput = z.input<typeof campaignSpecSchema>;
+export type TeacherSpec = CampaignSpec['teacher'];
+export type TaskSpec = CampaignSpec['task'];
+export type TrainingSpec = CampaignSpec['training'];
+/** What teacher and judge have in common: how to reach a model. */
+export type EndpointSpec = Omit<TeacherSpec, 'shots' | 'calibration'>;

@@ -1,0 +1,23 @@
+/** Names that two processes must agree on. Each string equals its constant's stem. */
+
+export const ORCHESTRATOR_QUEUE = 'orchestrator';
+export const TEACHER_QUEUE = 'teacher';
+export const TRAINER_QUEUE = 'trainer';
+
+export const CAMPAIGN_WORKFLOW = 'campaign';
+
+/** Workflow id of a campaign: its name is its identity. */
+export const campaignWorkflowId = (campaign: string): string => `campaign-${campaign}`;
+export const campaignOfWorkflowId = (workflowId: string): string => workflowId.replace(/^campaign-/, '');
+
+/** Search attributes, for lists and dashboards only: no decision may read them. */
+export const SEARCH_ATTRIBUTES = {
+  StillhouseCampaign: 'Keyword',
+  StillhouseStage: 'Keyword',
+  StillhouseRound: 'Int',
+  StillhouseRetention: 'Double',
+  StillhouseSpentUsd: 'Double',
+} as const;
+
+/** `type` of an ApplicationFailure that stands for a StillhouseError: its code. See activities/failures.ts. */
+export const failureType = (code: string): string => `Stillhouse:${code}`;

@@ -1,0 +1,80 @@
+/**
+ * The port through which everything outside src/lm uses a local language model. The implementation
+ * runs in a child process (src/lm/process.ts) because a native run() call stops the event loop.
+ *
+ * Letters in shape comments, used throughout src/lm and src/training: B batch, T tokens of a row,
+ * P tokens of a cached prefix, H hidden size, A attention heads, K key/value heads, D head size,
+ * F feed-forward size, V vocabulary, R rows of logits, r LoRA rank.
+ */
+import type { ChatMessage } from '../contracts/records.ts';
+
+export interface ModelIdentity {
+  /** The name it was asked for by. */
+  readonly name: string;
+  /** SHA-256 of the weight file; of a sharded model, of the list of its files' hashes. */
+  readonly sha256: string;
+  readonly architecture: string;
+  readonly parameters: number;
+  /** SPDX identifier, or the licence's name as the model's files give it. */
+  readonly license: string;
+  /** Of the weight files as they are on disk. */
+  readonly sizeBytes: number;
+}
+
+/** A prompt: a chat rendered by the model's own template with the assistant's turn opened, or plain text. */
+export type Prompt = { readonly messages: readonly ChatMessage[] } | { readonly text: string };
+
+export interface LabelScoringRequest {
+  /** Text that all prompts start with; its key/value cache is computed once when `cachePrefix` is true. Plain-text prompts only. */
+  readonly prefix?: string;
+  readonly cachePrefix?: boolean;
+  readonly prompts: readonly Prompt[];
+  /** Continuations to compare. With chat prompts they are whole assistant turns. */
+  readonly labels: readonly string[];
+}
+
+export interface LabelScores {
+  /** Natural-log probability of each label's tokens, not normalised over the labels. */
+  readonly logProbs: readonly number[];
+  readonly promptTokens: number;
+  readonly cachedPromptTokens: number;
+}
+
+export interface GenerationRequest {
+  readonly prompts: readonly Prompt[];
+  readonly maxNewTokens: number;
+  /** 0 is greedy. */
+  readonly temperature: number;
+  readonly topP?: number;
+  readonly topK?: number;
+  readonly seed?: number;
+  readonly stop?: readonly string[];
+}
+
+export interface GeneratedText {
+  readonly text: string;
+  readonly tokens: readonly number[];
+  readonly promptTokens: number;
+  readonly finishReason: 'stop' | 'length';
+}
+
+export interface LanguageModel extends AsyncDisposable {
+  readonly identity: ModelIdentity;
+  scoreLabels(request: LabelScoringRequest): Promise<readonly LabelScores[]>;
+  generate(request: GenerationRequest): Promise<readonly GeneratedText[]>;
+  countTokens(texts: readonly string[]): Promise<readonly number[]>;
+}
+
+export interface OpenModelOptions {
+  /** A catalogue name, `hf:org/name@revision`, or the path of a GGUF file or Hugging Face folder. */
+  readonly model: string;
+  /** A PEFT adapter folder to apply. */
+  readonly adapterPath?: string;
+  readonly threads?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface ModelHost {
+  /** Starts a process that holds the model; PROCESS_DIED from every open call when it ends early. */
+  open(options: OpenModelOptions): Promise<LanguageModel>;
+}

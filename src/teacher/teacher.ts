@@ -1,0 +1,37 @@
+/** The port behind which every teacher and judge stands: an endpoint or a local model. */
+import type { EndpointSpec } from '../contracts/campaign-spec.ts';
+import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+
+export interface TeacherIdentity {
+  /** `local`, or the endpoint's base URL. */
+  readonly provider: string;
+  /** The model's name; of a local model, with the SHA-256 of its weights, so that another file is another teacher. */
+  readonly model: string;
+}
+
+export interface AskOptions {
+  readonly signal?: AbortSignal;
+  /** Called with groups of answers as they arrive, each group to be made durable before its calls count as done. */
+  readonly onAnswers: (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]) => Promise<void>;
+}
+
+export interface Teacher extends AsyncDisposable {
+  readonly identity: TeacherIdentity;
+  /**
+   * Requests that must be asked together, so that a repeated question gives bitwise the same answer:
+   * a local model packs several rows into one run. An endpoint answers one at a time (groups of 1).
+   */
+  readonly groupSize: number;
+  /** Asks all; throws the first permanent failure after the answers that had arrived were handed over. */
+  ask(requests: readonly TeacherRequest[], options: AskOptions): Promise<void>;
+  /** Upper bound of one request's cost and tokens, before it is asked. */
+  upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number };
+}
+
+/** Finds teachers and judges by their spec. */
+export interface TeacherDirectory {
+  /** Who would answer, without loading or calling anything: part of every ledger key. */
+  identify(endpoint: EndpointSpec): Promise<TeacherIdentity>;
+  /** Opens or shares a teacher; a local model stays loaded for a while after its last user closed it. */
+  open(endpoint: EndpointSpec): Promise<Teacher>;
+}

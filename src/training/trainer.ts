@@ -1,0 +1,40 @@
+/** The trainer port: one epoch at a time, resumable, bitwise repeatable. Nothing outside src/training may know which trainer runs. */
+import type { ArtifactRef } from '../contracts/artifacts.ts';
+import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+
+export interface EpochJob {
+  readonly model: string;
+  readonly training: TrainingSpec;
+  readonly seed: number;
+  /** 0-based. */
+  readonly epoch: number;
+  readonly dataset: ArtifactRef;
+  /** The newest checkpoint: of an earlier epoch, or of this one. */
+  readonly from?: ArtifactRef;
+}
+
+export interface EpochProgress {
+  /** Optimizer steps of this epoch that are done, and of how many. */
+  readonly step: number;
+  readonly steps: number;
+  readonly lossNats: number;
+  readonly tokensPerSecond: number;
+  /** A checkpoint that is durable in the store by now. */
+  readonly checkpoint?: ArtifactRef;
+}
+
+export interface EpochResult {
+  readonly checkpoint: ArtifactRef;
+  readonly lossCurve: ArtifactRef;
+  readonly steps: number;
+  readonly tokens: number;
+  readonly lossFirstNats: number;
+  readonly lossLastNats: number;
+  readonly seconds: number;
+}
+
+export interface Trainer {
+  trainEpoch(job: EpochJob, options: { readonly signal?: AbortSignal; readonly onProgress?: (progress: EpochProgress) => void }): Promise<EpochResult>;
+  /** Writes checkpoint weights as a PEFT adapter folder: adapter_config.json and adapter_model.safetensors. */
+  exportAdapter(checkpoint: ArtifactRef, model: string, folder: string): Promise<void>;
+}
