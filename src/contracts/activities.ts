@@ -18,6 +18,8 @@ export interface PreparedData {
   readonly pool?: ArtifactRef;
   readonly development: ArtifactRef;
   readonly test: ArtifactRef;
+  /** RejectedSample[] of the rows that import left out: duplicates, and pool rows too close to held-out ones. */
+  readonly excluded?: ArtifactRef;
   readonly poolRows: number;
   readonly developmentRows: number;
   readonly testRows: number;
@@ -91,6 +93,8 @@ export interface RunStudentInput extends CampaignContext {
   readonly rows: ArtifactRef;
   /** Absent: the untuned student. */
   readonly checkpoint?: ArtifactRef;
+  /** Requests whose rows are passed over, before `limit` counts: what the teacher was asked already. */
+  readonly except?: readonly ArtifactRef[];
   /** Answer only the first so many rows. */
   readonly limit?: number;
 }
@@ -166,6 +170,7 @@ export interface WriteReportInput extends CampaignContext {
   readonly bestRound: number;
   readonly spending: Spending;
   readonly stopReason: string;
+  readonly data?: PreparedData;
   readonly startedAtMs: number;
   readonly finishedAtMs: number;
   readonly developmentEvaluations: readonly ArtifactRef[];

@@ -185,6 +185,9 @@ export const campaignSpecSchema = z
       reject(['evaluation', 'source', 'kind'], 'expected dataset with gold labels for the label scorer, got held-out');
     }
     const { source, developmentRows, testRows } = spec.evaluation;
+    if (source.kind === 'held-out' && spec.sampling.source.kind === 'description') {
+      reject(['evaluation', 'source', 'kind'], 'expected dataset where the teacher writes the inputs itself (sampling.source.kind: description), got held-out: there is nothing to hold out from');
+    }
     if (source.kind === 'held-out' && source.rows < developmentRows + testRows) {
       reject(['evaluation', 'source', 'rows'], `expected at least developmentRows + testRows = ${developmentRows + testRows}, got ${source.rows}`);
     }

@@ -34,6 +34,8 @@ export interface RoundSummary {
   readonly accepted: number;
   readonly rejected: number;
   readonly dataset: ArtifactRef;
+  /** RejectedSample[] of the round's dataset. */
+  readonly rejectedRows?: ArtifactRef;
   readonly checkpoint: ArtifactRef;
   readonly lossCurve: ArtifactRef;
   readonly lossFirstNats: number;
