@@ -184,15 +184,57 @@ export interface WrittenReport {
   readonly manifest: ArtifactRef;
 }
 
+/**
+ * What the finished rounds left, as an artifact: lists grow with the number of rounds and therefore
+ * never travel in a payload. Activities read it where a function of src wants the lists.
+ */
+export interface CampaignHistory {
+  readonly rounds: readonly RoundSummary[];
+  /** The training requests of each round, in order. */
+  readonly requests: readonly ArtifactRef[];
+  readonly developmentEvaluations: readonly ArtifactRef[];
+}
+/** A function's input with its lists replaced by the artifact that holds them; absent before the first round ended. */
+type WithHistory<Input, Lists extends keyof Input> = Omit<Input, Lists> & { readonly history?: ArtifactRef };
+
+export type PlanRequestsCall = WithHistory<PlanRequestsInput, 'earlier'>;
+/** `requests` are this round's; those of earlier rounds are in the history. */
+export type BuildDatasetCall = WithHistory<BuildDatasetInput, 'requests'> & { readonly requests: ArtifactRef };
+export type SelectInputsCall = WithHistory<SelectInputsInput, 'earlier'>;
+export type WriteReportCall = WithHistory<WriteReportInput, 'rounds' | 'developmentEvaluations'>;
+
+export interface RecordRoundInput extends CampaignContext {
+  readonly history?: ArtifactRef;
+  readonly summary: RoundSummary;
+  readonly requests: ArtifactRef;
+  readonly evaluation: ArtifactRef;
+}
+export interface RecordedRound {
+  readonly history: ArtifactRef;
+}
+
+export interface PlanCandidatesInput extends CampaignContext {
+  readonly pool: ArtifactRef;
+  readonly history?: ArtifactRef;
+  readonly limit: number;
+}
+/** Pool rows that the teacher was not asked about, at most `limit` of them, in the pool's order. */
+export interface PlannedCandidates {
+  readonly rows: ArtifactRef;
+  readonly count: number;
+}
+
 /** Quick work on rows: splitting, planning, filtering, scoring, reporting. */
 export interface OrchestratorActivities {
   prepareCampaign(input: CampaignContext): Promise<PreparedData>;
-  planRequests(input: PlanRequestsInput): Promise<PlannedRequests>;
-  buildDataset(input: BuildDatasetInput): Promise<BuiltDataset>;
+  planRequests(input: PlanRequestsCall): Promise<PlannedRequests>;
+  buildDataset(input: BuildDatasetCall): Promise<BuiltDataset>;
   planJudgements(input: PlanJudgementsInput): Promise<PlannedRequests>;
   evaluate(input: EvaluateInput): Promise<Evaluated>;
-  selectInputs(input: SelectInputsInput): Promise<SelectedInputs>;
-  writeReport(input: WriteReportInput): Promise<WrittenReport>;
+  recordRound(input: RecordRoundInput): Promise<RecordedRound>;
+  planCandidates(input: PlanCandidatesInput): Promise<PlannedCandidates>;
+  selectInputs(input: SelectInputsCall): Promise<SelectedInputs>;
+  writeReport(input: WriteReportCall): Promise<WrittenReport>;
 }
 
 /** Paid or slow calls to teachers and judges. */

@@ -11,6 +11,7 @@ export const ARTIFACT_KINDS = [
   'loss-curve', // LossPoint[] as JSONL
   'predictions', // Prediction[] as JSONL
   'evaluation', // Evaluation as JSON
+  'history', // CampaignHistory as JSON: what the finished rounds left
   'adapter', // FolderManifest of a PEFT adapter folder
   'report', // one self-contained HTML page
   'manifest', // CampaignManifest as JSON: every hash of a campaign

@@ -1,7 +1,8 @@
 /** Input of the campaign workflow. */
 import type { ArtifactRef } from './artifacts.ts';
 import type { PreparedData } from './activities.ts';
-import type { Budget, CampaignState, RoundSummary } from './state.ts';
+import type { CampaignSpec } from './campaign-spec.ts';
+import type { Budget, CampaignState, Cost, Interval, RoundSummary } from './state.ts';
 
 /** The few numbers of a spec that the workflow decides by; everything else stays in the artifact. */
 export interface CampaignPlan {
@@ -26,14 +27,43 @@ export interface CampaignInput {
   readonly carried?: CarriedState;
 }
 
-/** What one run of the workflow hands to the next, at a round boundary. */
+/** What decides about the best student and what is needed to go on from it. */
+export interface BestRound {
+  readonly round: number;
+  readonly studentScore: number;
+  readonly retention: Interval;
+  readonly checkpoint: ArtifactRef;
+  readonly dataset: ArtifactRef;
+}
+
+/**
+ * What one run of the workflow hands to the next, at a round boundary. Its size does not grow with
+ * the number of rounds: the lists are in the artifact `state.history`.
+ */
 export interface CarriedState {
   readonly state: CampaignState;
-  readonly rounds: readonly RoundSummary[];
   readonly data: PreparedData;
-  readonly requests: readonly ArtifactRef[];
+  readonly last: RoundSummary;
+  readonly best: BestRound;
   readonly developmentRequests: ArtifactRef;
-  readonly developmentEvaluations: readonly ArtifactRef[];
+  readonly developmentPredictions: ArtifactRef;
   readonly calibration?: ArtifactRef;
-  readonly selection?: ArtifactRef;
+  /** Upper bound of one teacher answer on an evaluation row, to put aside what the test rows will cost. */
+  readonly answerUpperBound: Cost;
+}
+
+/** The few numbers that the workflow needs, taken from a validated spec. */
+export function specToPlan(spec: CampaignSpec): CampaignPlan {
+  return {
+    maxRounds: spec.iterate.maxRounds,
+    epochs: spec.training.epochs,
+    targetRetention: spec.iterate.targetRetention,
+    minGain: spec.iterate.minGain,
+    usesJudge: spec.evaluation.scorer.kind === 'judge',
+    // Uncertainty is the margin between labels; free text has none, and a teacher that writes its own inputs has no pool.
+    selectsInputs: spec.sampling.source.kind !== 'description' && spec.task.output.kind === 'label',
+    candidates: spec.iterate.candidates,
+    // A local teacher has one device: batches side by side would only share it.
+    concurrentBatches: spec.teacher.provider === 'local' ? 1 : 4,
+  };
 }

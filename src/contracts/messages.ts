@@ -15,4 +15,5 @@ export const cancelUpdate = defineUpdate<CampaignState, [PauseInput]>('cancel');
 export const raiseBudgetUpdate = defineUpdate<CampaignState, [RaiseBudgetInput]>('raiseBudget');
 
 export const stateQuery = defineQuery<CampaignState>('state');
+/** The latest rounds, newest last, at most two: all of them are in the artifact `state.history`. */
 export const roundsQuery = defineQuery<readonly RoundSummary[]>('rounds');

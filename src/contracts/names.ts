@@ -13,6 +13,7 @@ export const campaignOfWorkflowId = (workflowId: string): string => workflowId.r
 /** Search attributes, for lists and dashboards only: no decision may read them. */
 export const SEARCH_ATTRIBUTES = {
   StillhouseCampaign: 'Keyword',
+  StillhouseStatus: 'Keyword',
   StillhouseStage: 'Keyword',
   StillhouseRound: 'Int',
   StillhouseRetention: 'Double',

@@ -3,12 +3,20 @@ import type { ArtifactRef } from './artifacts.ts';
 
 export type Stage = 'preparing' | 'sampling' | 'filtering' | 'training' | 'evaluating' | 'selecting' | 'testing' | 'reporting' | 'finished';
 export type CampaignStatus = 'running' | 'paused' | 'completed' | 'cancelled';
+/** Who paused it: a person; the budget, which goes on by itself when it is raised; a failure that retrying could not cure. */
+export type PauseKind = 'user' | 'budget' | 'failure';
 
 /** Limits; an absent one does not bind. */
 export interface Budget {
   readonly usd?: number;
   readonly tokens?: number;
   readonly hours?: number;
+}
+
+/** Money and tokens: of a batch, its upper bound. */
+export interface Cost {
+  readonly usd: number;
+  readonly tokens: number;
 }
 
 /** What was spent, teacher and judge together. `reused` counts answers the ledger already held. */
@@ -69,11 +77,16 @@ export interface CampaignState {
   readonly progress: number;
   /** Why it is paused, in one sentence for a person. */
   readonly pauseReason?: string;
+  readonly pauseKind?: PauseKind;
   readonly budget: Budget;
   readonly spending: Spending;
   /** Epoch milliseconds. */
   readonly startedAtMs: number;
   readonly bestRound?: number;
+  /** Of the best round, on the development rows. */
+  readonly bestRetention?: Interval;
+  /** CampaignHistory of the rounds that are finished. */
+  readonly history?: ArtifactRef;
   readonly stopReason?: StopReason;
   readonly test?: TestSummary;
   readonly report?: ArtifactRef;
