@@ -24,6 +24,8 @@ const environmentSchema = z.object({
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
   TEMPORAL_UI_PORT: port(8233),
+  /** Where executables are looked for before any is fetched. */
+  PATH: z.string().default(''),
 });
 
 export interface Config {
@@ -32,6 +34,8 @@ export interface Config {
   readonly api: { readonly host: string; readonly port: number; readonly key?: string };
   readonly logLevel: string;
   readonly threads?: number;
+  /** The PATH of this process. */
+  readonly path: string;
   readonly hub: { readonly endpoint: string; readonly token?: string };
   readonly temporal: { readonly address: string; readonly namespace: string; readonly uiPort: number };
 }
@@ -49,6 +53,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     api: { host: env.STILLHOUSE_API_HOST, port: env.STILLHOUSE_API_PORT, ...(env.STILLHOUSE_API_KEY === undefined ? {} : { key: env.STILLHOUSE_API_KEY }) },
     logLevel: env.STILLHOUSE_LOG_LEVEL,
     ...(env.STILLHOUSE_THREADS === undefined ? {} : { threads: env.STILLHOUSE_THREADS }),
+    path: env.PATH,
     hub: { endpoint: env.HF_ENDPOINT, ...(env.HF_TOKEN === undefined ? {} : { token: env.HF_TOKEN }) },
     temporal: { address: env.TEMPORAL_ADDRESS, namespace: env.TEMPORAL_NAMESPACE, uiPort: env.TEMPORAL_UI_PORT },
   };
