@@ -11,6 +11,16 @@ export interface LedgerCall {
   /** Canonical JSON of the task and parameters, kept so that an answer can be explained later. */
   readonly request: string;
   readonly campaign: string;
+  /** The batch that pays for it: all attempts at one batch share a name and are settled together. */
+  readonly batch?: string;
+}
+
+/** What one batch bought, over all its attempts: read from the record, so that a lost attempt is still paid for once. */
+export interface BatchSpending {
+  readonly usd: number;
+  readonly tokens: number;
+  readonly calls: number;
+  readonly repeated: number;
 }
 
 export interface LedgerTotals {
@@ -36,6 +46,7 @@ export interface Ledger {
   recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void>;
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;
+  batchSpending(batch: string): Promise<BatchSpending>;
   totals(filter?: { readonly campaign?: string }): Promise<LedgerTotals>;
   close(): Promise<void>;
 }

@@ -1,0 +1,164 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { after, before, describe, it } from 'node:test';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import type { TeacherAnswer, TeacherRequest } from '../../src/contracts/records.ts';
+import { ledgerKey, ledgerRequest } from '../../src/ledger/key.ts';
+import type { LedgerCall } from '../../src/ledger/ledger.ts';
+import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+
+const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
+const identity = { provider: 'https://api.example.com/v1', model: 'gpt-4o-mini' };
+
+const request = (content: string, sampleIndex = 0): TeacherRequest => ({
+  id: `train-1-${content}`,
+  purpose: 'train',
+  sampleIndex,
+  task: { kind: 'text', messages: [{ role: 'user', content }], parameters: { maxTokens: 8, temperature: 0 } },
+});
+const call = (content: string, extra: Partial<LedgerCall> = {}): LedgerCall => ({
+  key: ledgerKey(identity, request(content)), ...identity, request: ledgerRequest(request(content)), campaign: 'demo', ...extra,
+});
+const answer = (text: string): TeacherAnswer => ({
+  text,
+  labelLogProbs: [Math.fround(-0.125), Math.fround(-2.14)],
+  finishReason: 'stop',
+  usage: { promptTokens: 100, cachedPromptTokens: 60, completionTokens: 5 },
+  costUsd: 0.25,
+  latencyMs: 12.5,
+  model: 'gpt-4o-mini-2024-07-18',
+});
+
+describe('ledger key', () => {
+  it('depends on what decides the answer and on nothing else', () => {
+    const base = ledgerKey(identity, request('a'));
+    assert.match(base, /^[0-9a-f]{64}$/);
+    assert.equal(ledgerKey(identity, { ...request('a'), id: 'other', purpose: 'test', row: { id: 'r', input: 'x', origin: 'o' } }), base);
+    const reordered = { ...request('a'), task: { parameters: { temperature: 0, maxTokens: 8 }, messages: [{ content: 'a', role: 'user' }], kind: 'text' } } as TeacherRequest;
+    assert.equal(ledgerKey(identity, reordered), base);
+    const others = [
+      ledgerKey(identity, request('b')),
+      ledgerKey(identity, request('a', 1)),
+      ledgerKey({ ...identity, model: 'gpt-4o' }, request('a')),
+      ledgerKey({ ...identity, provider: 'local' }, request('a')),
+    ];
+    assert.equal(new Set([base, ...others]).size, 5);
+  });
+});
+
+describe('ledger', () => {
+  let folder: string;
+  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-ledger-')); });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it('gives back what was recorded, in another process too, and ignores a second answer', async () => {
+    const path = join(folder, 'a', 'ledger.sqlite');
+    const first = createLedger(path);
+    const calls = [call('一'), call('b'), call('c')];
+    assert.deepEqual(await first.recordIntents(calls), []);
+    await first.recordAnswers([{ key: calls[0]!.key, answer: answer('正面') }]);
+    await first.recordAnswers([{ key: calls[0]!.key, answer: answer('negative') }]);
+    const second = createLedger(path);
+    const found = await second.lookup(calls.map((each) => each.key));
+    assert.deepEqual([...found], [[calls[0]!.key, answer('正面')]]);
+    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25 });
+    await first.close();
+    await second.close();
+  });
+
+  it('tells which calls an earlier process may have paid for', async () => {
+    const ledger = createLedger(join(folder, 'b.sqlite'));
+    const [a, b, c] = [call('a', { batch: 'one' }), call('b', { batch: 'one' }), call('c', { batch: 'one' })];
+    await ledger.recordIntents([a, b, c]);
+    await ledger.recordAnswers([{ key: a.key, answer: answer('x') }]);
+    await ledger.withdrawIntents([a.key, c.key]);
+    assert.deepEqual(await ledger.recordIntents([a, b, c]), [b.key], 'a is answered, c was withdrawn');
+    await ledger.recordAnswers([b, c].map(({ key }) => ({ key, answer: answer('y') })));
+    assert.deepEqual(await ledger.batchSpending('one'), { usd: 0.75, tokens: 315, calls: 3, repeated: 1 });
+    assert.deepEqual(await ledger.batchSpending('two'), { usd: 0, tokens: 0, calls: 0, repeated: 0 });
+    assert.equal((await ledger.totals({ campaign: 'demo' })).calls, 3);
+    assert.equal((await ledger.totals({ campaign: 'other' })).calls, 0);
+    await ledger.close();
+  });
+
+  it('keeps every commit of four writers, one of them killed', async () => {
+    const path = join(folder, 'many.sqlite');
+    await createLedger(path).close();
+    const module = (name: string): string => JSON.stringify(new URL(`../../src/${name}`, import.meta.url).href);
+    const script = `
+      import { createHash } from 'node:crypto';
+      import { createLedger } from ${module('ledger/sqlite-ledger.ts')};
+      const [path, name, count] = process.argv.slice(1);
+      const ledger = createLedger(path);
+      for (let i = 0; i < Number(count); i += 1) {
+        const key = createHash('sha256').update(name + i).digest('hex');
+        await ledger.recordIntents([{ key, provider: 'p', model: 'm', request: '{}', campaign: name }]);
+        await ledger.recordAnswers([{ key, answer: ${JSON.stringify(answer('x'))} }]);
+        console.log(i);
+      }`;
+    const run = (name: string, count: number) => spawn(process.execPath, ['--input-type=module', '-e', script, path, name, String(count)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const finishing = ['a', 'b', 'c'].map((name) => run(name, 40));
+    const victim = run('victim', 100_000);
+    let confirmed = -1;
+    for await (const chunk of victim.stdout) {
+      confirmed = Number(String(chunk).trim().split('\n').at(-1));
+      if (confirmed >= 20) victim.kill('SIGKILL');
+    }
+    for (const child of finishing) {
+      child.stdout.resume();
+      if (child.exitCode === null) await once(child, 'exit');
+      assert.equal(child.exitCode, 0);
+    }
+    const ledger = createLedger(path);
+    for (const name of ['a', 'b', 'c']) assert.equal((await ledger.totals({ campaign: name })).calls, 40);
+    const { calls, open } = await ledger.totals({ campaign: 'victim' });
+    assert.ok(calls >= confirmed + 1, `expected at least ${confirmed + 1} answers of the killed writer, got ${calls}`);
+    assert.ok(open <= 1);
+    await ledger.close();
+  });
+
+  it('says what is wrong with a file that is no ledger or a newer one', async () => {
+    const text = join(folder, 'text.sqlite');
+    await writeFile(text, 'this is not a database, and it is longer than a header would be');
+    assert.throws(() => createLedger(text), hasCode('CORRUPT'));
+    const newer = join(folder, 'newer.sqlite');
+    await createLedger(newer).close();
+    const database = new DatabaseSync(newer);
+    database.exec('PRAGMA user_version = 99');
+    database.close();
+    assert.throws(() => createLedger(newer), /expected a ledger of version 1 or older .* got version 99/);
+  });
+
+  it('reports a full disk and keeps what was recorded before', async () => {
+    const path = join(folder, 'full.sqlite');
+    await createLedger(path).close();
+    // A limit on file size makes the kernel refuse the write, as a full disk does.
+    const script = `
+      import { createHash } from 'node:crypto';
+      import { createLedger } from ${JSON.stringify(new URL('../../src/ledger/sqlite-ledger.ts', import.meta.url).href)};
+      const ledger = createLedger(${JSON.stringify(path)});
+      let recorded = 0;
+      try {
+        for (;;) {
+          const key = createHash('sha256').update(String(recorded)).digest('hex');
+          await ledger.recordIntents([{ key, provider: 'p', model: 'm', request: '{}', campaign: 'c' }]);
+          await ledger.recordAnswers([{ key, answer: { ...${JSON.stringify(answer('x'))}, text: 'x'.repeat(20000) } }]);
+          recorded += 1;
+        }
+      } catch (error) {
+        console.log(JSON.stringify({ recorded, code: error.code, message: error.message }));
+      }`;
+    const child = spawnSync('sh', ['-c', 'ulimit -f 600; exec "$0" --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8' });
+    const outcome = JSON.parse(child.stdout) as { recorded: number; code: string; message: string };
+    assert.equal(outcome.code, 'DISK_FULL', outcome.message);
+    assert.ok(outcome.recorded > 3);
+    const ledger = createLedger(path);
+    assert.equal((await ledger.totals()).calls, outcome.recorded);
+    await ledger.close();
+  });
+});
