@@ -1,0 +1,145 @@
+/** The campaign workflow: rounds until there is a reason to stop, then the closing stages. */
+import { ActivityFailure } from '@temporalio/common';
+import { CancellationScope, allHandlersFinished, condition, continueAsNew, isCancellation, setHandler } from '@temporalio/workflow';
+import type { CampaignInput } from '../src/contracts/campaign.ts';
+import type { PauseInput } from '../src/contracts/messages.ts';
+import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, stateQuery } from '../src/contracts/messages.ts';
+import { failureType } from '../src/contracts/names.ts';
+import type { CampaignState } from '../src/contracts/state.ts';
+import type { Findings } from './closing.ts';
+import { close, report } from './closing.ts';
+import type { RoundStart } from './round.ts';
+import { runRound } from './round.ts';
+import { CampaignRun, preparation, refusal } from './run.ts';
+import { whyNotRaise } from './state.ts';
+
+export async function campaign(input: CampaignInput): Promise<CampaignState> {
+  const run = new CampaignRun(input);
+  const scope = new CancellationScope();
+  const findings: Findings = {};
+  setHandlers(run, scope);
+  let next: CampaignInput | undefined;
+  try {
+    next = await scope.run(() => advance(run, findings));
+  } catch (error) {
+    if (!isCancellation(error)) throw error;
+    await CancellationScope.nonCancellable(() => closeCancelled(run, findings));
+    // Cancelled through Temporal itself: Temporal should show it so.
+    if (run.memory.cancelReason === undefined) throw error;
+  }
+  if (next !== undefined) await continueAsNew<typeof campaign>(next);
+  return run.state;
+}
+
+/** One round and what follows from it: the next run's input, or the end. */
+async function advance(run: CampaignRun, findings: Findings): Promise<CampaignInput | undefined> {
+  const start = await prepare(run);
+  const outcome = await runRound(run, start);
+  if (outcome.kind === 'next') {
+    // No await may stand between this and continue-as-new: a pause in between would be lost.
+    await condition(() => allHandlersFinished() && run.state.status !== 'paused');
+    return { ...run.input, carried: { ...outcome.from, state: run.state } };
+  }
+  run.apply({ type: 'stopped', reason: outcome.reason });
+  await close(run, outcome.from, findings);
+  await condition(allHandlersFinished);
+  run.apply({ type: 'finished', status: 'completed' });
+  return undefined;
+}
+
+async function prepare(run: CampaignRun): Promise<RoundStart> {
+  const { carried } = run.input;
+  if (carried !== undefined) return carried;
+  const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [run.context]));
+  return { data };
+}
+
+/** The report of what exists. It is tried within its time limits and not waited for: a cancelled campaign must end. */
+async function closeCancelled(run: CampaignRun, findings: Findings): Promise<void> {
+  run.apply({ type: 'stopped', reason: 'cancelled' });
+  if (run.state.history !== undefined) {
+    try {
+      await report(run, findings);
+    } catch (error) {
+      if (!(error instanceof ActivityFailure)) throw error;
+    }
+  }
+  await condition(allHandlersFinished);
+  run.apply({ type: 'finished', status: 'cancelled' });
+}
+
+function setHandlers(run: CampaignRun, scope: CancellationScope): void {
+  setHandler(stateQuery, () => run.state);
+  setHandler(roundsQuery, () => run.rounds.slice(-2));
+  setHandler(
+    pauseUpdate,
+    ({ reason }) => {
+      run.apply({ type: 'paused', reason });
+      return run.state;
+    },
+    {
+      validator: (input) => {
+        checkReason(input);
+        refuseWhenOver(run);
+        if (run.state.status === 'paused') throw conflict(`expected a running campaign, got one that is paused: ${run.state.pauseReason}`);
+      },
+    },
+  );
+  setHandler(
+    resumeUpdate,
+    () => {
+      run.apply({ type: 'resumed' });
+      return run.state;
+    },
+    {
+      validator: () => {
+        refuseWhenOver(run);
+        if (run.state.status !== 'paused') throw conflict(`expected a paused campaign, got one that is ${run.state.status}`);
+        if (run.state.pauseKind === 'budget') throw conflict(`expected a raised budget first. ${run.state.pauseReason}`);
+      },
+    },
+  );
+  setHandler(
+    cancelUpdate,
+    ({ reason }) => {
+      run.apply({ type: 'cancel-requested', reason });
+      scope.cancel();
+      return run.state;
+    },
+    {
+      validator: (input) => {
+        checkReason(input);
+        refuseWhenOver(run);
+      },
+    },
+  );
+  setHandler(
+    raiseBudgetUpdate,
+    (budget) => {
+      run.apply({ type: 'budget-raised', budget, nowMs: Date.now() });
+      return run.state;
+    },
+    {
+      validator: (budget) => {
+        refuseWhenOver(run);
+        const problem = whyNotRaise(run.state.budget, budget);
+        if (problem !== undefined) throw refusal(failureType('BAD_INPUT'), `budget: ${problem}`);
+      },
+    },
+  );
+}
+
+const conflict = (message: string) => refusal(failureType('CONFLICT'), message);
+
+function refuseWhenOver(run: CampaignRun): void {
+  const { status } = run.state;
+  if (status === 'completed' || status === 'cancelled') throw conflict(`expected a campaign that is not over, got one that is ${status}`);
+  if (run.memory.cancelReason !== undefined) throw conflict('expected a campaign that goes on, got one that is being cancelled');
+}
+
+function checkReason(input: PauseInput): void {
+  const reason: unknown = input?.reason;
+  if (typeof reason !== 'string' || reason.trim() === '' || reason.length > 500) {
+    throw refusal(failureType('BAD_INPUT'), `reason: expected a text of 1 to 500 characters, got ${JSON.stringify(reason)?.slice(0, 80)}`);
+  }
+}

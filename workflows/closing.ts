@@ -1,0 +1,79 @@
+/** The end of a campaign: the test rows are looked at once, the best student is measured and exported, and all is written down. */
+import type { MeasuredSpeed } from '../src/contracts/activities.ts';
+import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import type { RoundStart } from './round.ts';
+import { judgeAndEvaluate } from './round.ts';
+import type { CampaignRun } from './run.ts';
+import { device, rowWork } from './run.ts';
+
+/** What the closing stages have found so far; a cancelled campaign reports what is there. */
+export interface Findings {
+  testEvaluation?: ArtifactRef;
+  speed?: MeasuredSpeed;
+}
+
+export async function close(run: CampaignRun, from: RoundStart, findings: Findings): Promise<void> {
+  const { best } = from;
+  if (best !== undefined) {
+    run.enter('testing');
+    await examine(run, from, best.checkpoint, findings);
+    const measured = await run.attempt('Measuring speed', () =>
+      device.measureSpeed.executeWithOptions({ summary: 'measure speed' }, [{ ...run.context, rows: from.data.test, checkpoint: best.checkpoint }]),
+    );
+    findings.speed = measured;
+    run.progressed(4, 5);
+    const exported = await run.attempt('Exporting the student', () =>
+      device.exportStudent.executeWithOptions({ summary: 'export the adapter' }, [{ ...run.context, checkpoint: best.checkpoint, dataset: best.dataset }]),
+    );
+    run.apply({ type: 'changed', fields: { adapter: exported.adapter } });
+  }
+  await run.attempt('Writing the report', () => report(run, findings));
+}
+
+async function examine(run: CampaignRun, from: RoundStart, checkpoint: ArtifactRef, findings: Findings): Promise<void> {
+  const { context } = run;
+  const { data } = from;
+  const planned = await run.attempt('Planning the test rows', () =>
+    rowWork.planRequests.executeWithOptions({ summary: 'plan test requests' }, [{ ...context, data, purpose: 'test', round: 0 }]),
+  );
+  await run.answer(planned, 'teacher (test rows)', 'evaluation');
+  run.progressed(1, 5);
+  const ask = (who: string, tuned: { readonly checkpoint?: ArtifactRef }) =>
+    run.attempt('Asking the student', () =>
+      device.runStudent.executeWithOptions({ summary: `${who} answers ${data.testRows} test rows` }, [{ ...context, rows: data.test, ...tuned }]),
+    );
+  const untuned = await ask('untuned student', {});
+  run.progressed(2, 5);
+  const student = await ask('best student', { checkpoint });
+  run.progressed(3, 5);
+  const evaluated = await judgeAndEvaluate(run, 'test', {
+    ...context, rows: data.test, teacherRequests: planned.requests, student: student.predictions, untuned: untuned.predictions,
+    ...(from.calibration === undefined ? {} : { calibration: from.calibration }),
+  });
+  findings.testEvaluation = evaluated.evaluation;
+  const { rows, teacherScore, studentScore, untunedScore, retention } = evaluated;
+  run.apply({ type: 'changed', fields: { test: { rows, teacherScore, studentScore, untunedScore: untunedScore ?? 0, retention } } });
+}
+
+/** Writes the report of what there is; the state then names it. */
+export async function report(run: CampaignRun, findings: Findings): Promise<void> {
+  const { state } = run;
+  run.enter('reporting');
+  const { test, adapter, history } = state;
+  const written = await rowWork.writeReport.executeWithOptions({ summary: 'write the report' }, [
+    {
+      ...run.context,
+      bestRound: state.bestRound ?? 0,
+      spending: state.spending,
+      stopReason: state.stopReason ?? 'cancelled',
+      startedAtMs: state.startedAtMs,
+      finishedAtMs: Date.now(),
+      ...(history === undefined ? {} : { history }),
+      ...(findings.testEvaluation === undefined ? {} : { testEvaluation: findings.testEvaluation }),
+      ...(test === undefined ? {} : { test }),
+      ...(findings.speed === undefined ? {} : { speed: findings.speed }),
+      ...(adapter === undefined ? {} : { adapter }),
+    },
+  ]);
+  run.apply({ type: 'changed', fields: { report: written.report, manifest: written.manifest } });
+}

@@ -1,0 +1,28 @@
+/** What an operator reads about a campaign in Temporal's own UI, as Markdown. */
+import type { CampaignState } from '../src/contracts/state.ts';
+
+const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+function limit(spent: string, allowed: number | undefined, unit: string): string {
+  return allowed === undefined ? `${spent} ${unit}` : `${spent} of ${allowed} ${unit}`;
+}
+
+export function describeState(state: CampaignState): string {
+  const { spending, budget, bestRetention } = state;
+  const lines = [
+    `**${state.status}** · ${state.stage} · round ${state.round} of ${state.maxRounds} · ${Math.round(100 * state.progress)} % of this stage`,
+    '',
+    ...(state.pauseReason === undefined ? [] : [`> Paused: ${state.pauseReason}`, '']),
+    `- Spent: ${limit(spending.usd.toFixed(4), budget.usd, 'USD')}, ${limit(String(spending.tokens), budget.tokens, 'tokens')}${budget.hours === undefined ? '' : `, time limit ${budget.hours} hours`}`,
+    `- Calls: ${spending.callsBought} bought, ${spending.callsReused} found in the ledger, ${spending.callsRepeated} possibly bought twice`,
+  ];
+  if (bestRetention !== undefined && state.bestRound !== undefined) {
+    lines.push(`- Best: round ${state.bestRound}, retention ${percent(bestRetention.mean)} (${percent(bestRetention.low)} to ${percent(bestRetention.high)}) on the development rows`);
+  }
+  if (state.test !== undefined) {
+    const { test } = state;
+    lines.push(`- Test, ${test.rows} rows: teacher ${percent(test.teacherScore)}, untuned ${percent(test.untunedScore)}, student ${percent(test.studentScore)}, retention ${percent(test.retention.mean)}`);
+  }
+  if (state.stopReason !== undefined) lines.push(`- Stopped: ${state.stopReason}`);
+  return lines.join('\n');
+}

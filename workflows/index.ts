@@ -1,0 +1,2 @@
+/** What workers bundle: every export is a workflow, named as in src/contracts/names.ts. */
+export { campaign } from './campaign.ts';

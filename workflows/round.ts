@@ -1,0 +1,161 @@
+/** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
+import type { EvaluateInput, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
+import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import type { CarriedState } from '../src/contracts/campaign.ts';
+import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
+import type { CampaignRun } from './run.ts';
+import { device, rowWork, training } from './run.ts';
+import { betterRound, decide } from './state.ts';
+
+/** What is known when a round begins: everything of the round before, or only the rows. */
+export type RoundStart = Pick<CarriedState, 'data'> & Partial<Omit<CarriedState, 'state' | 'data'>>;
+
+export type RoundOutcome =
+  | { readonly kind: 'stopped'; readonly reason: StopReason; readonly from: RoundStart }
+  | { readonly kind: 'next'; readonly from: RoundStart & Omit<CarriedState, 'state'> };
+
+interface Trained {
+  readonly checkpoint: ArtifactRef;
+  readonly lossCurve: ArtifactRef;
+  readonly lossFirstNats: number;
+  readonly lossLastNats: number;
+}
+
+export async function runRound(run: CampaignRun, start: RoundStart): Promise<RoundOutcome> {
+  const round = (start.last?.round ?? 0) + 1;
+  const history = run.state.history === undefined ? {} : { history: run.state.history };
+  const { context } = run;
+  const { data } = start;
+
+  const selection = start.last === undefined ? undefined : await selectInputs(run, start, round);
+  if (selection === 'no-inputs-left') return { kind: 'stopped', reason: selection, from: start };
+
+  run.enter('sampling', round);
+  const planned = await run.attempt('Planning the round', () =>
+    rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
+      { ...context, data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
+    ]),
+  );
+  if (planned.count === 0 && start.last !== undefined) return { kind: 'stopped', reason: 'no-inputs-left', from: start };
+  await run.answer(planned, 'teacher', 'training');
+
+  run.enter('filtering');
+  const built = await run.attempt('Building the dataset', () =>
+    rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...context, round, data, ...history, requests: planned.requests }]),
+  );
+  const trained = await train(run, round, built.dataset);
+
+  run.enter('evaluating');
+  const calibration = built.calibration === undefined ? {} : { calibration: built.calibration };
+  const development = await askDevelopment(run, start);
+  const answers = await run.attempt('Asking the student', () =>
+    device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${data.developmentRows} development rows` }, [
+      { ...context, rows: data.development, checkpoint: trained.checkpoint },
+    ]),
+  );
+  const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
+    ...context, rows: data.development, teacherRequests: development.requests, student: answers.predictions, ...calibration,
+  });
+
+  const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
+  const { teacherScore, studentScore, retention } = evaluated;
+  const summary: RoundSummary = {
+    round, requests: planned.count, accepted: built.accepted, rejected: built.rejectedCount,
+    dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats,
+    teacherScore, studentScore, retention, stageMs: run.takeStageMs(),
+  };
+  const recorded = await run.attempt('Recording the round', () =>
+    rowWork.recordRound.executeWithOptions({ summary: `round ${round}: record` }, [
+      { ...context, ...history, summary, requests: planned.requests, evaluation: evaluated.evaluation },
+    ]),
+  );
+  run.apply({ type: 'changed', fields: { history: recorded.history } });
+  run.rounds.push(summary);
+  const best = betterRound(start.best, summary);
+  run.apply({ type: 'round-finished', best });
+
+  const { answerUpperBound } = development;
+  const from = {
+    data, last: summary, best, developmentRequests: development.requests, developmentPredictions: answers.predictions, answerUpperBound, ...calibration,
+  };
+  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, answerUpperBound), Date.now());
+  return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
+}
+
+/** One more batch, and the teacher's answers on the test rows that still have to be bought at the end. */
+function costOfGoingOn(planned: PlannedRequests, data: PreparedData, answer: Cost): Cost {
+  return {
+    usd: planned.batchUpperBoundUsd + answer.usd * data.testRows,
+    tokens: planned.batchUpperBoundTokens + Math.ceil(answer.tokens * data.testRows),
+  };
+}
+
+/** Pool rows in the order in which the teacher's answer would teach the student most; undefined where that cannot be told. */
+async function selectInputs(run: CampaignRun, start: RoundStart, round: number): Promise<ArtifactRef | 'no-inputs-left' | undefined> {
+  const { plan } = run.input;
+  const { data, last, developmentPredictions } = start;
+  if (!plan.selectsInputs || data.pool === undefined || last === undefined || developmentPredictions === undefined) return undefined;
+  const { pool } = data;
+  const { context } = run;
+  const history = run.state.history === undefined ? {} : { history: run.state.history };
+  run.enter('selecting', round);
+  const candidates = await run.attempt('Finding candidates', () =>
+    rowWork.planCandidates.executeWithOptions({ summary: `round ${round}: candidates` }, [{ ...context, pool, ...history, limit: plan.candidates }]),
+  );
+  if (candidates.count === 0) return 'no-inputs-left';
+  const answers = await run.attempt('Asking the student', () =>
+    device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${candidates.count} candidates` }, [
+      { ...context, rows: candidates.rows, checkpoint: last.checkpoint },
+    ]),
+  );
+  const selected = await run.attempt('Selecting inputs', () =>
+    rowWork.selectInputs.executeWithOptions({ summary: `round ${round}: select inputs` }, [
+      { ...context, data, ...history, poolPredictions: answers.predictions, developmentPredictions },
+    ]),
+  );
+  return selected.rows === 0 ? 'no-inputs-left' : selected.selection;
+}
+
+async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Promise<Trained> {
+  const { epochs } = run.input.plan;
+  run.enter('training');
+  let from: ArtifactRef | undefined;
+  for (let epoch = 0; ; epoch += 1) {
+    await run.withinHours();
+    const trained = await run.attempt(`Training, epoch ${epoch + 1}`, () =>
+      training.trainEpoch.executeWithOptions({ summary: `round ${round}: epoch ${epoch + 1} of ${epochs}` }, [
+        { ...run.context, round, epoch, dataset, ...(from === undefined ? {} : { from }) },
+      ]),
+    );
+    from = trained.checkpoint;
+    run.progressed(epoch + 1, epochs);
+    if (epoch + 1 >= epochs) return trained;
+  }
+}
+
+/** The teacher's answers on the development rows, bought once a campaign. */
+async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ readonly requests: ArtifactRef; readonly answerUpperBound: Cost }> {
+  const { developmentRequests, answerUpperBound, data } = start;
+  if (developmentRequests !== undefined && answerUpperBound !== undefined) return { requests: developmentRequests, answerUpperBound };
+  const planned = await run.attempt('Planning the development rows', () =>
+    rowWork.planRequests.executeWithOptions({ summary: 'plan development requests' }, [{ ...run.context, data, purpose: 'development', round: 0 }]),
+  );
+  await run.answer(planned, 'teacher (development rows)', 'evaluation');
+  const usd = planned.batchUpperBoundUsd / planned.batchSize;
+  return { requests: planned.requests, answerUpperBound: { usd, tokens: planned.batchUpperBoundTokens / planned.batchSize } };
+}
+
+/** Scores answers, after a judge has seen them where the spec names one. */
+export async function judgeAndEvaluate(run: CampaignRun, where: string, input: EvaluateInput) {
+  const { campaign, spec, rows, teacherRequests, student, untuned } = input;
+  let judgements: { readonly judgements?: ArtifactRef } = {};
+  if (run.input.plan.usesJudge) {
+    const predictions = untuned === undefined ? [student] : [student, untuned];
+    const planned = await run.attempt('Planning the judgements', () =>
+      rowWork.planJudgements.executeWithOptions({ summary: `${where}: plan judgements` }, [{ campaign, spec, rows, teacherRequests, predictions }]),
+    );
+    await run.answer(planned, 'judge', 'evaluation');
+    judgements = { judgements: planned.requests };
+  }
+  return await run.attempt('Evaluating', () => rowWork.evaluate.executeWithOptions({ summary: `${where}: evaluate` }, [{ ...input, ...judgements }]));
+}
