@@ -1,0 +1,75 @@
+/** Whether the code in an answer parses. Nothing is ever run. */
+import { stripTypeScriptTypes } from 'node:module';
+import { Script } from 'node:vm';
+import type { TaskSpec } from '../contracts/campaign-spec.ts';
+import { pythonProblem } from './python.ts';
+
+export type CodeLanguage = Extract<TaskSpec['output'], { kind: 'code' }>['language'];
+
+const FENCE_NAMES: Readonly<Record<CodeLanguage, readonly string[]>> = {
+  javascript: ['javascript', 'js', 'mjs', 'jsx', 'node'],
+  typescript: ['typescript', 'ts', 'tsx'],
+  python: ['python', 'py', 'python3'],
+  json: ['json'],
+};
+
+/**
+ * What is wrong with the code of an answer, or undefined. Fenced blocks of the language, or of none,
+ * must each parse; blocks of other languages are let be. Without any block the whole text is taken
+ * for code, so that prose alone is turned away.
+ */
+export function codeProblem(text: string, language: CodeLanguage): string | undefined {
+  const blocks = fencedBlocks(text);
+  if (blocks === undefined) return 'expected every code fence to be closed, got an open one at the end';
+  const ours = blocks.filter((block) => block.tag === '' || FENCE_NAMES[language].includes(block.tag));
+  if (ours.length === 0) {
+    if (blocks.length > 0) return `expected a code block of ${language}, got ${blocks.map((block) => block.tag).join(', ')}`;
+    const problem = parseProblem(text, language);
+    return problem === undefined ? undefined : `expected ${language} code or a block of it, got text that does not parse: ${problem}`;
+  }
+  for (const [index, block] of ours.entries()) {
+    const problem = parseProblem(block.code, language);
+    if (problem !== undefined) return `block ${index + 1} of ${ours.length}: ${problem}`;
+  }
+  return undefined;
+}
+
+function fencedBlocks(text: string): readonly { readonly tag: string; readonly code: string }[] | undefined {
+  const blocks: { tag: string; code: string }[] = [];
+  let open: { readonly fence: string; readonly tag: string; readonly lines: string[] } | undefined;
+  for (const line of text.split(/\r?\n/)) {
+    const mark = /^\s*(`{3,}|~{3,})\s*([^\s`]*)/.exec(line);
+    if (open === undefined) {
+      if (mark !== null) open = { fence: mark[1] as string, tag: (mark[2] as string).toLowerCase(), lines: [] };
+    } else if (mark !== null && mark[2] === '' && (mark[1] as string).startsWith(open.fence)) {
+      blocks.push({ tag: open.tag, code: open.lines.join('\n') });
+      open = undefined;
+    } else {
+      open.lines.push(line);
+    }
+  }
+  return open === undefined ? blocks : undefined;
+}
+
+function parseProblem(code: string, language: CodeLanguage): string | undefined {
+  switch (language) {
+    case 'json':
+      return problemOf(() => JSON.parse(code));
+    case 'python':
+      return pythonProblem(code);
+    case 'typescript':
+      return problemOf(() => stripTypeScriptTypes(code, { mode: 'transform' }));
+    case 'javascript':
+      // A Script takes no import or export; what it refuses may still be a module, which the TypeScript parser reads.
+      return problemOf(() => new Script(code)) === undefined ? undefined : problemOf(() => stripTypeScriptTypes(code));
+  }
+}
+
+function problemOf(parse: () => unknown): string | undefined {
+  try {
+    parse();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? (error.message.split('\n')[0] as string) : String(error);
+  }
+}

@@ -1,0 +1,172 @@
+/** The first stage: import a campaign's rows and keep apart those that only evaluation may see. */
+import type { Assets } from '../assets/assets.ts';
+import type { CampaignContext, PreparedData } from '../contracts/activities.ts';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { InputRow, RejectedSample, RejectionReason } from '../contracts/records.ts';
+import { getJson, putRows } from '../store/jsonl.ts';
+import type { ArtifactStore } from '../store/store.ts';
+import { readRows } from './import.ts';
+import { NearDuplicateIndex } from './near-duplicates.ts';
+import { createRandom, shuffled } from './random.ts';
+import { normaliseText } from './text.ts';
+
+export interface PrepareDeps {
+  readonly store: ArtifactStore;
+  readonly assets: Pick<Assets, 'dataset'>;
+}
+
+/**
+ * Imports the datasets that the spec names. Development and test rows are drawn by seed, in the
+ * classes' own proportions where gold labels exist; the pool, in random order, is what remains
+ * without an exact or near duplicate among themselves or among the held-out rows. The same spec and
+ * files give the same artifacts. Throws BAD_INPUT for too few rows or a gold label that the task does
+ * not know, NOT_FOUND for a missing file.
+ */
+export async function prepareCampaign(deps: PrepareDeps, input: CampaignContext): Promise<PreparedData> {
+  const spec = await getJson<CampaignSpec>(deps.store, input.spec);
+  const excluded: RejectedSample[] = [];
+  const { held, rest } = await importRows(deps, spec, excluded);
+  const { developmentRows, testRows } = spec.evaluation;
+  requireRows(held, spec);
+  const [test, development] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
+  const pool = rest === undefined ? undefined : makePool(rest, [...(test as InputRow[]), ...(development as InputRow[])], spec, excluded);
+  return {
+    ...(pool === undefined ? {} : { pool: await putRows(deps.store, 'rows', pool) }),
+    development: await putRows(deps.store, 'rows', development as InputRow[]),
+    test: await putRows(deps.store, 'rows', test as InputRow[]),
+    ...(excluded.length === 0 ? {} : { excluded: await putRows(deps.store, 'rejected', excluded) }),
+    poolRows: pool?.length ?? 0,
+    developmentRows,
+    testRows,
+  };
+}
+
+interface Imported {
+  /** Rows that development and test are drawn from. */
+  readonly held: readonly InputRow[];
+  /** Rows for the pool; absent where the teacher writes its own. */
+  readonly rest?: readonly InputRow[];
+}
+
+async function importRows(deps: PrepareDeps, spec: CampaignSpec, excluded: RejectedSample[]): Promise<Imported> {
+  const { source } = spec.sampling;
+  const { source: evaluation } = spec.evaluation;
+  const rows = source.kind === 'description' ? undefined : await importDataset(deps, source.dataset);
+  if (evaluation.kind === 'dataset') {
+    const held = distinct(await importDataset(deps, evaluation.dataset), spec.filter.nearDuplicateSimilarity, excluded);
+    return { held, ...(rows === undefined ? {} : { rest: rows }) };
+  }
+  if (rows === undefined) {
+    throw new StillhouseError('BAD_INPUT', 'evaluation.source.kind: expected dataset where sampling.source.kind is description, got held-out');
+  }
+  const unique = shuffled(distinct(rows, spec.filter.nearDuplicateSimilarity, excluded), createRandom(spec.seed, 'held-out'));
+  if (unique.length <= evaluation.rows) {
+    throw new StillhouseError('BAD_INPUT', `evaluation.source.rows: expected fewer than the ${unique.length} distinct rows of ${datasetName(spec)}, got ${evaluation.rows}`);
+  }
+  return { held: unique.slice(0, evaluation.rows), rest: unique.slice(evaluation.rows) };
+}
+
+async function importDataset(deps: PrepareDeps, dataset: string): Promise<InputRow[]> {
+  const path = await deps.assets.dataset(dataset);
+  const rows: InputRow[] = [];
+  for await (const row of dataset.startsWith('catalogue:') ? readRows(path, dataset.slice('catalogue:'.length)) : readRows(path)) rows.push(row);
+  if (rows.length === 0) throw new StillhouseError('BAD_INPUT', `expected rows in ${dataset}, got none (${path})`);
+  return rows;
+}
+
+/** Rows without those that repeat an earlier one; what repeats is added to `excluded`. */
+function distinct(rows: readonly InputRow[], similarity: number, excluded: RejectedSample[]): InputRow[] {
+  const exact = new Map<string, string>();
+  const near = new NearDuplicateIndex(similarity);
+  return rows.filter((row) => {
+    const key = normaliseText(row.input);
+    const twin = exact.get(key);
+    if (twin !== undefined) {
+      excluded.push(exclusion(row, 'exact-duplicate', `the same text as ${twin}`));
+      return false;
+    }
+    exact.set(key, row.id);
+    const match = near.addIfNew(row.id, row.input);
+    if (match !== undefined) excluded.push(exclusion(row, 'near-duplicate', `similarity ${match.similarity.toFixed(3)} to ${match.id}`));
+    return match === undefined;
+  });
+}
+
+function requireRows(held: readonly InputRow[], spec: CampaignSpec): void {
+  const { developmentRows, testRows, scorer } = spec.evaluation;
+  const name = datasetName(spec);
+  if (held.length < developmentRows + testRows) {
+    throw new StillhouseError('BAD_INPUT', `evaluation: expected at least developmentRows + testRows = ${developmentRows} + ${testRows} = ${developmentRows + testRows} distinct rows in ${name}, got ${held.length}`);
+  }
+  if (scorer.kind !== 'label' || spec.task.output.kind !== 'label') return;
+  const { labels } = spec.task.output;
+  for (const row of held) {
+    if (row.gold === undefined || !labels.includes(row.gold)) {
+      throw new StillhouseError('BAD_INPUT', `${row.origin} of ${name}: expected a gold label among ${labels.join(', ')}, got ${row.gold === undefined ? 'none' : JSON.stringify(row.gold)}`);
+    }
+  }
+}
+
+function datasetName(spec: CampaignSpec): string {
+  if (spec.evaluation.source.kind === 'dataset') return spec.evaluation.source.dataset;
+  return spec.sampling.source.kind === 'description' ? 'the description' : spec.sampling.source.dataset;
+}
+
+/**
+ * Disjoint random sets of the given sizes, each with the classes in the proportions of all rows
+ * (largest remainders); rows without gold are one class. Each set comes in random order, so that its
+ * first n rows are a fair sample too.
+ */
+export function drawSets(rows: readonly InputRow[], sizes: readonly number[], random: () => number): readonly (readonly InputRow[])[] {
+  const classes = new Map<string, InputRow[]>();
+  for (const row of rows) {
+    const key = row.gold ?? '';
+    classes.set(key, [...(classes.get(key) ?? []), row]);
+  }
+  const queues = [...classes.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => shuffled(members, random));
+  return sizes.map((size) => {
+    const quotas = apportion(size, queues.map((queue) => queue.length));
+    return shuffled(queues.flatMap((queue, index) => queue.splice(0, quotas[index])), random);
+  });
+}
+
+/** `seats` given out in proportion to `weights` by largest remainders; never more than a weight. */
+function apportion(seats: number, weights: readonly number[]): number[] {
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const exact = weights.map((weight) => (seats * weight) / total);
+  const given = exact.map(Math.floor);
+  const order = exact.map((value, index) => ({ index, remainder: value - Math.floor(value) })).sort((a, b) => b.remainder - a.remainder || a.index - b.index);
+  let left = seats - given.reduce((sum, count) => sum + count, 0);
+  for (const { index } of order) {
+    if (left === 0) break;
+    given[index] = (given[index] as number) + 1;
+    left -= 1;
+  }
+  return given;
+}
+
+/** Random order, no gold, nothing that repeats a held-out row or an earlier pool row. */
+function makePool(rows: readonly InputRow[], held: readonly InputRow[], spec: CampaignSpec, excluded: RejectedSample[]): InputRow[] {
+  const similarity = spec.filter.nearDuplicateSimilarity;
+  const exact = new Map(held.map((row) => [normaliseText(row.input), row.id]));
+  const near = new NearDuplicateIndex(similarity);
+  for (const row of held) near.add(row.id, row.input);
+  const apart = rows.filter((row) => {
+    const twin = exact.get(normaliseText(row.input));
+    if (twin !== undefined) {
+      excluded.push(exclusion(row, 'held-out', `the same text as held-out ${twin}`));
+      return false;
+    }
+    const match = near.find(row.input);
+    if (match !== undefined) excluded.push(exclusion(row, 'near-held-out', `similarity ${match.similarity.toFixed(3)} to held-out ${match.id}`));
+    return match === undefined;
+  });
+  const pool = distinct(apart, similarity, excluded);
+  if (pool.length === 0) throw new StillhouseError('BAD_INPUT', `sampling.source: expected rows that are not held out for evaluation, got none of ${rows.length}`);
+  return shuffled(pool, createRandom(spec.seed, 'pool')).map(({ id, input, origin }) => ({ id, input, origin }));
+}
+
+function exclusion(row: InputRow, reason: RejectionReason, detail: string): RejectedSample {
+  return { id: row.id, input: row.input, output: '', reason, detail: `${row.origin}: ${detail}`, round: 0, requestId: '' };
+}
