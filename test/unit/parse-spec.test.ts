@@ -1,0 +1,94 @@
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import { parseSpec, validateSpec } from '../../src/contracts/parse-spec.ts';
+import type { SpecProblem } from '../../src/contracts/parse-spec.ts';
+
+const file = new URL('../../campaigns/review-sentiment.yaml', import.meta.url);
+const good = await readFile(file, 'utf8');
+
+function failure(work: () => unknown): StillhouseError {
+  try {
+    work();
+  } catch (error) {
+    assert.ok(error instanceof StillhouseError);
+    return error;
+  }
+  assert.fail('expected an error');
+}
+
+test('the demo spec is valid, and defaults are filled in', () => {
+  const spec = parseSpec(good, 'review-sentiment.yaml');
+  assert.equal(spec.name, 'review-sentiment');
+  assert.equal(spec.training.lora.r, 16);
+  assert.equal(spec.seed, 17);
+});
+
+test('JSON is accepted as it is, and an already parsed object gives the same spec', () => {
+  const spec = parseSpec(good);
+  assert.deepEqual(parseSpec(JSON.stringify(spec)), spec);
+  assert.deepEqual(validateSpec(spec), spec);
+});
+
+/** Replaces one piece of the good text; the table fails loudly when the piece is not there. */
+const replace = (from: string, to: string): string => {
+  assert.ok(good.includes(from), `the spec no longer holds ${from}`);
+  return good.replace(from, to);
+};
+const lineOf = (text: string, piece: string): number => text.slice(0, text.indexOf(piece)).split('\n').length;
+
+interface Case {
+  readonly what: string;
+  readonly from: string;
+  readonly to: string;
+  readonly path: string;
+  readonly message: RegExp;
+}
+const cases: readonly Case[] = [
+  { what: 'an unknown key', from: 'epochs: 2', to: 'epoch: 2', path: 'training.epoch', message: /training\.epoch: expected one of the keys .*epochs.*got an unknown key/ },
+  { what: 'an unknown key at the top', from: 'budget:', to: 'budgte:', path: 'budgte', message: /budgte: expected one of the keys name, task/ },
+  { what: 'an unknown key inside a union', from: 'kind: label, labels', to: 'kind: label, extra: 1, labels', path: 'task.output.extra', message: /expected one of the keys kind, labels/ },
+  { what: 'a text for a number', from: 'rows: 480', to: 'rows: "480"', path: 'sampling.rows', message: /sampling\.rows: expected a number, got "480"/ },
+  { what: 'a fraction for a whole number', from: 'rows: 480', to: 'rows: 4.5', path: 'sampling.rows', message: /expected a whole number, got 4\.5/ },
+  { what: 'zero rows', from: 'rows: 480', to: 'rows: 0', path: 'sampling.rows', message: /expected a number of at least 1, got 0/ },
+  { what: 'a learning rate of 3', from: 'learningRate: 1.0e-3', to: 'learningRate: 3', path: 'training.learningRate', message: /expected a number below 1, got 3/ },
+  { what: 'a confidence above 1', from: 'minConfidence: 0.55', to: 'minConfidence: 55', path: 'filter.minConfidence', message: /at most 1, got 55/ },
+  { what: 'an infinite number', from: 'usd: 1', to: 'usd: .inf', path: 'budget.usd', message: /expected a number, got Infinity/ },
+  { what: 'a name with capitals', from: 'name: review-sentiment', to: 'name: Review', path: 'name', message: /name: expected lower-case letters.*got "Review"/ },
+  { what: 'an unknown provider', from: 'provider: local', to: 'provider: lokal', path: 'teacher.provider', message: /expected one of local, openai, got "lokal"/ },
+  { what: 'an unknown kind', from: 'kind: inputs', to: 'kind: input', path: 'sampling.source.kind', message: /expected one of inputs, description, tasks, got "input"/ },
+  { what: 'a missing part', from: 'student: { model: smollm2-135m-instruct }', to: '', path: 'student', message: /student: expected a mapping, got nothing/ },
+  { what: 'an empty model', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: "" }', path: 'student.model', message: /a text that is not empty, got ""/ },
+  { what: 'one label', from: 'labels: [negative, positive]', to: 'labels: [negative]', path: 'task.output.labels', message: /expected at least 2 entries, got \["negative"\]/ },
+  { what: 'a shot with an unknown label', from: 'output: negative }', to: 'output: bad }', path: 'teacher.shots[0].output', message: /shots\[0\]\.output: expected one of negative, positive, got "bad"/ },
+  { what: 'a URL that is none', from: 'calibration: prior', to: 'calibration: prior\n  baseUrl: "ftp://x"', path: 'teacher.baseUrl', message: /http:\/\/ or https:\/\/, got "ftp:\/\/x"/ },
+  { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
+];
+
+for (const { what, from, to, path, message } of cases) {
+  test(`${what} is named with its path, what was expected and what came`, () => {
+    const text = replace(from, to);
+    const error = failure(() => parseSpec(text, 'mine.yaml'));
+    assert.equal(error.code, 'BAD_INPUT');
+    assert.match(error.message, message);
+    assert.match(error.message, /^mine\.yaml: /);
+    const problems = error.details['problems'] as readonly SpecProblem[];
+    assert.ok(problems.some((problem) => problem.path === path), JSON.stringify(problems));
+  });
+}
+
+test('every mistake is listed, each with its line', () => {
+  const text = replace('rows: 480', 'rows: "480"').replace('epochs: 2', 'epoch: 2');
+  const error = failure(() => parseSpec(text, 'mine.yaml'));
+  assert.match(error.message, /^mine\.yaml: 2 problems\n/);
+  assert.match(error.message, new RegExp(`line ${lineOf(text, 'rows: "480"')}, sampling\\.rows`));
+  assert.match(error.message, new RegExp(`line ${lineOf(text, 'epoch: 2')}, training\\.epoch`));
+});
+
+test('text that is no YAML, a key given twice, and a document that is no mapping', () => {
+  assert.match(failure(() => parseSpec('name: [', 'x.yaml')).message, /x\.yaml: .*expected YAML or JSON/s);
+  assert.match(failure(() => parseSpec(`${good}\nname: other\n`, 'x.yaml')).message, /unique/);
+  assert.match(failure(() => parseSpec('hello', 'x.yaml')).message, /the whole spec: expected a mapping, got "hello"/);
+  assert.match(failure(() => parseSpec('', 'x.yaml')).message, /the whole spec: expected a mapping, got null/);
+});
