@@ -6,19 +6,17 @@
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Calibration, TeacherAnswer } from '../contracts/records.ts';
 
-/** Per-label median of the normalised log-probabilities. BAD_INPUT when an answer carries none. */
+/** Per-label median of the normalised log-probabilities, over the answers that carry them. BAD_INPUT when none does. */
 export function measurePrior(labels: readonly string[], answers: readonly TeacherAnswer[]): Calibration {
-  const columns: number[][] = labels.map(() => []);
-  answers.forEach((answer, row) => {
-    const { labelLogProbs } = answer;
-    if (labelLogProbs === undefined || labelLogProbs.length !== labels.length) {
-      throw new StillhouseError('BAD_INPUT', `teacher.calibration: prior needs the log-probabilities of ${labels.length} labels, got ${labelLogProbs?.length ?? 'none'} in answer ${row} of ${answer.model}; set calibration: none for this teacher`);
-    }
-    const normaliser = logSumExp(labelLogProbs);
-    labelLogProbs.forEach((value, index) => (columns[index] as number[]).push(value - normaliser));
+  const measured = answers.flatMap(({ labelLogProbs }) => (labelLogProbs?.length === labels.length ? [labelLogProbs] : []));
+  if (measured.length === 0) {
+    throw new StillhouseError('BAD_INPUT', `teacher.calibration: prior needs answers with the log-probabilities of ${labels.length} labels, got none in ${answers.length} answers of ${answers[0]?.model ?? 'the teacher'}; set calibration: none for this teacher`);
+  }
+  const normalised = measured.map((logProbs) => {
+    const normaliser = logSumExp(logProbs);
+    return logProbs.map((value) => value - normaliser);
   });
-  if (answers.length === 0) throw new StillhouseError('BAD_INPUT', 'teacher.calibration: expected answers over the pool to measure the prior, got none');
-  return { labels, priorLogProbs: columns.map(median), rows: answers.length };
+  return { labels, priorLogProbs: labels.map((_, index) => median(normalised.map((row) => row[index] as number))), rows: measured.length };
 }
 
 /** Of an even number of values the mean of the two in the middle. */
