@@ -1,0 +1,149 @@
+/** A model on disk, made ready for graphs: configuration, float32 weights, tokenizer, identity. */
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { ModelConfig, WeightFile } from './config.ts';
+import type { ModelIdentity } from './model.ts';
+import { ChatTokenizer, tokenizerFromFolder, tokenizerFromGguf } from './tokenizer.ts';
+import { ggufConfig, ggufTensors } from './weights/gguf-model.ts';
+import { openGguf } from './weights/gguf.ts';
+import { huggingFaceConfig } from './weights/hugging-face-model.ts';
+import { materializeWeights } from './weights/materialize.ts';
+import { openSafetensors, safetensorsPaths } from './weights/safetensors.ts';
+import { elementCount, type StoredTensor } from './weights/tensor-file.ts';
+
+export interface LoadedModel {
+  readonly identity: ModelIdentity;
+  readonly config: ModelConfig;
+  readonly weights: WeightFile;
+  readonly tokenizer: ChatTokenizer;
+}
+
+export interface LoadModelInput {
+  /** A GGUF file, or a folder with config.json, tokenizer.json and safetensors. */
+  readonly path: string;
+  /** The name it was asked for by. Default: the path. */
+  readonly name?: string;
+  /** The licence as the catalogue knows it. Default: what the model's own files say. */
+  readonly license?: string;
+  /** Folder below which float32 weights are kept. */
+  readonly cache: string;
+}
+
+async function fileSha256(path: string): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
+  return hash.digest('hex');
+}
+
+/** The file's own hash; of several files, the hash of the list of theirs. */
+export async function weightsSha256(paths: readonly string[]): Promise<string> {
+  const hashes: string[] = [];
+  for (const path of paths) hashes.push(await fileSha256(path));
+  return hashes.length === 1 ? (hashes[0] ?? '') : createHash('sha256').update(hashes.join('\n')).digest('hex');
+}
+
+/** The weight files of a model path; NOT_FOUND when there is nothing there. */
+export function weightPaths(path: string): readonly string[] {
+  if (!existsSync(path)) throw new StillhouseError('NOT_FOUND', `${path}: expected a GGUF file or a Hugging Face folder, got nothing there`);
+  return statSync(path).isDirectory() ? safetensorsPaths(path) : [path];
+}
+
+/** Every tensor that the configuration calls for, with its shape. */
+function expectedShapes(config: ModelConfig): ReadonlyMap<string, readonly number[]> {
+  const { hiddenSize: H, headSize: D, feedForwardSize: F, vocabularySize: V } = config;
+  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [V, H]], ['model.norm.weight', [H]]]);
+  if (!config.tiedEmbeddings) shapes.set('lm_head.weight', [V, H]);
+  for (let layer = 0; layer < config.layers; layer += 1) {
+    const at = `model.layers.${layer}`;
+    shapes.set(`${at}.input_layernorm.weight`, [H]);
+    shapes.set(`${at}.self_attn.q_proj.weight`, [config.attentionHeads * D, H]);
+    shapes.set(`${at}.self_attn.k_proj.weight`, [config.keyValueHeads * D, H]);
+    shapes.set(`${at}.self_attn.v_proj.weight`, [config.keyValueHeads * D, H]);
+    shapes.set(`${at}.self_attn.o_proj.weight`, [H, config.attentionHeads * D]);
+    shapes.set(`${at}.post_attention_layernorm.weight`, [H]);
+    shapes.set(`${at}.mlp.gate_proj.weight`, [F, H]);
+    shapes.set(`${at}.mlp.up_proj.weight`, [F, H]);
+    shapes.set(`${at}.mlp.down_proj.weight`, [H, F]);
+  }
+  return shapes;
+}
+
+/** The tensors that the configuration calls for, in its order; CORRUPT names the first that is missing or of another shape. */
+function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, StoredTensor>, path: string): ReadonlyMap<string, StoredTensor> {
+  const selected = new Map<string, StoredTensor>();
+  for (const [name, shape] of expectedShapes(config)) {
+    const tensor = stored.get(name);
+    if (tensor === undefined || tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
+      throw new StillhouseError('CORRUPT', `${path}, tensor ${name}: expected shape [${shape.join(', ')}], got ${tensor === undefined ? 'no such tensor' : `[${tensor.shape.join(', ')}]`}`);
+    }
+    selected.set(name, tensor);
+  }
+  return selected;
+}
+
+/** The licence in the front matter of a model card. */
+function cardLicense(folder: string): string | undefined {
+  const card = join(folder, 'README.md');
+  return existsSync(card) ? /^---\n[\s\S]*?^license:\s*(\S+)\s*$/m.exec(readFileSync(card, 'utf8'))?.[1] : undefined;
+}
+
+interface OpenedModel extends Disposable {
+  readonly config: ModelConfig;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly tokenizer: ChatTokenizer;
+  readonly license: string | undefined;
+}
+
+function openGgufModel(path: string): OpenedModel {
+  const file = openGguf(path);
+  try {
+    const config = ggufConfig(file);
+    const license = file.metadata.get('general.license');
+    return {
+      config,
+      tensors: ggufTensors(file, config),
+      tokenizer: tokenizerFromGguf(file),
+      license: typeof license === 'string' ? license : undefined,
+      [Symbol.dispose]: () => file[Symbol.dispose](),
+    };
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
+}
+
+function openFolderModel(folder: string): OpenedModel {
+  const config = huggingFaceConfig(folder);
+  const tokenizer = tokenizerFromFolder(folder);
+  const resources = new DisposableStack();
+  try {
+    const tensors = new Map<string, StoredTensor>();
+    for (const path of safetensorsPaths(folder)) for (const tensor of resources.use(openSafetensors(path)).tensors.values()) tensors.set(tensor.name, tensor);
+    return { config, tensors, tokenizer, license: cardLicense(folder), [Symbol.dispose]: () => resources.dispose() };
+  } catch (error) {
+    resources.dispose();
+    throw error;
+  }
+}
+
+export async function loadModel(input: LoadModelInput): Promise<LoadedModel> {
+  const { path } = input;
+  const paths = weightPaths(path);
+  const sha256 = await weightsSha256(paths);
+  using opened = statSync(path).isDirectory() ? openFolderModel(path) : openGgufModel(path);
+  const { config, tokenizer } = opened;
+  const tensors = selectTensors(config, opened.tensors, path);
+  const weights = materializeWeights({ cache: input.cache, sha256, tensors });
+  const parameters = [...tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
+  const identity: ModelIdentity = {
+    name: input.name ?? path,
+    sha256,
+    architecture: config.architecture,
+    parameters,
+    license: input.license ?? opened.license ?? 'unknown',
+    sizeBytes: paths.reduce((sum, weightPath) => sum + statSync(weightPath).size, 0),
+  };
+  return { identity, config, weights, tokenizer };
+}

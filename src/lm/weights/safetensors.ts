@@ -1,0 +1,120 @@
+/**
+ * Safetensors (huggingface/safetensors, format section of the README): an unsigned 64-bit header
+ * length, a JSON header, then the tensors' bytes.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { StillhouseError } from '../../contracts/errors.ts';
+import { BF16, F16, F32, type NumberFormat } from './dequantize.ts';
+import { BoundedFile, corrupt, elementCount, type StoredTensor } from './tensor-file.ts';
+
+export interface SafetensorsFile extends Disposable {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly tensors: ReadonlyMap<string, StoredTensor>;
+}
+
+const READABLE_TYPES: ReadonlyMap<string, NumberFormat> = new Map([['F32', F32], ['F16', F16], ['BF16', BF16]]);
+/** The format's own limit. */
+const MAX_HEADER_BYTES = 100_000_000;
+
+const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isSizes = (value: unknown): value is number[] => Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && Number(size) >= 0);
+
+function readHeader(file: BoundedFile): { readonly header: Record<string, unknown>; readonly dataStart: number } {
+  const length = Number(file.read(0, 8, 'header length').readBigUInt64LE(0));
+  if (length > MAX_HEADER_BYTES || 8 + length > file.sizeBytes) {
+    throw corrupt(`${file.path}, header length`, `at most ${Math.min(MAX_HEADER_BYTES, file.sizeBytes - 8)} bytes`, String(length));
+  }
+  const text = file.read(8, length, 'header').toString('utf8');
+  let header: unknown;
+  try {
+    header = JSON.parse(text);
+  } catch (cause) {
+    throw corrupt(`${file.path}, header`, 'JSON', `${JSON.stringify(text.slice(0, 40))} (${String(cause)})`);
+  }
+  if (!isRecord(header)) throw corrupt(`${file.path}, header`, 'a JSON object', JSON.stringify(header).slice(0, 40));
+  return { header, dataStart: 8 + length };
+}
+
+function storedTensor(file: BoundedFile, name: string, entry: unknown, dataStart: number): StoredTensor {
+  const where = `${file.path}, tensor ${name}`;
+  if (!isRecord(entry) || !isSizes(entry['shape']) || !isSizes(entry['data_offsets']) || typeof entry['dtype'] !== 'string') {
+    throw corrupt(where, 'dtype, shape and data_offsets', JSON.stringify(entry)?.slice(0, 80) ?? 'nothing');
+  }
+  const shape = entry['shape'];
+  const format = READABLE_TYPES.get(entry['dtype']);
+  if (format === undefined) {
+    throw new StillhouseError('BAD_INPUT', `${where}: expected one of ${[...READABLE_TYPES.keys()].join(', ')}, got ${entry['dtype']}`);
+  }
+  const [from = -1, to = -1] = entry['data_offsets'];
+  const lengthBytes = elementCount(shape) * format.blockBytes;
+  if (to - from !== lengthBytes) throw corrupt(where, `${lengthBytes} bytes for [${shape.join(', ')}] ${format.name}`, `offsets ${from} to ${to}`);
+  if (dataStart + to > file.sizeBytes) throw corrupt(where, `bytes up to ${dataStart + to}`, `a file of ${file.sizeBytes} bytes`);
+  const read = (): Float32Array => format.widen(file.read(dataStart + from, lengthBytes, `tensor ${name}`), elementCount(shape));
+  return { name, shape, storedAs: format.name, read };
+}
+
+export function openSafetensors(path: string): SafetensorsFile {
+  const file = new BoundedFile(path);
+  try {
+    const { header, dataStart } = readHeader(file);
+    const { __metadata__: metadata = {}, ...entries } = header;
+    const tensors = new Map(Object.entries(entries).map(([name, entry]) => [name, storedTensor(file, name, entry, dataStart)]));
+    return { path, sizeBytes: file.sizeBytes, metadata: metadata as Record<string, string>, tensors, [Symbol.dispose]: () => file[Symbol.dispose]() };
+  } catch (error) {
+    file[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** The weight files of a Hugging Face folder: `model.safetensors`, or the shards that the index names. */
+export function safetensorsPaths(folder: string): readonly string[] {
+  const index = join(folder, 'model.safetensors.index.json');
+  if (!existsSync(index)) return [join(folder, 'model.safetensors')];
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(readFileSync(index, 'utf8'));
+  } catch (cause) {
+    throw corrupt(index, 'JSON', String(cause));
+  }
+  const map = isRecord(parsed) ? parsed['weight_map'] : undefined;
+  if (!isRecord(map)) throw corrupt(index, 'an object weight_map', JSON.stringify(map) ?? 'nothing');
+  const names = [...new Set(Object.values(map))].sort();
+  return names.map((name) => {
+    if (typeof name !== 'string' || name.includes('/') || name.includes('\\')) throw corrupt(`${index}, weight_map`, 'file names', JSON.stringify(name));
+    return join(dirname(index), name);
+  });
+}
+
+export interface NamedTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly values: Float32Array;
+}
+
+/** The bytes of a float32 safetensors file: names sorted, header padded to 8 bytes, so that equal tensors give equal bytes. */
+export function encodeSafetensors(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>> = { format: 'pt' }): Buffer {
+  const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
+  const header: Record<string, unknown> = { __metadata__: metadata };
+  let offset = 0;
+  for (const { name, shape, values } of sorted) {
+    if (elementCount(shape) !== values.length) {
+      throw new StillhouseError('INTERNAL', `tensor ${name}: expected ${elementCount(shape)} values for [${shape.join(', ')}], got ${values.length}`);
+    }
+    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };
+    offset += values.byteLength;
+  }
+  const text = Buffer.from(JSON.stringify(header), 'utf8');
+  const padded = Math.ceil(text.length / 8) * 8;
+  const out = Buffer.alloc(8 + padded + offset, ' ');
+  out.writeBigUInt64LE(BigInt(padded), 0);
+  text.copy(out, 8);
+  let at = 8 + padded;
+  for (const { values } of sorted) {
+    Buffer.from(values.buffer, values.byteOffset, values.byteLength).copy(out, at);
+    at += values.byteLength;
+  }
+  return out;
+}
