@@ -93,8 +93,6 @@ export interface RunStudentInput extends CampaignContext {
   readonly rows: ArtifactRef;
   /** Absent: the untuned student. */
   readonly checkpoint?: ArtifactRef;
-  /** Requests whose rows are passed over, before `limit` counts: what the teacher was asked already. */
-  readonly except?: readonly ArtifactRef[];
   /** Answer only the first so many rows. */
   readonly limit?: number;
 }
