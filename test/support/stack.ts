@@ -1,0 +1,164 @@
+/** The whole product as a user starts it, `still up` in a process of its own, for end-to-end tests. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, openSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CampaignDescription } from '../../src/client/campaigns.ts';
+import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import type { RoundSummary } from '../../src/contracts/state.ts';
+import { descendants, isAlive, killHard } from './processes.ts';
+import type { ProcessInfo } from './processes.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const KEY = 'end-to-end-tests-key';
+const POLL_MS = 250;
+
+export type CampaignResource = CampaignDescription & { readonly rounds: readonly RoundSummary[] };
+
+export interface StackOptions {
+  readonly home: string;
+  readonly environment?: Readonly<Record<string, string>>;
+}
+
+export class Stack {
+  readonly home: string;
+  readonly #environment: Readonly<Record<string, string>>;
+  #ports: { readonly api: number; readonly temporal: number; readonly ui: number } | undefined;
+  #process: ChildProcess | undefined;
+
+  constructor(options: StackOptions) {
+    this.home = options.home;
+    this.#environment = options.environment ?? {};
+  }
+
+  /** Starts it, or starts it again on the same ports and the same home, and waits until it answers. */
+  async start(): Promise<void> {
+    mkdirSync(this.home, { recursive: true });
+    this.#ports ??= { api: await freePort(), temporal: await freePort(), ui: await freePort() };
+    const log = openSync(join(this.home, 'stack.log'), 'a');
+    this.#process = spawn(process.execPath, [join(ROOT, 'src', 'cli', 'still.ts'), 'up'], {
+      cwd: ROOT,
+      stdio: ['ignore', log, log],
+      env: {
+        ...process.env,
+        STILLHOUSE_HOME: this.home,
+        STILLHOUSE_API_PORT: String(this.#ports.api),
+        STILLHOUSE_API_KEY: KEY,
+        TEMPORAL_ADDRESS: `127.0.0.1:${this.#ports.temporal}`,
+        TEMPORAL_UI_PORT: String(this.#ports.ui),
+        ...this.#environment,
+      },
+    });
+    await this.#until('the API to answer', 120_000, async () => (await this.#fetch('/v1/health')).ok);
+  }
+
+  /** Asks for an end and waits for it. */
+  async stop(): Promise<void> {
+    const running = this.#process;
+    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
+    const below = this.processes();
+    const ended = once(running, 'exit');
+    running.kill('SIGTERM');
+    const patience = setTimeout(() => running.kill('SIGKILL'), 60_000);
+    await ended;
+    clearTimeout(patience);
+    for (const { pid } of below) if (isAlive(pid)) killHard(pid);
+  }
+
+  /** SIGKILL to every process at once, the supervisor first so that it mends nothing. */
+  async killEverything(): Promise<void> {
+    const root = this.#process;
+    if (root?.pid === undefined) throw new Error('the stack was not started');
+    const below = this.processes();
+    const ended = root.exitCode === null && root.signalCode === null ? once(root, 'exit') : undefined;
+    killHard(root.pid);
+    for (const { pid } of below) killHard(pid);
+    await ended;
+  }
+
+  processes(): ProcessInfo[] {
+    return this.#process?.pid === undefined ? [] : descendants(this.#process.pid);
+  }
+
+  async submit(spec: CampaignSpecInput): Promise<void> {
+    const response = await this.#fetch('/v1/campaigns', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(spec) });
+    if (!response.ok) throw new Error(`POST /v1/campaigns: ${response.status} ${await response.text()}\n${this.log()}`);
+  }
+
+  /** Undefined while the API or every worker is away. */
+  async campaign(name: string): Promise<CampaignResource | undefined> {
+    try {
+      const response = await this.#fetch(`/v1/campaigns/${name}`);
+      return response.ok ? ((await response.json()) as CampaignResource) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async artifact(name: string, kind: string): Promise<{ readonly sha256: string; readonly text: string }> {
+    const response = await this.#fetch(`/v1/campaigns/${name}/artifacts/${kind}`);
+    if (!response.ok) throw new Error(`GET artifact ${kind}: ${response.status} ${await response.text()}`);
+    return { sha256: response.headers.get('x-artifact-sha256') ?? '', text: await response.text() };
+  }
+
+  /** Waits for the campaign's end; throws when it pauses or fails. */
+  async finished(name: string, timeoutMs: number): Promise<CampaignResource> {
+    return this.watch(name, timeoutMs, (campaign) => {
+      if (campaign.status === 'failed') throw new Error(`campaign ${name} failed: ${campaign.failure ?? 'no reason given'}\n${this.log()}`);
+      if (campaign.state?.status === 'paused') throw new Error(`campaign ${name} paused: ${campaign.state.pauseReason ?? ''}\n${this.log()}`);
+      return campaign.status === 'completed' && campaign.state !== undefined;
+    });
+  }
+
+  async watch(name: string, timeoutMs: number, condition: (campaign: CampaignResource) => boolean): Promise<CampaignResource> {
+    let last: CampaignResource | undefined;
+    await this.#until(`campaign ${name}`, timeoutMs, async () => {
+      const campaign = await this.campaign(name);
+      if (campaign === undefined) return false;
+      last = campaign;
+      return condition(campaign);
+    });
+    if (last === undefined) throw new Error(`campaign ${name} was never seen`);
+    return last;
+  }
+
+  /** The last lines that the stack wrote. */
+  log(): string {
+    return readFileSync(join(this.home, 'stack.log'), 'utf8').split('\n').slice(-40).join('\n');
+  }
+
+  #fetch(path: string, init: RequestInit = {}): Promise<Response> {
+    const headers = new Headers(init.headers);
+    headers.set('authorization', `Bearer ${KEY}`);
+    return fetch(`http://127.0.0.1:${this.#ports?.api}${path}`, { ...init, headers, signal: AbortSignal.timeout(15_000) });
+  }
+
+  async #until(what: string, timeoutMs: number, condition: () => Promise<boolean>): Promise<void> {
+    const end = performance.now() + timeoutMs;
+    for (;;) {
+      if (this.#process !== undefined && this.#process.exitCode !== null) throw new Error(`the stack ended with ${this.#process.exitCode}\n${this.log()}`);
+      let failure: unknown;
+      try {
+        if (await condition()) return;
+      } catch (error) {
+        if (!(error instanceof TypeError) && !(error instanceof DOMException)) throw error; // fetch: not up yet
+        failure = error;
+      }
+      if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}\n${this.log()}`, { cause: failure });
+      await sleep(POLL_MS);
+    }
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('expected a TCP address');
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
