@@ -83,7 +83,7 @@ function bound(issue: Issue & { readonly origin: string; readonly inclusive?: bo
   return `a number of at ${word} ${limit}`;
 }
 
-function expectation(issue: Issue, root: unknown): string {
+function expectation(issue: Issue, root: unknown, schema: z.core.$ZodType): string {
   switch (issue.code) {
     case 'invalid_type':
       return TYPE_NAMES[issue.expected] ?? issue.expected;
@@ -103,42 +103,52 @@ function expectation(issue: Issue, root: unknown): string {
     case 'invalid_format':
       return issue.format === 'url' ? 'a URL that starts with http:// or https://' : issue.message;
     case 'unrecognized_keys':
-      return `one of the keys ${knownKeys(campaignSpecSchema, issue.path, root).join(', ')}`;
+      return `one of the keys ${knownKeys(schema, issue.path, root).join(', ')}`;
     default:
       return issue.message;
   }
 }
 
 /** An unknown key is a problem of its own; custom issues bring their whole sentence. */
-function problemsOf(issue: Issue, root: unknown, lineOf: (path: Path) => number | undefined): SpecProblem[] {
+function problemsOf(issue: Issue, root: unknown, schema: z.core.$ZodType, lineOf: LineOf): SpecProblem[] {
   const at = (path: Path, expected: string, got: string): SpecProblem => {
     const line = lineOf(path);
     return { path: formatPath(path), expected, got, ...(line === undefined ? {} : { line }) };
   };
-  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => at([...issue.path, key], expectation(issue, root), 'an unknown key'));
+  if (issue.code === 'unrecognized_keys') return issue.keys.map((key) => at([...issue.path, key], expectation(issue, root, schema), 'an unknown key'));
   if (issue.code === 'custom') {
     const [, expected = issue.message, got = describeValue(valueAt(root, issue.path))] = /^expected (.*), got (.*)$/s.exec(issue.message) ?? [];
     return [at(issue.path, expected, got)];
   }
-  return [at(issue.path, expectation(issue, root), describeValue(valueAt(root, issue.path)))];
+  return [at(issue.path, expectation(issue, root, schema), describeValue(valueAt(root, issue.path)))];
 }
 
-function badSpec(source: string, problems: readonly SpecProblem[]): StillhouseError {
-  const lines = problems.map(({ path, expected, got, line }) => `${line === undefined ? '' : `line ${line}, `}${path === '' ? 'the whole spec' : path}: expected ${expected}, got ${got}`);
+function badInput(source: string, problems: readonly SpecProblem[]): StillhouseError {
+  const lines = problems.map(({ path, expected, got, line }) => `${line === undefined ? '' : `line ${line}, `}${path === '' ? 'the whole of it' : path}: expected ${expected}, got ${got}`);
   const [only] = lines;
   const message = lines.length === 1 ? `${source}: ${only}` : `${source}: ${lines.length} problems\n${lines.map((line) => `  ${line}`).join('\n')}`;
   return new StillhouseError('BAD_INPUT', message, { details: { problems } });
 }
 
-/** Validates a spec that is an object already. BAD_INPUT lists, for each mistake, the key's path, what was expected and what came. */
-export function validateSpec(value: unknown, source = 'spec', lineOf: (path: Path) => number | undefined = () => undefined): CampaignSpec {
-  const parsed = campaignSpecSchema.safeParse(value);
+type LineOf = (path: Path) => number | undefined;
+
+/**
+ * Validates a value by any schema. BAD_INPUT lists, for each mistake, the key's path, what was
+ * expected and what came; `source` says what the value is.
+ */
+export function validate<Schema extends z.ZodType>(schema: Schema, value: unknown, source: string, lineOf: LineOf = () => undefined): z.output<Schema> {
+  const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
-  throw badSpec(source, parsed.error.issues.flatMap((issue) => problemsOf(issue, value, lineOf)));
+  throw badInput(source, parsed.error.issues.flatMap((issue) => problemsOf(issue, value, schema, lineOf)));
+}
+
+/** Validates a spec that is an object already. */
+export function validateSpec(value: unknown, source = 'spec', lineOf?: LineOf): CampaignSpec {
+  return validate(campaignSpecSchema, value, source, lineOf);
 }
 
 /** Finds the line of a key, or of the nearest key above it that stands in the text. */
-function lineFinder(document: Document, counter: LineCounter): (path: Path) => number | undefined {
+function lineFinder(document: Document, counter: LineCounter): LineOf {
   return (path) => {
     const parent = path.length === 0 ? undefined : path.length === 1 ? document.contents : document.getIn(path.slice(0, -1), true);
     const key = path.at(-1);
@@ -156,13 +166,13 @@ export function parseSpec(text: string, source = 'spec'): CampaignSpec {
   const counter = new LineCounter();
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
   if (document.errors.length > 0) {
-    throw badSpec(source, document.errors.map((error) => ({ path: '', expected: 'YAML or JSON', got: error.message, line: counter.linePos(error.pos[0]).line })));
+    throw badInput(source, document.errors.map((error) => ({ path: '', expected: 'YAML or JSON', got: error.message, line: counter.linePos(error.pos[0]).line })));
   }
   let value: unknown;
   try {
     value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
-    throw badSpec(source, [{ path: '', expected: 'YAML whose aliases can be resolved', got: error instanceof Error ? error.message : String(error) }]);
+    throw badInput(source, [{ path: '', expected: 'YAML whose aliases can be resolved', got: error instanceof Error ? error.message : String(error) }]);
   }
   return validateSpec(value, source, lineFinder(document, counter));
 }

@@ -89,6 +89,6 @@ test('every mistake is listed, each with its line', () => {
 test('text that is no YAML, a key given twice, and a document that is no mapping', () => {
   assert.match(failure(() => parseSpec('name: [', 'x.yaml')).message, /x\.yaml: .*expected YAML or JSON/s);
   assert.match(failure(() => parseSpec(`${good}\nname: other\n`, 'x.yaml')).message, /unique/);
-  assert.match(failure(() => parseSpec('hello', 'x.yaml')).message, /the whole spec: expected a mapping, got "hello"/);
-  assert.match(failure(() => parseSpec('', 'x.yaml')).message, /the whole spec: expected a mapping, got null/);
+  assert.match(failure(() => parseSpec('hello', 'x.yaml')).message, /the whole of it: expected a mapping, got "hello"/);
+  assert.match(failure(() => parseSpec('', 'x.yaml')).message, /the whole of it: expected a mapping, got null/);
 });

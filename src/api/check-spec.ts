@@ -1,0 +1,65 @@
+/** What a valid spec asks for and this machine may not have: found out before anything is started or paid. */
+import { stat } from 'node:fs/promises';
+import { isAbsolute } from 'node:path';
+import { DATASETS, MODELS } from '../assets/catalogue.ts';
+import { parseHubName } from '../assets/hub.ts';
+import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { SpecProblem } from '../contracts/parse-spec.ts';
+
+/** Whether an environment variable of that name is set, so that a worker can read the key. */
+export type HasSecret = (name: string) => boolean;
+
+const names = (known: object): string => Object.keys(known).sort().join(', ');
+
+async function datasetProblem(path: string, dataset: string): Promise<SpecProblem | undefined> {
+  const got = JSON.stringify(dataset);
+  if (dataset.startsWith('catalogue:')) {
+    return Object.hasOwn(DATASETS, dataset.slice('catalogue:'.length)) ? undefined : { path, expected: `catalogue: with one of ${names(DATASETS)}`, got };
+  }
+  if (!/\.(jsonl|csv|txt)$/i.test(dataset)) return { path, expected: 'catalogue:NAME or the path of a .jsonl, .csv or .txt file', got };
+  if (!isAbsolute(dataset)) return { path, expected: 'an absolute path (the CLI resolves a relative one against the spec file)', got };
+  const status = await stat(dataset).catch(() => undefined);
+  return status?.isFile() === true ? undefined : { path, expected: 'a file that exists where the service runs', got };
+}
+
+async function modelProblem(path: string, model: string): Promise<SpecProblem | undefined> {
+  if (Object.hasOwn(MODELS, model)) return undefined;
+  const got = JSON.stringify(model);
+  if (model.startsWith('hf:')) {
+    try {
+      parseHubName(model);
+      return undefined;
+    } catch {
+      return { path, expected: 'hf:ORGANISATION/NAME[/FILE.gguf][@REVISION]', got };
+    }
+  }
+  if (isAbsolute(model) && (await stat(model).catch(() => undefined)) !== undefined) return undefined;
+  return { path, expected: `one of ${names(MODELS)}, hf:ORGANISATION/NAME[@REVISION], or the absolute path of a GGUF file or model folder`, got };
+}
+
+async function endpointProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
+  if (endpoint.provider === 'local') return modelProblem(`${path}.model`, endpoint.model);
+  if (hasSecret(endpoint.apiKeyEnv)) return undefined;
+  return {
+    path: `${path}.apiKeyEnv`,
+    expected: `an API key in the environment variable ${endpoint.apiKeyEnv} where the service runs`,
+    got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
+  };
+}
+
+/** BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model without a key. */
+export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret): Promise<void> {
+  const { sampling, evaluation, teacher, student } = spec;
+  const found = await Promise.all([
+    endpointProblem('teacher', teacher, hasSecret),
+    modelProblem('student.model', student.model),
+    'dataset' in sampling.source ? datasetProblem('sampling.source.dataset', sampling.source.dataset) : undefined,
+    evaluation.source.kind === 'dataset' ? datasetProblem('evaluation.source.dataset', evaluation.source.dataset) : undefined,
+    evaluation.scorer.kind === 'judge' ? endpointProblem('evaluation.scorer.judge', evaluation.scorer.judge, hasSecret) : undefined,
+  ]);
+  const problems = found.filter((problem) => problem !== undefined);
+  if (problems.length === 0) return;
+  const lines = problems.map(({ path, expected, got }) => `${path}: expected ${expected}, got ${got}`);
+  throw new StillhouseError('BAD_INPUT', `spec: ${lines.join('\n  ')}`, { details: { problems } });
+}

@@ -1,0 +1,147 @@
+/** The routes of campaigns: start, watch, steer, and fetch what they made. */
+import { z } from 'zod';
+import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
+import type { CampaignHistory } from '../contracts/activities.ts';
+import { specToPlan } from '../contracts/campaign.ts';
+import { campaignSpecSchema } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
+import type { CampaignDescription } from '../client/campaigns.ts';
+import { getJson, putJson } from '../store/jsonl.ts';
+import type { ApiDependencies, TypedApp } from './app.ts';
+import { checkSpec } from './check-spec.ts';
+import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
+import type { SERVED_KINDS } from './schemas.ts';
+
+/**
+ * The schemas of answers describe and check at run time; the types of src/contracts, which know each
+ * value more closely, are what handlers return.
+ */
+const answers = (schema: z.ZodType): z.ZodType<unknown> => schema;
+const errors = { '4xx': answers(errorSchema), '5xx': answers(errorSchema) };
+const bytes = { 200: z.unknown(), ...errors };
+const BYTES = 'application/octet-stream';
+
+/** Drops keys whose value is undefined: to us an absent limit and none are the same. */
+function definedBudget(budget: z.output<typeof budgetBody>): Budget {
+  return Object.fromEntries(Object.entries(budget).filter(([, value]) => value !== undefined));
+}
+
+export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }: ApiDependencies): void {
+  /** Every finished round: from the history artifact, or the latest ones from the workflow. */
+  const roundsOf = async (description: CampaignDescription): Promise<readonly RoundSummary[]> => {
+    if (description.state === undefined) return [];
+    const { history } = description.state;
+    if (history !== undefined) return (await getJson<CampaignHistory>(store, history)).rounds;
+    return campaigns.rounds(description.campaign);
+  };
+  const resource = async (name: string) => {
+    const description = await campaigns.describe(name);
+    return { ...description, rounds: [...(await roundsOf(description))] };
+  };
+  const stateOf = async (name: string): Promise<{ readonly description: CampaignDescription; readonly state: CampaignState }> => {
+    const description = await campaigns.describe(name);
+    if (description.state === undefined) throw new StillhouseError('UNAVAILABLE', `campaign ${name}: no worker answered for its state`);
+    return { description, state: description.state };
+  };
+
+  app.get('/v1/health', {
+    schema: { summary: 'Whether the service and its Temporal server answer', security: [], response: { 200: z.object({ status: z.literal('ok') }), '5xx': errorSchema } },
+  }, async () => {
+    await campaigns.check();
+    return { status: 'ok' as const };
+  });
+
+  app.post('/v1/campaigns', {
+    schema: {
+      summary: 'Start a campaign',
+      description: 'The name is the identity: the same spec again answers 200 with the existing campaign, another spec under the name 409. YAML is accepted as application/yaml.',
+      body: campaignSpecSchema,
+      response: { 200: answers(campaignSchema), 201: answers(campaignSchema), ...errors },
+    },
+  }, async (request, reply) => {
+    const spec = request.body;
+    await checkSpec(spec, hasSecret);
+    const ref = await putJson(store, 'spec', spec);
+    const { created } = await campaigns.start({ campaign: spec.name, spec: ref, plan: specToPlan(spec), budget: definedBudget(spec.budget) });
+    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${spec.name}`).send(await resource(spec.name));
+  });
+
+  app.get('/v1/campaigns', { schema: { summary: 'All campaigns, running and closed', response: { 200: answers(listSchema), ...errors } } }, async () => ({ campaigns: [...(await campaigns.list())] }));
+
+  app.get('/v1/campaigns/:name', {
+    schema: { summary: 'One campaign: its state and its finished rounds', params: nameParams, response: { 200: answers(campaignSchema), ...errors } },
+  }, (request) => resource(request.params.name));
+
+  const steer = { params: nameParams, response: { 200: answers(stateSchema), ...errors } };
+  app.post('/v1/campaigns/:name/pause', { schema: { summary: 'Pause after the work in progress', body: reasonBody, ...steer } }, (request) =>
+    campaigns.pause(request.params.name, request.body?.reason ?? 'paused by request'),
+  );
+  app.post('/v1/campaigns/:name/resume', { schema: { summary: 'Go on', body: z.strictObject({}).nullish(), ...steer } }, (request) => campaigns.resume(request.params.name));
+  app.post('/v1/campaigns/:name/cancel', { schema: { summary: 'End it after a report; what was bought and trained stays', body: reasonBody, ...steer } }, (request) =>
+    campaigns.cancel(request.params.name, request.body?.reason ?? 'cancelled by request'),
+  );
+  app.post('/v1/campaigns/:name/budget', { schema: { summary: 'Raise limits; each replaces the old one and is not lower', body: budgetBody, ...steer } }, (request) =>
+    campaigns.raiseBudget(request.params.name, definedBudget(request.body)),
+  );
+
+  app.get('/v1/campaigns/:name/report', { schema: { summary: 'The report, one HTML page', params: nameParams, response: bytes } }, async (request, reply) => {
+    const { state } = await stateOf(request.params.name);
+    if (state.report === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${request.params.name}: expected a finished report, got a campaign whose stage is ${state.stage}`);
+    const page = await store.get(state.report);
+    // The page carries its own style and plots and needs nothing from elsewhere.
+    return reply.type('text/html; charset=utf-8').header('content-security-policy', "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'unsafe-inline'").send(page);
+  });
+
+  app.get('/v1/campaigns/:name/artifacts/:kind', {
+    schema: {
+      summary: 'An artifact; those of a round come from the best one',
+      description: 'Of a folder (adapter, checkpoint) the list of its members; with ?path= one of them.',
+      params: artifactParams, querystring: artifactQuery, response: bytes,
+    },
+  }, async (request, reply) => {
+    const { name, kind } = request.params;
+    const { description, state } = await stateOf(name);
+    const ref = artifactOf(kind, description, state, await roundsOf(description));
+    if (ref === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${name}: expected a ${kind} artifact, got none so far (stage ${state.stage})`);
+    void reply.header('x-artifact-sha256', ref.sha256);
+    const content = await store.get(ref);
+    const { path } = request.query;
+    if (path === undefined) return reply.type(contentType(kind)).send(content);
+    const members = kind === 'adapter' ? (JSON.parse(content.toString('utf8')) as FolderManifest).files : [];
+    const member = members.find((file) => file.path === path);
+    if (member === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${name}, ${kind}: expected a member, one of ${members.map((file) => file.path).join(', ') || 'none'}, got ${JSON.stringify(path)}`);
+    return reply.type(BYTES).send(await store.get({ kind: 'file', sha256: member.sha256, sizeBytes: member.sizeBytes }));
+  });
+}
+
+function artifactOf(kind: (typeof SERVED_KINDS)[number], description: CampaignDescription, state: CampaignState, rounds: readonly RoundSummary[]): ArtifactRef | undefined {
+  const best = rounds.find((round) => round.round === state.bestRound) ?? rounds.at(-1);
+  switch (kind) {
+    case 'spec':
+      // The store finds bytes by their hash alone; the size is not kept with the workflow.
+      return { kind: 'spec', sha256: description.specSha256, sizeBytes: 0 };
+    case 'report':
+      return state.report;
+    case 'manifest':
+      return state.manifest;
+    case 'adapter':
+      return state.adapter;
+    case 'history':
+      return state.history;
+    case 'dataset':
+      return best?.dataset;
+    case 'rejected':
+      return best?.rejectedRows;
+    case 'loss-curve':
+      return best?.lossCurve;
+    case 'checkpoint':
+      return best?.checkpoint;
+  }
+}
+
+function contentType(kind: (typeof SERVED_KINDS)[number]): string {
+  if (kind === 'report') return 'text/html; charset=utf-8';
+  if (kind === 'checkpoint') return BYTES;
+  return kind === 'dataset' || kind === 'rejected' || kind === 'loss-curve' ? 'application/jsonl' : 'application/json';
+}

@@ -1,0 +1,86 @@
+/** What the API answers, as schemas: they make the OpenAPI document. Bodies of requests are strict, answers may grow. */
+import { z } from 'zod';
+import { ARTIFACT_KINDS } from '../contracts/artifacts.ts';
+import { campaignNameSchema } from '../contracts/campaign-spec.ts';
+
+const artifactSchema = z.looseObject({ kind: z.enum(ARTIFACT_KINDS), sha256: z.string(), sizeBytes: z.number() });
+const intervalSchema = z.looseObject({ mean: z.number(), low: z.number(), high: z.number() });
+const budgetShape = {
+  usd: z.number().min(0).optional().describe('Dollars'),
+  tokens: z.int().min(1).optional(),
+  hours: z.number().gt(0).optional().describe('Hours since the start'),
+};
+
+export const stateSchema = z
+  .looseObject({
+    campaign: z.string(),
+    status: z.enum(['running', 'paused', 'completed', 'cancelled']),
+    stage: z.string(),
+    round: z.number().describe('1-based'),
+    maxRounds: z.number(),
+    progress: z.number().describe('0 to 1 within the stage'),
+    pauseReason: z.string().optional(),
+    budget: z.looseObject(budgetShape),
+    spending: z.looseObject({ usd: z.number(), tokens: z.number(), callsBought: z.number(), callsReused: z.number(), callsRepeated: z.number() }),
+    startedAtMs: z.number().describe('Milliseconds since 1970'),
+    bestRound: z.number().optional(),
+    stopReason: z.string().optional(),
+    test: z.looseObject({ rows: z.number(), teacherScore: z.number(), untunedScore: z.number(), studentScore: z.number(), retention: intervalSchema }).optional(),
+    report: artifactSchema.optional(),
+    manifest: artifactSchema.optional(),
+    adapter: artifactSchema.optional(),
+  })
+  .describe('The state of a campaign as its workflow keeps it');
+
+export const roundSchema = z.looseObject({
+  round: z.number(),
+  requests: z.number(),
+  accepted: z.number(),
+  rejected: z.number(),
+  lossFirstNats: z.number(),
+  lossLastNats: z.number(),
+  teacherScore: z.number(),
+  studentScore: z.number(),
+  retention: intervalSchema,
+  stageMs: z.record(z.string(), z.number()),
+});
+
+const runStatusSchema = z.enum(['running', 'completed', 'cancelled', 'failed']);
+
+export const campaignSchema = z.looseObject({
+  campaign: z.string(),
+  status: runStatusSchema,
+  specSha256: z.string(),
+  state: stateSchema.optional().describe('Absent while no worker can be asked'),
+  failure: z.string().optional(),
+  startedAtMs: z.number(),
+  closedAtMs: z.number().optional(),
+  rounds: z.array(roundSchema),
+});
+
+export const listSchema = z.object({
+  campaigns: z.array(
+    z.looseObject({
+      campaign: z.string(),
+      status: runStatusSchema,
+      stage: z.string().optional(),
+      round: z.number().optional(),
+      retention: z.number().optional(),
+      spentUsd: z.number().optional(),
+      startedAtMs: z.number(),
+      closedAtMs: z.number().optional(),
+    }),
+  ),
+});
+
+export const errorSchema = z.object({ error: z.object({ code: z.string(), message: z.string(), details: z.record(z.string(), z.unknown()) }) });
+
+export const nameParams = z.strictObject({ name: campaignNameSchema });
+
+/** Artifacts that a campaign's state leads to; those of a round come from its best one. */
+export const SERVED_KINDS = ['spec', 'report', 'manifest', 'adapter', 'history', 'dataset', 'rejected', 'loss-curve', 'checkpoint'] as const;
+export const artifactParams = z.strictObject({ name: campaignNameSchema, kind: z.enum(SERVED_KINDS) });
+export const artifactQuery = z.strictObject({ path: z.string().min(1).optional().describe('A member of a folder artifact') });
+
+export const reasonBody = z.strictObject({ reason: z.string().min(1).max(500).optional() }).nullish();
+export const budgetBody = z.strictObject(budgetShape).refine((budget) => Object.values(budget).some((value) => value !== undefined), 'expected at least one of usd, tokens, hours, got none');
