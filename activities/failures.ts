@@ -1,0 +1,73 @@
+/**
+ * What an error means to Temporal: the only place that decides whether an activity is tried again.
+ * A permanent failure does not end a campaign: its workflow pauses with the message as the reason.
+ */
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { StillhouseError } from '../src/contracts/errors.ts';
+import type { ErrorCode } from '../src/contracts/errors.ts';
+import { failureType } from '../src/contracts/names.ts';
+
+const RETRYABLE: { readonly [Code in ErrorCode]: boolean } = {
+  BAD_INPUT: false,
+  NOT_FOUND: false,
+  CONFLICT: false,
+  UNAUTHORIZED: false,
+  QUOTA_EXHAUSTED: false,
+  RATE_LIMITED: true,
+  UNAVAILABLE: true,
+  // The bytes would be the same the next time.
+  CORRUPT: false,
+  DISK_FULL: false,
+  // Another process of ours that is on its way out, as a rule.
+  IN_USE: true,
+  DIVERGED: false,
+  TOO_LARGE: false,
+  PROCESS_DIED: true,
+  CANCELLED: true,
+  INTERNAL: false,
+};
+
+/** Codes of system calls that fail for a while. */
+const TRANSIENT_ERRNO: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'ETIMEDOUT', 'EPIPE', 'EAI_AGAIN', 'ENETUNREACH', 'EHOSTUNREACH', 'EBUSY', 'EAGAIN', 'EMFILE', 'ENFILE']);
+const FULL_ERRNO: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
+
+/** A process that dies as often as this in one activity will go on doing so: too little memory, as a rule. */
+const MAX_PROCESS_DEATHS = 10;
+
+export interface FailureContext {
+  /** 1-based. */
+  readonly attempt: number;
+  /** Why the activity was told to stop, when it was: the reason of its cancellation signal. */
+  readonly stopped?: unknown;
+}
+
+/** The failure that an activity throws in place of `error`. */
+export function toFailure(error: unknown, context: FailureContext): Error {
+  if (context.stopped !== undefined) return stoppedFailure(context.stopped);
+  if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
+  const { code, message, retryAfterMs } = asStillhouseError(error);
+  const exhausted = code === 'PROCESS_DIED' && context.attempt >= MAX_PROCESS_DEATHS;
+  return ApplicationFailure.create({
+    type: failureType(code),
+    message: exhausted ? `${message} (${context.attempt} times: is there enough memory?)` : message,
+    nonRetryable: exhausted || !RETRYABLE[code],
+    ...(retryAfterMs === undefined ? {} : { nextRetryDelay: retryAfterMs }),
+    ...(error instanceof Error ? { cause: error } : {}),
+  });
+}
+
+/** A worker that shuts down hands its activities to the next one; everything else is the caller's own wish. */
+function stoppedFailure(reason: unknown): Error {
+  const failure = reason instanceof CancelledFailure ? reason : new CancelledFailure('CANCELLED');
+  if (failure.message !== 'WORKER_SHUTDOWN') return failure;
+  return ApplicationFailure.create({ type: failureType('CANCELLED'), message: 'the worker shuts down', nonRetryable: false });
+}
+
+function asStillhouseError(error: unknown): Pick<StillhouseError, 'code' | 'message' | 'retryAfterMs'> {
+  if (error instanceof StillhouseError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  const errno = error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (FULL_ERRNO.has(errno)) return { code: 'DISK_FULL', message: `expected free disk space, got ${message}`, retryAfterMs: undefined };
+  if (TRANSIENT_ERRNO.has(errno)) return { code: 'UNAVAILABLE', message, retryAfterMs: undefined };
+  return { code: 'INTERNAL', message, retryAfterMs: undefined };
+}

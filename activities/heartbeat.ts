@@ -1,0 +1,41 @@
+/** Supervision of an activity's work: beats while it runs, a signal when it should stop, failures in Temporal's terms. */
+import { Context } from '@temporalio/activity';
+import { toFailure } from './failures.ts';
+
+export interface Supervision {
+  /** Aborted when the activity is cancelled or its worker shuts down. */
+  readonly signal: AbortSignal;
+  /** What the attempt before left, unchecked: it may come from another release. */
+  readonly previousDetails: unknown;
+  /** Replaces the details that every beat carries, and beats at once. */
+  beat(details: unknown): void;
+}
+
+/**
+ * Beats at a quarter of the activity's own heartbeat timeout, so that the two cannot drift apart;
+ * a cancellation arrives with the answer to a beat and thus within that time. An activity that is
+ * retried keeps the details of the attempt before until it has newer ones.
+ */
+export async function supervised<T>(work: (supervision: Supervision) => Promise<T>): Promise<T> {
+  const context = Context.current();
+  const { heartbeatTimeoutMs, heartbeatDetails, attempt } = context.info;
+  const signal = context.cancellationSignal;
+  let details: unknown = heartbeatDetails;
+  const send = (): void => (details === undefined || details === null ? context.heartbeat() : context.heartbeat(details));
+  const timer = heartbeatTimeoutMs === undefined ? undefined : setInterval(send, Math.max(50, heartbeatTimeoutMs / 4));
+  const supervision: Supervision = {
+    signal,
+    previousDetails: heartbeatDetails,
+    beat: (next) => {
+      details = next;
+      send();
+    },
+  };
+  try {
+    return await work(supervision);
+  } catch (error) {
+    throw toFailure(error, { attempt, ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
+  } finally {
+    clearInterval(timer);
+  }
+}

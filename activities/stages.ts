@@ -1,0 +1,37 @@
+/**
+ * The stages that activities call: functions of src, bound to what they need by the worker that
+ * composes them. Each runs alone as well, and none of them knows that Temporal exists.
+ */
+import type * as Contract from '../src/contracts/activities.ts';
+import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+
+export interface StageOptions {
+  /** Aborted when the work is no longer wanted: a stage then ends soon, with an error of code CANCELLED. */
+  readonly signal: AbortSignal;
+  /** How much is done: shown to operators, of no other effect. */
+  readonly onProgress: (progress: StageProgress) => void;
+}
+export interface StageProgress {
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface OrchestratorStages {
+  prepareCampaign(input: Contract.CampaignContext, options: StageOptions): Promise<Contract.PreparedData>;
+  planRequests(input: Contract.PlanRequestsInput): Promise<Contract.PlannedRequests>;
+  buildDataset(input: Contract.BuildDatasetInput): Promise<Contract.BuiltDataset>;
+  planJudgements(input: Contract.PlanJudgementsInput): Promise<Contract.PlannedRequests>;
+  evaluate(input: Contract.EvaluateInput): Promise<Contract.Evaluated>;
+  selectInputs(input: Contract.SelectInputsInput): Promise<Contract.SelectedInputs>;
+  writeReport(input: Contract.WriteReportInput): Promise<Contract.WrittenReport>;
+}
+
+export interface TeacherStages {
+  sampleBatch(input: Contract.SampleBatchInput, options: StageOptions): Promise<Contract.SampledBatch>;
+}
+
+export interface TrainerStages {
+  runStudent(input: Contract.RunStudentInput, options: StageOptions): Promise<Contract.StudentAnswers>;
+  measureSpeed(input: Contract.MeasureSpeedInput, options: StageOptions): Promise<Contract.MeasuredSpeed>;
+  exportStudent(input: Contract.ExportStudentInput): Promise<{ readonly adapter: ArtifactRef }>;
+}

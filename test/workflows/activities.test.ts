@@ -1,0 +1,191 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import { MockActivityEnvironment, defaultActivityInfo } from '@temporalio/testing';
+import { toFailure } from '../../activities/failures.ts';
+import { createOrchestratorActivities } from '../../activities/orchestrator.ts';
+import type { OrchestratorStages, TrainerStages } from '../../activities/stages.ts';
+import { createTrainerActivities } from '../../activities/trainer.ts';
+import type { BuildDatasetInput, PlanRequestsInput, PreparedData, TrainHeartbeat } from '../../src/contracts/activities.ts';
+import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import type { RoundSummary } from '../../src/contracts/state.ts';
+import { createFileStore } from '../../src/store/file-store.ts';
+import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
+import type { ArtifactStore } from '../../src/store/store.ts';
+import type { EpochJob, EpochProgress, EpochResult, Trainer } from '../../src/training/trainer.ts';
+import { refOf } from '../support/scripted-activities.ts';
+
+const EPOCH: EpochResult = {
+  checkpoint: refOf('checkpoint', 'end'), lossCurve: refOf('loss-curve', 'end'), steps: 4, tokens: 400, lossFirstNats: 2, lossLastNats: 1, seconds: 1,
+};
+const environment = (info: Partial<typeof defaultActivityInfo> = {}): MockActivityEnvironment =>
+  new MockActivityEnvironment({ heartbeatTimeoutMs: 2_000, ...info });
+
+/** A trainer that runs what a test gives it and remembers its jobs. */
+function scriptedTrainer(work: (options: Parameters<Trainer['trainEpoch']>[1]) => Promise<EpochResult>): Trainer & { readonly jobs: EpochJob[] } {
+  const jobs: EpochJob[] = [];
+  return {
+    jobs,
+    trainEpoch: (job, options) => {
+      jobs.push(job);
+      return work(options);
+    },
+    exportAdapter: () => Promise.reject(new Error('not part of these tests')),
+  };
+}
+
+describe('trainEpoch activity', () => {
+  let folder: string;
+  let store: ArtifactStore;
+  let spec: ArtifactRef;
+  let durable: ArtifactRef;
+  before(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'stillhouse-activities-'));
+    store = createFileStore(folder);
+    spec = await putJson(store, 'spec', { student: { model: 'student-model' }, training: { epochs: 1 }, seed: 5 });
+    durable = await store.put('checkpoint', 'a durable checkpoint');
+  });
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  const input = () => ({ campaign: 'c', spec, round: 1, epoch: 1, dataset: refOf('dataset', 1), from: refOf('checkpoint', 'epoch before') });
+  const activityOf = (trainer: Trainer) => createTrainerActivities({ store, trainer, stages: {} as TrainerStages }).trainEpoch;
+  const progress = (step: number, checkpoint?: ArtifactRef): EpochProgress => ({ step, steps: 4, lossNats: 1.5, tokensPerSecond: 10, ...(checkpoint === undefined ? {} : { checkpoint }) });
+
+  it('names in its heartbeats the newest durable checkpoint and no other', async () => {
+    const trainer = scriptedTrainer(async ({ onProgress }) => {
+      onProgress?.(progress(1));
+      onProgress?.(progress(2, durable));
+      onProgress?.(progress(3));
+      return EPOCH;
+    });
+    const env = environment();
+    const beats: (TrainHeartbeat | undefined)[] = [];
+    env.on('heartbeat', (details: TrainHeartbeat | undefined) => beats.push(details));
+    assert.deepEqual(await env.run(activityOf(trainer), input()), EPOCH);
+    assert.deepEqual(beats.map((beat) => [beat?.step, beat?.checkpoint?.sha256]), [[1, undefined], [2, durable.sha256], [3, durable.sha256]]);
+    assert.deepEqual(trainer.jobs[0]?.from, input().from);
+    assert.equal(trainer.jobs[0]?.model, 'student-model');
+  });
+
+  it('goes on from the checkpoint that the attempt before named, and keeps naming it', async () => {
+    const trainer = scriptedTrainer(async ({ onProgress }) => {
+      onProgress?.(progress(3));
+      return EPOCH;
+    });
+    const env = environment({ attempt: 2, heartbeatDetails: { step: 2, steps: 4, lossNats: 1.5, checkpoint: durable } });
+    const beats: (TrainHeartbeat | undefined)[] = [];
+    env.on('heartbeat', (details: TrainHeartbeat | undefined) => beats.push(details));
+    await env.run(activityOf(trainer), input());
+    assert.deepEqual(trainer.jobs[0]?.from, durable);
+    assert.deepEqual(beats[0]?.checkpoint, durable);
+  });
+
+  it('starts the epoch again when the details are not understood or their checkpoint is gone', async () => {
+    for (const heartbeatDetails of [{ epoch: 7 }, 'text', { step: 1, steps: 4, lossNats: 1, checkpoint: refOf('checkpoint', 'gone') }]) {
+      const trainer = scriptedTrainer(() => Promise.resolve(EPOCH));
+      await environment({ attempt: 2, heartbeatDetails }).run(activityOf(trainer), input());
+      assert.deepEqual(trainer.jobs[0]?.from, input().from);
+    }
+  });
+
+  it('beats on its own while the trainer says nothing, at most half the timeout apart', async () => {
+    const trainer = scriptedTrainer(() => new Promise((resolve) => setTimeout(() => resolve(EPOCH), 450)));
+    const env = environment({ heartbeatTimeoutMs: 400 });
+    const times: number[] = [];
+    env.on('heartbeat', () => times.push(Date.now()));
+    await env.run(activityOf(trainer), input());
+    assert.ok(times.length >= 3, `expected at least 3 beats, got ${times.length}`);
+  });
+
+  it('stops the trainer when it is cancelled; a shutdown is retried, a wish of the workflow is not', async () => {
+    const waiting = () =>
+      scriptedTrainer(({ signal }) => new Promise((_, reject) => signal?.addEventListener('abort', () => reject(new StillhouseError('CANCELLED', 'stopped')))));
+    const outcome = async (reason: 'CANCELLED' | 'WORKER_SHUTDOWN'): Promise<unknown> => {
+      const env = environment();
+      const running = env.run(activityOf(waiting()), input()).catch((error: unknown) => error);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      env.cancel(reason);
+      return await running;
+    };
+    assert.ok((await outcome('CANCELLED')) instanceof CancelledFailure);
+    const shutdown = await outcome('WORKER_SHUTDOWN');
+    assert.ok(shutdown instanceof ApplicationFailure);
+    assert.equal(shutdown.nonRetryable, false);
+  });
+});
+
+describe('failures', () => {
+  const failureOf = (error: unknown, attempt = 1): ApplicationFailure => {
+    const failure = toFailure(error, { attempt });
+    assert.ok(failure instanceof ApplicationFailure);
+    return failure;
+  };
+
+  it('retries what may pass, and says how long to wait where the provider did', () => {
+    const limited = failureOf(new StillhouseError('RATE_LIMITED', 'slow down', { retryAfterMs: 1_500 }));
+    assert.equal(limited.nonRetryable, false);
+    assert.equal(limited.type, 'Stillhouse:RATE_LIMITED');
+    assert.equal(limited.nextRetryDelay, 1_500);
+    for (const code of ['UNAVAILABLE', 'PROCESS_DIED', 'IN_USE'] as const) assert.equal(failureOf(new StillhouseError(code, '')).nonRetryable, false, code);
+    assert.equal(failureOf(Object.assign(new Error('reset'), { code: 'ECONNRESET' })).nonRetryable, false);
+  });
+
+  it('does not retry what cannot, a full disk and a defect included', () => {
+    for (const code of ['BAD_INPUT', 'UNAUTHORIZED', 'QUOTA_EXHAUSTED', 'DIVERGED', 'CORRUPT', 'DISK_FULL'] as const) {
+      assert.equal(failureOf(new StillhouseError(code, '')).nonRetryable, true, code);
+    }
+    const full = failureOf(Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' }));
+    assert.equal(full.type, 'Stillhouse:DISK_FULL');
+    assert.equal(full.nonRetryable, true);
+    assert.equal(failureOf(new TypeError('x is not a function')).type, 'Stillhouse:INTERNAL');
+  });
+
+  it('gives up on a process that keeps dying', () => {
+    assert.equal(failureOf(new StillhouseError('PROCESS_DIED', 'killed'), 9).nonRetryable, false);
+    const last = failureOf(new StillhouseError('PROCESS_DIED', 'killed'), 10);
+    assert.equal(last.nonRetryable, true);
+    assert.match(last.message, /killed \(10 times/);
+  });
+});
+
+describe('orchestrator activities', () => {
+  it('record rounds in an artifact and give stages the lists in it', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'stillhouse-activities-'));
+    try {
+      const store = createFileStore(folder);
+      const seen: { plan?: PlanRequestsInput; build?: BuildDatasetInput } = {};
+      const stages = {
+        planRequests: (input: PlanRequestsInput) => Promise.resolve(void (seen.plan = input)),
+        buildDataset: (input: BuildDatasetInput) => Promise.resolve(void (seen.build = input)),
+      } as unknown as OrchestratorStages;
+      const activities = createOrchestratorActivities({ store, stages });
+      const row = (id: string) => ({ id, input: `text ${id}`, origin: 'test' });
+      const pool = await putRows(store, 'rows', ['a', 'b', 'c', 'd'].map(row));
+      const asked = (id: string) => putRows(store, 'requests', [{ id: `request-${id}`, purpose: 'train', row: row(id), sampleIndex: 0 }]);
+      const [first, second, third] = await Promise.all([asked('a'), asked('c'), asked('d')]);
+      const context = { campaign: 'c', spec: refOf('spec', 1) };
+      const record = (round: number, requests: ArtifactRef, history?: ArtifactRef) =>
+        environment().run(activities.recordRound, { ...context, summary: { round } as RoundSummary, requests, evaluation: refOf('evaluation', round), ...(history === undefined ? {} : { history }) });
+
+      const one = (await record(1, first)) as { history: ArtifactRef };
+      assert.deepEqual(await record(1, first), one);
+      const { history } = (await record(2, second, one.history)) as { history: ArtifactRef };
+      const candidates = (await environment().run(activities.planCandidates, { ...context, pool, history, limit: 10 })) as { rows: ArtifactRef; count: number };
+      assert.equal(candidates.count, 2);
+      assert.deepEqual((await getRows<{ id: string }>(store, candidates.rows)).map(({ id }) => id), ['b', 'd']);
+
+      const data: PreparedData = { pool, development: pool, test: pool, poolRows: 4, developmentRows: 4, testRows: 4 };
+      await environment().run(activities.planRequests, { ...context, data, purpose: 'train' as const, round: 3, history });
+      assert.ok(seen.plan?.earlier !== undefined);
+      assert.deepEqual((await getRows<{ id: string }>(store, seen.plan.earlier)).map(({ id }) => id), ['request-a', 'request-c']);
+      await environment().run(activities.buildDataset, { ...context, data, round: 3, requests: third, history });
+      assert.deepEqual(seen.build?.requests, [first, second, third]);
+    } finally {
+      await rm(folder, { recursive: true, force: true });
+    }
+  });
+});
