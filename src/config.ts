@@ -15,6 +15,8 @@ const environmentSchema = z.object({
   STILLHOUSE_API_PORT: port(8420),
   /** Bearer key of the REST API. Absent: `still up` makes one and keeps it in the home folder. */
   STILLHOUSE_API_KEY: z.string().min(16).optional(),
+  /** Drives a Stillhouse that runs elsewhere; with it the commands never start one here. */
+  STILLHOUSE_API_URL: z.url({ protocol: /^https?$/ }).optional(),
   STILLHOUSE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Threads of one model process. Absent: all cores. */
   STILLHOUSE_THREADS: z.coerce.number().int().min(1).max(1024).optional(),
@@ -31,7 +33,7 @@ const environmentSchema = z.object({
 export interface Config {
   readonly home: string;
   readonly cache: string;
-  readonly api: { readonly host: string; readonly port: number; readonly key?: string };
+  readonly api: { readonly host: string; readonly port: number; readonly key?: string; readonly url?: string };
   readonly logLevel: string;
   readonly threads?: number;
   /** The PATH of this process. */
@@ -50,13 +52,63 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   return {
     home: resolve(env.STILLHOUSE_HOME),
     cache: resolve(env.STILLHOUSE_CACHE),
-    api: { host: env.STILLHOUSE_API_HOST, port: env.STILLHOUSE_API_PORT, ...(env.STILLHOUSE_API_KEY === undefined ? {} : { key: env.STILLHOUSE_API_KEY }) },
+    api: {
+      host: env.STILLHOUSE_API_HOST,
+      port: env.STILLHOUSE_API_PORT,
+      ...(env.STILLHOUSE_API_KEY === undefined ? {} : { key: env.STILLHOUSE_API_KEY }),
+      ...(env.STILLHOUSE_API_URL === undefined ? {} : { url: env.STILLHOUSE_API_URL }),
+    },
     logLevel: env.STILLHOUSE_LOG_LEVEL,
     ...(env.STILLHOUSE_THREADS === undefined ? {} : { threads: env.STILLHOUSE_THREADS }),
     path: env.PATH,
     hub: { endpoint: env.HF_ENDPOINT, ...(env.HF_TOKEN === undefined ? {} : { token: env.HF_TOKEN }) },
     temporal: { address: env.TEMPORAL_ADDRESS, namespace: env.TEMPORAL_NAMESPACE, uiPort: env.TEMPORAL_UI_PORT },
   };
+}
+
+/** The environment of a child process that is to see the same configuration. */
+export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  return {
+    ...environment,
+    STILLHOUSE_HOME: config.home,
+    STILLHOUSE_CACHE: config.cache,
+    STILLHOUSE_LOG_LEVEL: config.logLevel,
+    TEMPORAL_ADDRESS: config.temporal.address,
+    TEMPORAL_NAMESPACE: config.temporal.namespace,
+    ...(config.threads === undefined ? {} : { STILLHOUSE_THREADS: String(config.threads) }),
+  };
+}
+
+/** What lies where in the home folder. */
+export interface HomePaths {
+  readonly artifacts: string;
+  readonly ledger: string;
+  readonly temporalDatabase: string;
+  readonly logs: string;
+  readonly reports: string;
+  readonly apiKey: string;
+  /** Held by the one supervisor of this home. */
+  readonly lock: string;
+  /** How to reach the stack that runs on this home, and its processes. */
+  readonly running: string;
+}
+
+export function homePaths(home: string): HomePaths {
+  return {
+    artifacts: join(home, 'artifacts'),
+    ledger: join(home, 'ledger.sqlite'),
+    temporalDatabase: join(home, 'temporal.sqlite'),
+    logs: join(home, 'logs'),
+    reports: join(home, 'reports'),
+    apiKey: join(home, 'api.key'),
+    lock: join(home, 'supervisor.lock'),
+    running: join(home, 'running.json'),
+  };
+}
+
+/** Whether a named secret is set, without reading it. */
+export function hasSecret(name: string, environment: NodeJS.ProcessEnv = process.env): boolean {
+  return (environment[name] ?? '') !== '';
 }
 
 /** The value of a named secret; UNAUTHORIZED with the variable's name when it is not set. Secrets are read where they are used and never kept. */
