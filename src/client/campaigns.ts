@@ -5,6 +5,18 @@ import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts'
 /** How the campaign's workflow stands: `failed` also stands for one that was terminated or timed out from outside. */
 export type CampaignRunStatus = 'running' | 'completed' | 'cancelled' | 'failed';
 
+/** An activity that runs or waits for its next attempt; what it last reported, a few seconds old. */
+export interface RunningActivity {
+  readonly name: string;
+  /** 1-based. */
+  readonly attempt: number;
+  readonly done?: number;
+  readonly total?: number;
+  readonly lossNats?: number;
+  /** Why the attempt before failed. */
+  readonly lastFailure?: string;
+}
+
 export interface CampaignDescription {
   readonly campaign: string;
   readonly status: CampaignRunStatus;
@@ -14,6 +26,7 @@ export interface CampaignDescription {
   readonly state?: CampaignState;
   /** Why it failed, in one sentence. */
   readonly failure?: string;
+  readonly activities?: readonly RunningActivity[];
   /** Epoch milliseconds. */
   readonly startedAtMs: number;
   readonly closedAtMs?: number;
