@@ -1,0 +1,311 @@
+/**
+ * A graph under construction. Each operator is a method that checks and infers shapes at once, so that
+ * a mistake is found where it is made. Nodes are kept in the order in which they can run.
+ */
+import { StillhouseError } from '../contracts/errors.ts';
+import type { DataType, FloatValue, GraphNode, IntValue, OpAttributes, OpType, TensorSource, Value } from './ops.ts';
+import { addDims, broadcastShapes, formatShape, multiplyDims, resolveAxis, sameShape } from './shape.ts';
+import type { Dim, Shape } from './shape.ts';
+
+export interface MatMulOptions {
+  readonly transA?: boolean;
+  readonly transB?: boolean;
+  /** Factor of the product. */
+  readonly alpha?: number;
+}
+
+/** Bytes of a file that a constant is read from; `location` is relative to the folder that the session is given. */
+export interface ExternalData {
+  readonly location: string;
+  readonly offsetBytes: number;
+  readonly lengthBytes: number;
+}
+
+function expected(where: string, what: string, got: string): StillhouseError {
+  return new StillhouseError('INTERNAL', `${where}: expected ${what}, got ${got}`);
+}
+
+function elements(shape: Shape): number {
+  return shape.reduce<number>((product, dim) => product * Number(dim), 1);
+}
+
+export class Graph {
+  readonly nodes: GraphNode[] = [];
+  readonly inputs: Value[] = [];
+  readonly outputs: { readonly name: string; readonly value: Value }[] = [];
+  readonly #names = new Map<string, number>();
+  readonly #constants = new Map<string, Value>();
+  readonly #externals = new Map<string, FloatValue>();
+
+  // -- sources ----------------------------------------------------------------------------------
+
+  input<D extends DataType>(name: string, dtype: D, shape: Shape): Value<D> {
+    const value: Value<D> = { name: this.#claim(name), dtype, shape, source: { kind: 'input' } };
+    if (value.name !== name) throw expected(`input ${name}`, 'a name that is not taken', name);
+    this.inputs.push(value);
+    return value;
+  }
+
+  floats(data: Float32Array | readonly number[], shape: Shape): FloatValue {
+    return this.#constant('float32', data instanceof Float32Array ? data : Float32Array.from(data), shape);
+  }
+
+  ints(data: readonly number[], shape: Shape): IntValue {
+    return this.#constant('int64', BigInt64Array.from(data, (value) => BigInt(value)), shape);
+  }
+
+  scalar(value: number): FloatValue {
+    return this.floats([value], []);
+  }
+
+  /** A float32 constant in a file; asked for twice, it is the same value. */
+  external(name: string, shape: Shape, data: ExternalData): FloatValue {
+    const known = this.#externals.get(name);
+    if (known !== undefined) return known;
+    if (data.lengthBytes !== elements(shape) * 4) {
+      throw expected(`external ${name} ${formatShape(shape)}`, `${elements(shape) * 4} bytes`, `${data.lengthBytes}`);
+    }
+    const value: FloatValue = { name: this.#claim(name), dtype: 'float32', shape, source: { kind: 'external', ...data } };
+    this.#externals.set(name, value);
+    return value;
+  }
+
+  /** Names a result. Only what some output needs is written out. */
+  output(name: string, value: Value): void {
+    if (this.outputs.some((output) => output.name === name)) throw expected(`output ${name}`, 'a name that is not taken', name);
+    this.outputs.push({ name, value });
+  }
+
+  // -- element by element -----------------------------------------------------------------------
+
+  add(a: FloatValue, b: FloatValue): FloatValue {
+    return this.#binary('Add', a, b);
+  }
+
+  sub(a: FloatValue, b: FloatValue): FloatValue {
+    return this.#binary('Sub', a, b);
+  }
+
+  mul(a: FloatValue, b: FloatValue): FloatValue {
+    return this.#binary('Mul', a, b);
+  }
+
+  div(a: FloatValue, b: FloatValue): FloatValue {
+    return this.#binary('Div', a, b);
+  }
+
+  neg(x: FloatValue): FloatValue {
+    return this.#float('Neg', [x], {}, x.shape);
+  }
+
+  exp(x: FloatValue): FloatValue {
+    return this.#float('Exp', [x], {}, x.shape);
+  }
+
+  sigmoid(x: FloatValue): FloatValue {
+    return this.#float('Sigmoid', [x], {}, x.shape);
+  }
+
+  identity(x: FloatValue): FloatValue {
+    return this.#float('Identity', [x], {}, x.shape);
+  }
+
+  // -- products and normalisation ---------------------------------------------------------------
+
+  /** a: (…, M, N), b: (…, N, L) or (N, L) → (…, M, L); the transposes swap the last two dimensions. */
+  matMul(a: FloatValue, b: FloatValue, options: MatMulOptions = {}): FloatValue {
+    const { transA = false, transB = false, alpha = 1 } = options;
+    const where = `matMul(${formatShape(a.shape)}${transA ? 'ᵀ' : ''}, ${formatShape(b.shape)}${transB ? 'ᵀ' : ''})`;
+    if (a.shape.length < 2 || b.shape.length < 2) throw expected(where, 'two dimensions or more', 'fewer');
+    const [rows, innerA] = lastTwo(a.shape, transA);
+    const [innerB, columns] = lastTwo(b.shape, transB);
+    if (innerA !== innerB) throw expected(where, 'equal inner dimensions', `${innerA} and ${innerB}`);
+    const batch = a.shape.slice(0, -2);
+    if (b.shape.length > 2 && !sameShape(batch, b.shape.slice(0, -2))) throw expected(where, 'equal batch dimensions', formatShape(b.shape));
+    return this.#float('FusedMatMul', [a, b], { transA, transB, alpha }, [...batch, rows, columns]);
+  }
+
+  softmax(x: FloatValue, axis = -1): FloatValue {
+    return this.#float('Softmax', [x], { axis: resolveAxis(axis, x.shape.length, 'softmax') }, x.shape);
+  }
+
+  /** Root-mean-square normalisation over the last dimension: x / sqrt(mean(x²) + ε) · scale. */
+  rmsNorm(x: FloatValue, scale: FloatValue, epsilon: number): FloatValue {
+    const width = x.shape.at(-1);
+    if (!sameShape(scale.shape, [width ?? 1])) throw expected('rmsNorm', `a scale of shape (${width})`, formatShape(scale.shape));
+    const inverse = [...x.shape.slice(0, -1), 1];
+    return this.#node('SimplifiedLayerNormalization', [x, scale], { epsilon }, [x.shape, inverse])[0] as FloatValue;
+  }
+
+  /**
+   * Rotates each head's halves by its position's angles (Su et al. 2021, the half-rotation layout).
+   * x: (B, T, heads·D), positions: (B, T), cos and sin: (positions, D/2).
+   */
+  rotary(x: FloatValue, positions: IntValue, cos: FloatValue, sin: FloatValue): FloatValue {
+    if (x.shape.length !== 3 || !sameShape(positions.shape, x.shape.slice(0, 2)) || !sameShape(cos.shape, sin.shape)) {
+      throw expected('rotary', 'x (B, T, heads·D), positions (B, T), cos and sin of one shape', [x, positions, cos, sin].map((v) => formatShape(v.shape)).join(', '));
+    }
+    return this.#float('RotaryEmbedding', [x, positions, cos, sin], {}, x.shape);
+  }
+
+  /** −log softmax(logits)[label] of each row. logits: (R, V), labels: (R) → (R) nats. */
+  crossEntropy(logits: FloatValue, labels: IntValue): FloatValue {
+    if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1))) {
+      throw expected('crossEntropy', 'logits (R, V) and labels (R)', `${formatShape(logits.shape)} and ${formatShape(labels.shape)}`);
+    }
+    return this.#node('SoftmaxCrossEntropyLoss', [logits, labels], {}, [labels.shape, logits.shape])[0] as FloatValue;
+  }
+
+  // -- shape ------------------------------------------------------------------------------------
+
+  /**
+   * To `shape`, which must hold as many elements. A dimension is found from the input's at the same place, as a
+   * number, or as the one that is left over; where that is not enough, `like` lends its own at run time.
+   */
+  reshape(x: FloatValue, shape: Shape, like?: FloatValue): FloatValue {
+    if (sameShape(x.shape, shape)) return x;
+    if (multiplyDims(x.shape) !== multiplyDims(shape)) throw expected('reshape', `as many elements as ${formatShape(x.shape)}`, formatShape(shape));
+    const target = shape.map((dim, i) => (typeof dim === 'number' ? dim : dim === x.shape[i] ? 0 : -1));
+    if (target.filter((dim) => dim === -1).length <= 1) {
+      return this.#float('Reshape', [x, this.ints(target, [target.length])], {}, shape);
+    }
+    if (like === undefined || !sameShape(like.shape, shape)) throw expected('reshape', 'at most one dimension to be found', `${formatShape(x.shape)} to ${formatShape(shape)}`);
+    return this.#float('Reshape', [x, this.shapeOf(like)], {}, shape);
+  }
+
+  transpose(x: FloatValue, perm: readonly number[]): FloatValue {
+    return this.#float('Transpose', [x], { perm }, perm.map((axis) => x.shape[resolveAxis(axis, x.shape.length, 'transpose')] as Dim));
+  }
+
+  /** Inserts a dimension of one at each of `axes`, which count in the result. */
+  unsqueeze<D extends DataType>(x: Value<D>, axes: readonly number[]): Value<D> {
+    const shape: Dim[] = [...x.shape];
+    for (const axis of axes.toSorted((a, b) => a - b)) shape.splice(axis, 0, 1);
+    const inputs = [x, this.ints(axes, [axes.length])];
+    return this.#node('Unsqueeze', inputs, { axes }, [shape], x.dtype)[0] as Value<D>;
+  }
+
+  concat(values: readonly FloatValue[], axis: number): FloatValue {
+    const first = values[0];
+    if (first === undefined) throw expected('concat', 'one value or more', 'none');
+    if (values.length === 1) return first;
+    const at = resolveAxis(axis, first.shape.length, 'concat');
+    const others = (value: FloatValue): Shape => value.shape.filter((_, i) => i !== at);
+    if (values.some((value) => !sameShape(others(value), others(first)))) {
+      throw expected('concat', `equal dimensions but for axis ${at}`, values.map((value) => formatShape(value.shape)).join(', '));
+    }
+    const shape = first.shape.with(at, addDims(values.map((value) => value.shape[at] as Dim)));
+    return this.#float('Concat', values, { axis: at }, shape);
+  }
+
+  /** x[start … end) along one axis of known size. */
+  slice(x: FloatValue, axis: number, start: number, end: number): FloatValue {
+    const at = resolveAxis(axis, x.shape.length, 'slice');
+    const size = x.shape[at];
+    if (typeof size !== 'number' || start < 0 || end > size || start >= end) throw expected('slice', `a range inside ${size}`, `${start} to ${end}`);
+    const inputs = [x, this.ints([start], [1]), this.ints([end], [1]), this.ints([at], [1])];
+    return this.#float('Slice', inputs, { axis: at, start, end }, x.shape.with(at, end - start));
+  }
+
+  /** Repeats dimensions of one up to the shape of `like`. */
+  expandLike(x: FloatValue, like: FloatValue): FloatValue {
+    if (sameShape(x.shape, like.shape)) return x;
+    if (!sameShape(broadcastShapes(x.shape, like.shape, 'expandLike'), like.shape)) throw expected('expandLike', formatShape(like.shape), formatShape(x.shape));
+    return this.#float('Expand', [x, this.shapeOf(like)], {}, like.shape);
+  }
+
+  shapeOf(x: Value): IntValue {
+    return this.#node('Shape', [x], {}, [[x.shape.length]], 'int64')[0] as IntValue;
+  }
+
+  zerosLike(x: FloatValue): FloatValue {
+    return this.#float('ConstantOfShape', [this.shapeOf(x)], {}, x.shape);
+  }
+
+  // -- indexing and reduction -------------------------------------------------------------------
+
+  /** Picks whole slices: x (… n …), indices (i…) → (… i… …). */
+  gather(x: FloatValue, indices: IntValue, axis = 0): FloatValue {
+    const at = resolveAxis(axis, x.shape.length, 'gather');
+    return this.#float('Gather', [x, indices], { axis: at }, [...x.shape.slice(0, at), ...indices.shape, ...x.shape.slice(at + 1)]);
+  }
+
+  /** Picks single elements along an axis; the result has the shape of the indices. */
+  gatherElements(x: FloatValue, indices: IntValue, axis: number): FloatValue {
+    const at = resolveAxis(axis, x.shape.length, 'gatherElements');
+    if (indices.shape.length !== x.shape.length) throw expected('gatherElements', `indices of ${x.shape.length} dimensions`, formatShape(indices.shape));
+    return this.#float('GatherElements', [x, indices], { axis: at }, indices.shape);
+  }
+
+  /** x with `updates` added at single elements along an axis. */
+  scatterAddElements(x: FloatValue, indices: IntValue, updates: FloatValue, axis: number): FloatValue {
+    const at = resolveAxis(axis, x.shape.length, 'scatterAddElements');
+    if (!sameShape(indices.shape, updates.shape)) throw expected('scatterAddElements', formatShape(indices.shape), formatShape(updates.shape));
+    return this.#float('ScatterElements', [x, indices, updates], { axis: at }, x.shape);
+  }
+
+  /** x with `updates` added to slices of the first dimension. x: (n, …), indices: (i…, 1), updates: (i…, …). */
+  scatterAdd(x: FloatValue, indices: IntValue, updates: FloatValue): FloatValue {
+    const shape = [...indices.shape.slice(0, -1), ...x.shape.slice(1)];
+    if (indices.shape.at(-1) !== 1 || !sameShape(shape, updates.shape)) throw expected('scatterAdd', `updates ${formatShape(shape)}`, formatShape(updates.shape));
+    return this.#float('ScatterND', [x, indices, updates], {}, x.shape);
+  }
+
+  reduceSum(x: FloatValue, axes: readonly number[], keepDims = true): FloatValue {
+    return this.#reduce('ReduceSum', x, axes, keepDims);
+  }
+
+  reduceMean(x: FloatValue, axes: readonly number[], keepDims = true): FloatValue {
+    return this.#reduce('ReduceMean', x, axes, keepDims);
+  }
+
+  sumAll(x: FloatValue): FloatValue {
+    return this.reduceSum(x, x.shape.map((_, i) => i), false);
+  }
+
+  // -- inside -----------------------------------------------------------------------------------
+
+  #binary(op: 'Add' | 'Sub' | 'Mul' | 'Div', a: FloatValue, b: FloatValue): FloatValue {
+    return this.#float(op, [a, b], {}, broadcastShapes(a.shape, b.shape, op));
+  }
+
+  #reduce(op: 'ReduceSum' | 'ReduceMean', x: FloatValue, axes: readonly number[], keepDims: boolean): FloatValue {
+    const at = axes.map((axis) => resolveAxis(axis, x.shape.length, op));
+    const shape = keepDims ? x.shape.map((dim, i) => (at.includes(i) ? 1 : dim)) : x.shape.filter((_, i) => !at.includes(i));
+    return this.#float(op, [x, this.ints(at, [at.length])], { axes: at, keepDims }, shape);
+  }
+
+  #float<Op extends OpType>(op: Op, inputs: readonly Value[], attributes: OpAttributes[Op], shape: Shape): FloatValue {
+    return this.#node(op, inputs, attributes, [shape])[0] as FloatValue;
+  }
+
+  #node<Op extends OpType>(op: Op, inputs: readonly Value[], attributes: OpAttributes[Op], shapes: readonly Shape[], dtype: DataType = 'float32'): readonly Value[] {
+    const outputs: Value[] = [];
+    const node: GraphNode<Op> = { op, inputs, outputs, attributes };
+    const source: TensorSource = { kind: 'node', node };
+    for (const shape of shapes) outputs.push({ name: this.#claim(op), dtype, shape, source });
+    this.nodes.push(node);
+    return outputs;
+  }
+
+  #constant<D extends DataType>(dtype: D, data: Float32Array | BigInt64Array, shape: Shape): Value<D> {
+    if (data.length !== elements(shape)) throw expected('constant', `${elements(shape)} elements for ${formatShape(shape)}`, `${data.length}`);
+    const key = data.length > 64 ? undefined : `${dtype}${formatShape(shape)}${data.join()}`;
+    const known = key === undefined ? undefined : this.#constants.get(key);
+    if (known !== undefined) return known as Value<D>;
+    const value: Value<D> = { name: this.#claim('constant'), dtype, shape, source: { kind: 'constant', data } };
+    if (key !== undefined) this.#constants.set(key, value);
+    return value;
+  }
+
+  #claim(stem: string): string {
+    const count = this.#names.get(stem) ?? 0;
+    this.#names.set(stem, count + 1);
+    return count === 0 ? stem : `${stem}_${count}`;
+  }
+}
+
+function lastTwo(shape: Shape, swapped: boolean): [Dim, Dim] {
+  const [a, b] = shape.slice(-2) as [Dim, Dim];
+  return swapped ? [b, a] : [a, b];
+}

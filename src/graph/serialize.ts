@@ -1,0 +1,151 @@
+/** Writes a graph as an ONNX model (onnx.proto3, IR version 10, opset 21 and com.microsoft 1). */
+import type { Graph } from './graph.ts';
+import type { DataType, GraphNode, OpAttributes, OpType, Value } from './ops.ts';
+import { MessageWriter } from './protobuf.ts';
+import type { Dim } from './shape.ts';
+
+const IR_VERSION = 10;
+const OPSET = 21;
+const MICROSOFT = 'com.microsoft';
+const MICROSOFT_OPSET = 1;
+
+const ELEMENT_TYPE: { readonly [D in DataType]: number } = { float32: 1, int64: 7 };
+const ATTRIBUTE_FLOAT = 1;
+const ATTRIBUTE_INT = 2;
+const ATTRIBUTE_STRING = 3;
+const ATTRIBUTE_INTS = 7;
+const DATA_LOCATION_EXTERNAL = 1;
+
+type AttributeValue = { readonly float: number } | { readonly int: number } | { readonly ints: readonly number[] } | { readonly text: string };
+interface WrittenNode {
+  readonly type: string;
+  readonly domain?: string;
+  readonly attributes?: Readonly<Record<string, AttributeValue>>;
+}
+type NodeWriter<Op extends OpType> = (attributes: OpAttributes[Op]) => WrittenNode;
+
+const plain = (type: string) => (): WrittenNode => ({ type });
+const flag = (value: boolean): AttributeValue => ({ int: value ? 1 : 0 });
+const reduction = (type: string) => (at: { readonly keepDims: boolean }): WrittenNode => ({ type, attributes: { keepdims: flag(at.keepDims) } });
+const axial = (type: string) => (at: { readonly axis: number }): WrittenNode => ({ type, attributes: { axis: { int: at.axis } } });
+
+const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
+  Add: plain('Add'),
+  Sub: plain('Sub'),
+  Mul: plain('Mul'),
+  Div: plain('Div'),
+  Neg: plain('Neg'),
+  Exp: plain('Exp'),
+  Sigmoid: plain('Sigmoid'),
+  FusedMatMul: (at) =>
+    at.transA || at.transB || at.alpha !== 1
+      ? { type: 'FusedMatMul', domain: MICROSOFT, attributes: { transA: flag(at.transA), transB: flag(at.transB), alpha: { float: at.alpha } } }
+      : { type: 'MatMul' },
+  Softmax: axial('Softmax'),
+  SimplifiedLayerNormalization: (at) => ({
+    type: 'SimplifiedLayerNormalization',
+    attributes: { axis: { int: -1 }, epsilon: { float: at.epsilon }, stash_type: { int: ELEMENT_TYPE.float32 } },
+  }),
+  RotaryEmbedding: () => ({ type: 'RotaryEmbedding', domain: MICROSOFT, attributes: { interleaved: { int: 0 } } }),
+  SoftmaxCrossEntropyLoss: () => ({ type: 'SoftmaxCrossEntropyLoss', attributes: { reduction: { text: 'none' } } }),
+  Reshape: plain('Reshape'),
+  Transpose: (at) => ({ type: 'Transpose', attributes: { perm: { ints: at.perm } } }),
+  Unsqueeze: plain('Unsqueeze'),
+  Concat: axial('Concat'),
+  Slice: plain('Slice'),
+  Expand: plain('Expand'),
+  Gather: axial('Gather'),
+  GatherElements: axial('GatherElements'),
+  ScatterElements: (at) => ({ type: 'ScatterElements', attributes: { axis: { int: at.axis }, reduction: { text: 'add' } } }),
+  ScatterND: () => ({ type: 'ScatterND', attributes: { reduction: { text: 'add' } } }),
+  ReduceSum: reduction('ReduceSum'),
+  ReduceMean: reduction('ReduceMean'),
+  Shape: plain('Shape'),
+  ConstantOfShape: plain('ConstantOfShape'),
+  Identity: plain('Identity'),
+};
+
+/** What the outputs need, in the order in which it can run. */
+function reachable(graph: Graph): { readonly nodes: readonly GraphNode[]; readonly constants: readonly Value[] } {
+  const used = new Set<GraphNode>();
+  const constants = new Set<Value>();
+  const open: Value[] = graph.outputs.map((output) => output.value);
+  for (let value = open.pop(); value !== undefined; value = open.pop()) {
+    if (value.source.kind === 'node') {
+      if (used.has(value.source.node)) continue;
+      used.add(value.source.node);
+      open.push(...value.source.node.inputs);
+    } else if (value.source.kind !== 'input') constants.add(value);
+  }
+  return { nodes: graph.nodes.filter((node) => used.has(node)), constants: [...constants] };
+}
+
+export function toOnnx(graph: Graph, name: string): Uint8Array {
+  const { nodes, constants } = reachable(graph);
+  const model = new MessageWriter();
+  model.integer(1, IR_VERSION).text(2, 'stillhouse');
+  model.message(7, (body) => {
+    for (const node of nodes) body.message(1, (message) => writeNode(message, node));
+    for (const { name: outputName, value } of graph.outputs) {
+      body.message(1, (message) => message.text(1, value.name).text(2, outputName).text(4, 'Identity'));
+    }
+    body.text(2, name);
+    for (const constant of constants) body.message(5, (message) => writeTensor(message, constant));
+    for (const input of graph.inputs) body.message(11, (message) => writeValueInfo(message, input.name, input));
+    for (const output of graph.outputs) body.message(12, (message) => writeValueInfo(message, output.name, output.value));
+  });
+  model.message(8, (opset) => opset.text(1, '').integer(2, OPSET));
+  model.message(8, (opset) => opset.text(1, MICROSOFT).integer(2, MICROSOFT_OPSET));
+  return model.finish();
+}
+
+function writeNode<Op extends OpType>(message: MessageWriter, node: GraphNode<Op>): void {
+  const written = NODE_WRITERS[node.op](node.attributes);
+  for (const input of node.inputs) message.text(1, input.name);
+  for (const output of node.outputs) message.text(2, output.name);
+  message.text(3, node.outputs[0]?.name ?? '').text(4, written.type);
+  for (const [key, value] of Object.entries(written.attributes ?? {})) message.message(5, (attribute) => writeAttribute(attribute, key, value));
+  if (written.domain !== undefined) message.text(7, written.domain);
+}
+
+function writeAttribute(message: MessageWriter, name: string, value: AttributeValue): void {
+  message.text(1, name);
+  if ('float' in value) message.float(2, value.float).integer(20, ATTRIBUTE_FLOAT);
+  else if ('int' in value) message.integer(3, value.int).integer(20, ATTRIBUTE_INT);
+  else if ('text' in value) message.text(4, value.text).integer(20, ATTRIBUTE_STRING);
+  else {
+    for (const item of value.ints) message.integer(8, item);
+    message.integer(20, ATTRIBUTE_INTS);
+  }
+}
+
+function writeTensor(message: MessageWriter, value: Value): void {
+  for (const dim of value.shape) message.integer(1, Number(dim));
+  message.integer(2, ELEMENT_TYPE[value.dtype]).text(8, value.name);
+  if (value.source.kind === 'constant') {
+    const { buffer, byteOffset, byteLength } = value.source.data;
+    message.bytes(9, new Uint8Array(buffer, byteOffset, byteLength));
+  } else if (value.source.kind === 'external') {
+    const { location, offsetBytes, lengthBytes } = value.source;
+    for (const [key, text] of [['location', location], ['offset', String(offsetBytes)], ['length', String(lengthBytes)]] as const) {
+      message.message(13, (entry) => entry.text(1, key).text(2, text));
+    }
+    message.integer(14, DATA_LOCATION_EXTERNAL);
+  }
+}
+
+function writeValueInfo(message: MessageWriter, name: string, value: Value): void {
+  message.text(1, name).message(2, (type) =>
+    type.message(1, (tensor) => {
+      tensor.integer(1, ELEMENT_TYPE[value.dtype]);
+      tensor.message(2, (shape) => {
+        for (const dim of value.shape) shape.message(1, (written) => writeDim(written, dim));
+      });
+    }),
+  );
+}
+
+function writeDim(message: MessageWriter, dim: Dim): void {
+  if (typeof dim === 'number') message.integer(1, dim);
+  else message.text(2, dim);
+}
