@@ -1,0 +1,64 @@
+/**
+ * Writes the histories that replay.test.ts replays: `node test/replay/write-histories.ts`. Run it for
+ * a release and keep the old files as long as campaigns that old may still run.
+ */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
+import { stateQuery } from '../../src/contracts/messages.ts';
+import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
+import type { campaign } from '../../workflows/index.ts';
+import { ScriptedActivities, campaignInput } from '../support/scripted-activities.ts';
+import { historiesFolder, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
+
+const env = await startTemporal();
+
+/** Two rounds with a judge: the run that continued, and the run after it that finished. */
+async function writeFinished(): Promise<void> {
+  await withWorkers(env, await testBundle(), new ScriptedActivities().activities, async () => {
+    const input = campaignInput('two-rounds', { usesJudge: true }, { usd: 10, tokens: 1e6, hours: 10 });
+    const handle = await start(input);
+    await handle.result();
+    await save('continued', handle.workflowId, handle.firstExecutionRunId);
+    await save('finished', handle.workflowId);
+  });
+}
+
+/** Paused by a failure that retrying cannot cure, after one such pause was resumed. */
+async function writePaused(): Promise<void> {
+  const script = new ScriptedActivities();
+  await withWorkers(env, await testBundle(), script.activities, async () => {
+    script.failNext('sampleBatch', 'the disk is full');
+    script.failNext('buildDataset', 'the disk is still full');
+    const handle = await start(campaignInput('paused', { concurrentBatches: 1 }));
+    const paused = (reason: RegExp) => until(() => handle.query(stateQuery), (state) => reason.test(state.pauseReason ?? ''));
+    await paused(/disk is full/);
+    await handle.executeUpdate('resume');
+    await paused(/still full/);
+    await save('paused', handle.workflowId);
+    await handle.terminate();
+  });
+}
+
+function start(input: ReturnType<typeof campaignInput>) {
+  return env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
+}
+
+async function save(name: string, workflowId: string, runId?: string): Promise<void> {
+  const history = await env.client.workflow.getHandle(workflowId, runId).fetchHistory();
+  const json = JSON.stringify(JSON.parse(historyToJSON(history)), withoutMachine, 1);
+  await writeFile(join(historiesFolder, `${name}.json`), `${json}\n`);
+}
+
+/** Who ran it and where decides nothing. */
+function withoutMachine(key: string, value: unknown): unknown {
+  if (key === 'stackTrace') return '';
+  return typeof value === 'string' ? value.replace(/^\d+@[\w.]+/, 'worker') : value;
+}
+
+try {
+  await writeFinished();
+  await writePaused();
+} finally {
+  await env.teardown();
+}
