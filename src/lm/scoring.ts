@@ -1,0 +1,163 @@
+/**
+ * Log-probabilities of fixed continuations. Prompts are packed one after another into one row; each
+ * attends to the shared prefix and itself alone, each label of several tokens to its prompt and itself.
+ * How prompts are packed depends on the request alone, so the same request gives bitwise the same answer.
+ */
+import { StillhouseError } from '../contracts/errors.ts';
+import { MASKED } from './architectures/llama.ts';
+import type { Cache, Engine } from './engine.ts';
+import type { LabelScores, LabelScoringRequest, Prompt } from './model.ts';
+import type { ChatTokenizer } from './tokenizer.ts';
+
+/** Tokens of one packed row. More cost quadratically in attention, fewer leave the matrix units idle. */
+const ROW_TOKENS = 384;
+
+/** One prompt with its labels, in tokens. */
+interface Block {
+  readonly prompt: readonly number[];
+  readonly labels: readonly (readonly number[])[];
+  /** Tokens it takes in a row: the prompt and all but the last token of each label. */
+  readonly length: number;
+}
+
+function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly string[], lead: readonly number[], begin: boolean): Block {
+  let promptIds: number[];
+  let labelIds: number[][];
+  if ('messages' in prompt) {
+    promptIds = tokenizer.encodeChat(prompt.messages, { openAssistantTurn: true });
+    labelIds = labels.map((label) => tokenizer.encodeAssistantTurn(label));
+  } else {
+    // A word's token holds the space before it, so a trailing space goes to the label.
+    const text = prompt.text.replace(/ +$/, '');
+    const space = prompt.text.slice(text.length);
+    promptIds = [...lead, ...tokenizer.encode(text, { begin })];
+    labelIds = labels.map((label) => tokenizer.encode(space + label));
+  }
+  if (promptIds.length === 0) throw new StillhouseError('BAD_INPUT', 'prompt: expected one token or more, got none');
+  const empty = labelIds.findIndex((ids) => ids.length === 0);
+  if (empty >= 0) throw new StillhouseError('BAD_INPUT', `labels[${empty}]: expected text, got ${JSON.stringify(labels[empty])}`);
+  return { prompt: promptIds, labels: labelIds, length: promptIds.length + labelIds.reduce((sum, ids) => sum + ids.length - 1, 0) };
+}
+
+function packRows(blocks: readonly Block[]): readonly (readonly Block[])[] {
+  const rows: Block[][] = [];
+  let used = Infinity;
+  for (const block of blocks) {
+    if (used + block.length > ROW_TOKENS) {
+      rows.push([]);
+      used = 0;
+    }
+    rows.at(-1)?.push(block);
+    used += block.length;
+  }
+  return rows;
+}
+
+/** Fills one packed row: ids, positions, mask and which log-probability belongs to which label. */
+class RowWriter {
+  readonly ids: BigInt64Array;
+  readonly positions: BigInt64Array;
+  readonly mask: Float32Array; // (T, P + T)
+  readonly logitRows: number[] = [];
+  readonly targetRows: number[] = [];
+  readonly targetIds: number[] = [];
+  readonly #past: number;
+  #at = 0;
+
+  constructor(tokens: number, past: number) {
+    this.ids = new BigInt64Array(tokens);
+    this.positions = new BigInt64Array(tokens);
+    this.mask = new Float32Array(tokens * (past + tokens)).fill(MASKED);
+    this.#past = past;
+  }
+
+  /** Writes the block; the targets of its labels follow one another, label by label. */
+  write(block: Block): void {
+    const start = this.#at;
+    for (const id of block.prompt) this.#put(id, this.#at - start, [[start, this.#at]]);
+    const promptEnd = this.#at;
+    const afterPrompt = this.logitRows.push(promptEnd - 1) - 1;
+    for (const label of block.labels) {
+      const labelStart = this.#at;
+      label.forEach((id, index) => {
+        this.targetRows.push(index === 0 ? afterPrompt : this.logitRows.push(this.#at - 1) - 1);
+        this.targetIds.push(id);
+        if (index < label.length - 1) this.#put(id, promptEnd - start + index, [[start, promptEnd - 1], [labelStart, this.#at]]);
+      });
+    }
+  }
+
+  /** One token that sees the prefix and the given ranges, both ends included. */
+  #put(id: number, position: number, ranges: readonly (readonly [number, number])[]): void {
+    this.ids[this.#at] = BigInt(id);
+    this.positions[this.#at] = BigInt(this.#past + position);
+    const row = this.#at * (this.#past + this.ids.length);
+    this.mask.fill(0, row, row + this.#past);
+    for (const [from, to] of ranges) this.mask.fill(0, row + this.#past + from, row + this.#past + to + 1);
+    this.#at += 1;
+  }
+}
+
+/** Keys and values of a text that is computed once: (1, T) under a causal mask. */
+export async function prefillCache(engine: Engine, ids: readonly number[]): Promise<Cache> {
+  if (ids.length === 0) return engine.emptyCache(1);
+  const row = new RowWriter(ids.length, 0);
+  row.write({ prompt: ids, labels: [], length: ids.length });
+  const { cache } = await engine.run({ batch: 1, tokens: ids.length, ...row, cache: engine.emptyCache(1), logitRows: [0] }, { cache: true });
+  if (cache === undefined) throw new StillhouseError('INTERNAL', 'prefill: expected a cache, got none');
+  return cache;
+}
+
+async function scoreRow(engine: Engine, blocks: readonly Block[], cache: Cache): Promise<readonly (readonly number[])[]> {
+  const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
+  const row = new RowWriter(tokens, cache.tokens);
+  for (const block of blocks) row.write(block);
+  const { ids, positions, mask, logitRows, targetRows, targetIds } = row;
+  const { targetLogProbs } = await engine.run({ batch: 1, tokens, ids, positions, mask, cache, logitRows, targets: { rows: targetRows, ids: targetIds } }, {});
+  let next = 0;
+  return blocks.map((block) =>
+    block.labels.map((label) => {
+      let sum = 0;
+      for (let i = 0; i < label.length; i += 1, next += 1) sum += targetLogProbs[next] ?? NaN;
+      return sum;
+    }),
+  );
+}
+
+/** The last prefix that was computed; requests of one task come one after another and share it. */
+export class PrefixCache {
+  #text: string | undefined;
+  #cache: Cache | undefined;
+
+  async get(engine: Engine, text: string, ids: readonly number[]): Promise<Cache> {
+    if (this.#text !== text || this.#cache === undefined) {
+      this.#cache = await prefillCache(engine, ids);
+      this.#text = text;
+    }
+    return this.#cache;
+  }
+}
+
+export async function scoreLabels(engine: Engine, tokenizer: ChatTokenizer, prefixes: PrefixCache, request: LabelScoringRequest): Promise<readonly LabelScores[]> {
+  const { prefix, prompts, labels } = request;
+  if (labels.length === 0) throw new StillhouseError('BAD_INPUT', 'labels: expected one or more, got none');
+  if (prefix !== undefined && prompts.some((prompt) => 'messages' in prompt)) {
+    throw new StillhouseError('BAD_INPUT', 'prefix: expected plain-text prompts after a shared prefix, got a chat');
+  }
+  const prefixIds = prefix === undefined ? [] : tokenizer.encode(prefix, { begin: true });
+  const cached = request.cachePrefix === true && prefixIds.length > 0;
+  const blocks = prompts.map((prompt) => encodeBlock(tokenizer, prompt, labels, cached ? [] : prefixIds, prefix === undefined));
+  blocks.forEach((block, index) => {
+    const longest = prefixIds.length * (cached ? 1 : 0) + block.prompt.length + Math.max(...block.labels.map((label) => label.length));
+    if (longest > engine.contextTokens) throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected at most ${engine.contextTokens} tokens, got ${longest}`);
+  });
+  const cache = cached ? await prefixes.get(engine, prefix ?? '', prefixIds) : engine.emptyCache(1);
+  const scores: LabelScores[] = [];
+  for (const row of packRows(blocks)) {
+    const logProbs = await scoreRow(engine, row, cache);
+    row.forEach((block, index) => {
+      scores.push({ logProbs: logProbs[index] ?? [], promptTokens: cache.tokens + block.prompt.length, cachedPromptTokens: cache.tokens });
+    });
+  }
+  return scores;
+}
