@@ -1,0 +1,165 @@
+/** Follows a campaign until it ends: one live line on a terminal, plain lines elsewhere. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { RunningActivity } from '../client/campaigns.ts';
+import type { CampaignState } from '../contracts/state.ts';
+import type { ApiClient, CampaignResource } from './api-client.ts';
+import { bar, duration, percent } from './format.ts';
+
+export interface Screen {
+  /** Keeps the line. */
+  line(text: string): void;
+  /** Replaces the live line; nothing off a terminal. */
+  live(text: string): void;
+  /** What a terminal shows in its live line anyway. */
+  plain(text: string): void;
+}
+
+interface Output {
+  readonly isTTY?: boolean;
+  readonly columns?: number;
+  write(text: string): boolean;
+}
+
+const CLEAR_LINE = '\r\u001b[2K';
+
+function plainScreen(output: Output): Screen {
+  const line = (text: string): void => void output.write(`${text}\n`);
+  return { line, plain: line, live: () => undefined };
+}
+
+export function createScreen(output: Output): Screen {
+  if (output.isTTY !== true) return plainScreen(output);
+  let shown = '';
+  return {
+    line(text) {
+      output.write(`${CLEAR_LINE}${text}\n${shown}`);
+    },
+    live(text) {
+      shown = text.slice(0, (output.columns ?? 80) - 1);
+      output.write(CLEAR_LINE + shown);
+    },
+    plain: () => undefined,
+  };
+}
+
+export interface Followed {
+  readonly campaign: CampaignResource;
+  /** Milliseconds by `${round} ${stage}`, as far as this process saw them. */
+  readonly observedMs: ReadonlyMap<string, number>;
+}
+
+const POLL_MS = 700;
+/** Without a terminal a stage says at most this often how far it is. */
+const PLAIN_STEP = 0.25;
+/** The service may be away this long (Temporal killed, workers restarting) before the command gives up. */
+const PATIENCE_MS = 180_000;
+
+function activityText(activities: readonly RunningActivity[] | undefined): string {
+  return (activities ?? [])
+    .map(({ name, attempt, done, total, lossNats, lastFailure }) =>
+      [
+        name,
+        ...(done === undefined ? [] : [total === undefined ? String(done) : `${done}/${total}`]),
+        ...(lossNats === undefined ? [] : [`loss ${lossNats.toFixed(3)}`]),
+        ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${lastFailure}`}`] : []),
+      ].join(' '),
+    )
+    .join(', ');
+}
+
+/** How far the stage is: the workflow's own progress, refined by a running activity's where there is one. */
+function progressOf(state: CampaignState, activities: readonly RunningActivity[] | undefined): number {
+  const [only] = activities ?? [];
+  const inner = only?.done !== undefined && only.total !== undefined && only.total > 0 && activities?.length === 1 ? only.done / only.total : 0;
+  return state.progress > 0 ? state.progress : inner;
+}
+
+class Follower {
+  readonly #screen: Screen;
+  readonly #observedMs = new Map<string, number>();
+  #key = '';
+  #since = 0;
+  #printedProgress = 0;
+  #printedAttempts = '';
+  #rounds = 0;
+
+  constructor(screen: Screen) {
+    this.#screen = screen;
+  }
+
+  get observedMs(): ReadonlyMap<string, number> {
+    return this.#observedMs;
+  }
+
+  show(campaign: CampaignResource): void {
+    const { state, activities } = campaign;
+    if (state === undefined) return;
+    this.#showStage(state);
+    for (const round of campaign.rounds.slice(this.#rounds)) {
+      this.#screen.line(`round ${round.round} done: kept ${round.accepted} of ${round.requests}, loss ${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}, student ${percent(round.studentScore)}, teacher ${percent(round.teacherScore)}, retention ${round.retention.mean.toFixed(3)}`);
+    }
+    this.#rounds = Math.max(this.#rounds, campaign.rounds.length);
+    const text = activityText(activities);
+    const share = progressOf(state, activities);
+    const attempts = (activities ?? []).filter(({ attempt }) => attempt > 1).map(({ name, attempt }) => `${name} ${attempt}`).join();
+    if (attempts !== '' && attempts !== this.#printedAttempts) this.#screen.line(`  again: ${text}`);
+    this.#printedAttempts = attempts;
+    this.#screen.live(`round ${state.round}/${state.maxRounds} ${state.stage.padEnd(10)} ${bar(share, 24)} ${percent(share).padStart(7)}  ${duration(Date.now() - this.#since)}  ${text}`);
+    if (share >= this.#printedProgress + PLAIN_STEP && share < 1) {
+      this.#printedProgress = share;
+      this.#screen.plain(`  ${state.stage} ${percent(share)}${text === '' ? '' : ` (${text})`}`);
+    }
+  }
+
+  #showStage(state: CampaignState): void {
+    const key = `${state.round} ${state.stage}`;
+    const now = Date.now();
+    if (key === this.#key) {
+      this.#observedMs.set(key, now - this.#since);
+      return;
+    }
+    if (this.#key !== '') {
+      const tookMs = now - this.#since;
+      this.#observedMs.set(this.#key, tookMs);
+      this.#screen.line(`  ${this.#key.split(' ')[1]} took ${duration(tookMs)}`);
+    }
+    this.#key = key;
+    this.#since = now;
+    this.#printedProgress = 0;
+    if (state.stage !== 'finished') this.#screen.line(`round ${state.round}/${state.maxRounds}: ${state.stage}`);
+  }
+}
+
+const isPassing = (error: unknown): boolean => error instanceof StillhouseError && (error.code === 'UNAVAILABLE' || error.code === 'INTERNAL' || error.code === 'RATE_LIMITED');
+
+/**
+ * Polls until the campaign is over, or paused by its budget or a failure: then it waits for a person
+ * and so this returns. Waits through times in which the service does not answer.
+ */
+export async function follow(api: ApiClient, name: string, screen: Screen, signal: AbortSignal): Promise<Followed> {
+  const follower = new Follower(screen);
+  let answeredAt = Date.now();
+  let saidAway = false;
+  for (;;) {
+    try {
+      const campaign = await api.get(name);
+      if (campaign.status !== 'running' || campaign.state !== undefined) {
+        answeredAt = Date.now();
+        if (saidAway) screen.line('the service answers again');
+        saidAway = false;
+      }
+      follower.show(campaign);
+      const waits = campaign.state?.status === 'paused' && campaign.state.pauseKind !== undefined && campaign.state.pauseKind !== 'user';
+      if (campaign.status !== 'running' || waits) {
+        screen.live('');
+        return { campaign, observedMs: follower.observedMs };
+      }
+    } catch (error) {
+      if (!isPassing(error) || Date.now() - answeredAt > PATIENCE_MS) throw error;
+      if (!saidAway) screen.line(`waiting: ${error instanceof Error ? error.message : String(error)}`);
+      saidAway = true;
+    }
+    await sleep(POLL_MS, undefined, { signal });
+  }
+}

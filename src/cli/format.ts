@@ -1,0 +1,99 @@
+/** Text for people: tables, bars, durations, percentages. */
+import type { CampaignListing } from '../client/campaigns.ts';
+import type { Interval, Stage } from '../contracts/state.ts';
+import type { CampaignResource } from './api-client.ts';
+
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)));
+  const line = (cells: readonly string[]): string => cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd();
+  return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
+}
+
+export function bar(share: number, width: number): string {
+  const full = Math.round(Math.min(1, Math.max(0, share)) * width);
+  return '█'.repeat(full) + '░'.repeat(width - full);
+}
+
+export function duration(ms: number): string {
+  const seconds = ms / 1_000;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 60) return `${Math.round(seconds)} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+}
+
+export const percent = (share: number): string => `${(share * 100).toFixed(1)} %`;
+export const megabytes = (bytes: number): string => `${(bytes / 1_000_000).toFixed(1)} MB`;
+export const interval = ({ mean, low, high }: Interval): string => `${mean.toFixed(3)} [${low.toFixed(3)}, ${high.toFixed(3)}]`;
+export const when = (ms: number): string => new Date(ms).toISOString().replace('T', ' ').slice(0, 16);
+
+export function listTable(campaigns: readonly CampaignListing[]): string {
+  if (campaigns.length === 0) return 'no campaigns so far';
+  return table(
+    ['campaign', 'status', 'stage', 'round', 'retention', 'spent $', 'started (UTC)'],
+    campaigns.map((one) => [
+      one.campaign,
+      one.status === 'running' ? (one.campaignStatus ?? one.status) : one.status,
+      one.stage ?? '',
+      one.round?.toString() ?? '',
+      one.retention?.toFixed(3) ?? '',
+      one.spentUsd?.toFixed(4) ?? '',
+      when(one.startedAtMs),
+    ]),
+  );
+}
+
+function roundsTable({ rounds }: CampaignResource): string {
+  return table(
+    ['round', 'asked', 'kept', 'turned away', 'loss first → last', 'teacher', 'student', 'retention [95 %]'],
+    rounds.map((round) => [
+      String(round.round), String(round.requests), String(round.accepted), String(round.rejected),
+      `${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}`, percent(round.teacherScore), percent(round.studentScore), interval(round.retention),
+    ]),
+  );
+}
+
+/** Everything about one campaign that fits a terminal. */
+export function campaignText(campaign: CampaignResource): string {
+  const { state } = campaign;
+  const lines = [`${campaign.campaign}: ${state?.status === 'paused' ? 'paused' : campaign.status}`];
+  if (campaign.failure !== undefined) lines.push(`failure: ${campaign.failure}`);
+  if (state === undefined) {
+    if (campaign.status === 'running') lines.push('its state is not known at the moment: no worker answered');
+    return lines.join('\n');
+  }
+  if (state.pauseReason !== undefined && state.status === 'paused') lines.push(`paused: ${state.pauseReason}`);
+  if (campaign.status === 'running') lines.push(`round ${state.round} of at most ${state.maxRounds}, ${state.stage}, ${percent(state.progress)}`);
+  const { spending, budget } = state;
+  const limit = budget.usd === undefined ? '' : ` of ${budget.usd}`;
+  lines.push(`spent: $${spending.usd.toFixed(4)}${limit}, ${spending.tokens} tokens, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
+  if (campaign.rounds.length > 0) lines.push('', 'development rows', roundsTable(campaign));
+  if (state.test !== undefined) {
+    const { test } = state;
+    lines.push('', `test: ${test.rows} rows that no earlier step saw`, table(['who', 'score', 'retention [95 %]'], [
+      ['teacher', percent(test.teacherScore), ''],
+      ['untuned student', percent(test.untunedScore), ''],
+      ['student', percent(test.studentScore), interval(test.retention)],
+    ]));
+  }
+  if (state.stopReason !== undefined) lines.push('', `stopped: ${state.stopReason}, best round ${state.bestRound ?? 'none'}`);
+  return lines.join('\n');
+}
+
+/** Wall-clock time of each phase. `observed` holds what the rounds themselves do not tell. */
+export function phasesTable(campaign: CampaignResource, observed: ReadonlyMap<string, number>): string {
+  const rows: string[][] = [];
+  const told = new Set<string>();
+  for (const { round, stageMs } of campaign.rounds) {
+    for (const [stage, ms] of Object.entries(stageMs) as [Stage, number][]) {
+      told.add(`${round} ${stage}`);
+      rows.push([String(round), stage, duration(ms)]);
+    }
+  }
+  for (const [key, ms] of observed) {
+    const [round = '', stage = ''] = key.split(' ');
+    if (!told.has(key) && stage !== 'finished') rows.push([stage === 'testing' || stage === 'reporting' || stage === 'preparing' || round === '' ? '' : round, stage, duration(ms)]);
+  }
+  return table(['round', 'phase', 'time'], rows);
+}

@@ -1,0 +1,32 @@
+/** A campaign file as the service wants it: validated, with its paths made absolute. */
+import { readFile } from 'node:fs/promises';
+import { dirname, isAbsolute, resolve } from 'node:path';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import { parseSpec } from '../contracts/parse-spec.ts';
+
+export async function readSpecFile(path: string): Promise<CampaignSpec> {
+  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+    throw new StillhouseError('BAD_INPUT', `expected a campaign file, got ${JSON.stringify(path)}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  });
+  return withAbsolutePaths(parseSpec(text, path), dirname(resolve(path)));
+}
+
+/** Paths in a spec are relative to its file; a local model with a slash or the ending .gguf is one, any other is a name. */
+export function withAbsolutePaths(spec: CampaignSpec, folder: string): CampaignSpec {
+  const dataset = (name: string): string => (name.startsWith('catalogue:') || isAbsolute(name) ? name : resolve(folder, name));
+  const model = (name: string): string => (!name.startsWith('hf:') && /[/\\]|\.gguf$/i.test(name) ? resolve(folder, name) : name);
+  const endpoint = <T extends { readonly provider: string; readonly model: string }>(one: T): T => (one.provider === 'local' ? { ...one, model: model(one.model) } : one);
+  const { sampling, evaluation } = spec;
+  return {
+    ...spec,
+    teacher: endpoint(spec.teacher),
+    student: { ...spec.student, model: model(spec.student.model) },
+    sampling: { ...sampling, source: 'dataset' in sampling.source ? { ...sampling.source, dataset: dataset(sampling.source.dataset) } : sampling.source },
+    evaluation: {
+      ...evaluation,
+      source: evaluation.source.kind === 'dataset' ? { ...evaluation.source, dataset: dataset(evaluation.source.dataset) } : evaluation.source,
+      scorer: evaluation.scorer.kind === 'judge' ? { ...evaluation.scorer, judge: endpoint(evaluation.scorer.judge) } : evaluation.scorer,
+    },
+  };
+}

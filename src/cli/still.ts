@@ -1,0 +1,96 @@
+#!/usr/bin/env node
+/** `still`: commands over the REST API, and the embedded stack. Exit 0 done, 1 failed, 2 wrong use. */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { readConfig } from '../config.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { Budget } from '../contracts/state.ts';
+import { demo, EXIT, exportStudent, list, report, run, setup, show, steer, up } from './commands.ts';
+import type { CommandContext } from './commands.ts';
+import { serveApi } from './serve-api.ts';
+
+const controller = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    // A second signal ends the process without waiting for its parts.
+    if (controller.signal.aborted) process.exit(EXIT.failed);
+    controller.abort();
+  });
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value <= 0) throw new InvalidArgumentError(`expected a number above 0, got ${JSON.stringify(text)}.`);
+  return value;
+}
+
+function whole(text: string): number {
+  const value = positive(text);
+  if (!Number.isInteger(value)) throw new InvalidArgumentError(`expected a whole number, got ${JSON.stringify(text)}.`);
+  return value;
+}
+
+/** Runs a command and leaves its exit code; the stack of the command is closed by then. */
+function action<Args extends unknown[]>(work: (context: CommandContext, ...args: Args) => Promise<number>): (...args: [...Args, ...unknown[]]) => Promise<void> {
+  return async (...args) => {
+    const command = args.at(-1) as Command;
+    const { json } = command.optsWithGlobals<{ json?: boolean }>();
+    process.exitCode = await work({ config: readConfig(), json: json === true, signal: controller.signal }, ...(args as unknown as Args));
+  };
+}
+
+function build(): Command {
+  const program = new Command('still').description('Distills a large language model into a small one that you keep.').exitOverride().showHelpAfterError('(--help lists what there is)');
+  const json = (): Option => new Option('--json', 'print one JSON document on standard output and nothing else there');
+  const add = (name: string, description: string): Command => program.command(name).description(description).addOption(json()).exitOverride();
+
+  add('demo', 'bring what is missing, start the stack, run campaigns/review-sentiment.yaml').action(action((context) => demo(context)));
+  add('setup [file]', 'fetch what a campaign file needs: model, data, Temporal CLI (default: the demo\'s)').action(action((context, file?: string) => setup(context, file)));
+  add('up', 'run the stack on this machine: Temporal with its UI, workers, REST API').action(action((context) => up(context)));
+  add('run <file>', 'start a campaign and follow it; starts a stack when none is running')
+    .option('--detach', 'start it on the running stack and leave')
+    .action(action((context, file: string, options: { detach?: boolean }) => run(context, file, options)));
+  add('list', 'all campaigns').action(action((context) => list(context)));
+  add('show <campaign>', 'state, rounds and scores').action(action((context, name: string) => show(context, name)));
+  add('pause <campaign>', 'pause after the work in progress')
+    .option('--reason <text>', 'why, for the next person')
+    .action(action((context, name: string, { reason }: { reason?: string }) => steer(context, name, { kind: 'pause', ...(reason === undefined ? {} : { reason }) })));
+  add('resume <campaign>', 'go on').action(action((context, name: string) => steer(context, name, { kind: 'resume' })));
+  add('cancel <campaign>', 'end it after a report; what was bought and trained stays')
+    .option('--reason <text>', 'why, for the next person')
+    .action(action((context, name: string, { reason }: { reason?: string }) => steer(context, name, { kind: 'cancel', ...(reason === undefined ? {} : { reason }) })));
+  add('budget <campaign>', 'raise limits of the budget')
+    .option('--usd <dollars>', 'dollars', positive)
+    .option('--tokens <tokens>', 'tokens', whole)
+    .option('--hours <hours>', 'hours since the start', positive)
+    .action(action((context, name: string, { usd, tokens, hours }: Budget) => {
+      const budget: Budget = { ...(usd === undefined ? {} : { usd }), ...(tokens === undefined ? {} : { tokens }), ...(hours === undefined ? {} : { hours }) };
+      if (Object.keys(budget).length === 0) throw new StillhouseError('BAD_INPUT', 'budget: expected at least one of --usd, --tokens, --hours, got none');
+      return steer(context, name, { kind: 'budget', budget });
+    }));
+  add('report <campaign>', 'write the HTML report and print its path')
+    .option('--out <file>', 'where to write it')
+    .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));
+  add('export <campaign> <folder>', 'write the student as a PEFT adapter folder').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
+  add('api', 'serve the REST API alone, against the Temporal server at TEMPORAL_ADDRESS').action(action((context) => serveApi(context)));
+  return program;
+}
+
+/** One message on standard error, and the code that tells wrong use from failure. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) {
+    // Commander has printed its message; asking for help is no mistake.
+    return error.exitCode === 0 ? EXIT.done : EXIT.wrongUse;
+  }
+  if (error instanceof StillhouseError) {
+    process.stderr.write(`still: ${error.message}\n`);
+    return error.code === 'BAD_INPUT' ? EXIT.wrongUse : EXIT.failed;
+  }
+  process.stderr.write(`still: a defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT.failed;
+}
+
+try {
+  await build().parseAsync(process.argv);
+} catch (error) {
+  process.exitCode = explain(error);
+}
