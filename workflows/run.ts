@@ -100,7 +100,7 @@ export class CampaignRun {
 
   /** Has a teacher or judge answer all planned requests; when it returns the ledger holds every answer. */
   async answer(planned: PlannedRequests, who: string, purpose: 'training' | 'evaluation'): Promise<void> {
-    const { ranges } = batchRanges(planned.count, planned.batchSize, purpose === 'training' ? MAX_TRAINING_BATCHES : MAX_EVALUATION_BATCHES);
+    const ranges = batchRanges(planned.count, planned.batchSize, purpose === 'training' ? MAX_TRAINING_BATCHES : MAX_EVALUATION_BATCHES);
     let next = 0;
     let done = 0;
     const lane = async (): Promise<void> => {

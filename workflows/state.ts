@@ -185,13 +185,8 @@ export function decide(memory: Memory, plan: CampaignPlan, bestBefore: BestRound
   return undefined;
 }
 
-/**
- * Half-open request ranges of at most `maxBatches` batches. `factor` says how many planned batches
- * one of them is worth, and so how many upper bounds it reserves.
- */
-export function batchRanges(count: number, batchSize: number, maxBatches: number): { readonly ranges: readonly { readonly from: number; readonly to: number }[]; readonly factor: number } {
-  const factor = Math.max(1, Math.ceil(count / batchSize / maxBatches));
-  const size = batchSize * factor;
-  const ranges = Array.from({ length: Math.ceil(count / size) }, (_, index) => ({ from: index * size, to: Math.min(count, (index + 1) * size) }));
-  return { ranges, factor };
+/** Half-open request ranges of whole planned batches, at most `maxRanges` of them. */
+export function batchRanges(count: number, batchSize: number, maxRanges: number): readonly { readonly from: number; readonly to: number }[] {
+  const size = batchSize * Math.max(1, Math.ceil(count / batchSize / maxRanges));
+  return Array.from({ length: Math.ceil(count / size) }, (_, index) => ({ from: index * size, to: Math.min(count, (index + 1) * size) }));
 }

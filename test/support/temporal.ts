@@ -28,7 +28,7 @@ export function testBundle(): Promise<WorkflowBundleOption> {
 
 export async function startTemporal(): Promise<TestWorkflowEnvironment> {
   installRuntime();
-  const path = await createAssets({ cache: config.cache, hub: config.hub, path: process.env['PATH'] ?? '' }).temporalCli();
+  const path = await createAssets(config).temporalCli();
   return await TestWorkflowEnvironment.createLocal({
     server: {
       executable: { type: 'existing-path', path },

@@ -80,7 +80,7 @@ describe('campaign state', () => {
 
   it('covers every request once in at most so many ranges', () => {
     for (const [count, batchSize, limit] of [[0, 10, 32], [1, 10, 32], [101, 10, 5], [400_000, 10, 32], [64, 64, 1]] as const) {
-      const { ranges } = batchRanges(count, batchSize, limit);
+      const ranges = batchRanges(count, batchSize, limit);
       assert.ok(ranges.length <= limit);
       assert.equal(ranges.reduce((next, { from, to }) => (assert.equal(from, next), assert.ok(to > from), to), 0), count);
     }
