@@ -1,5 +1,5 @@
 /** The first stage: import a campaign's rows and keep apart those that only evaluation may see. */
-import type { Assets } from '../assets/assets.ts';
+import type { Assets, AssetOptions } from '../assets/assets.ts';
 import type { CampaignContext, PreparedData } from '../contracts/activities.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
@@ -21,12 +21,12 @@ export interface PrepareDeps {
  * classes' own proportions where gold labels exist; the pool, in random order, is what remains
  * without an exact or near duplicate among themselves or among the held-out rows. The same spec and
  * files give the same artifacts. Throws BAD_INPUT for too few rows or a gold label that the task does
- * not know, NOT_FOUND for a missing file.
+ * not know, NOT_FOUND for a missing file. `options` are handed to the downloads.
  */
-export async function prepareCampaign(deps: PrepareDeps, input: CampaignContext): Promise<PreparedData> {
+export async function prepareCampaign(deps: PrepareDeps, input: CampaignContext, options: AssetOptions = {}): Promise<PreparedData> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const excluded: RejectedSample[] = [];
-  const { held, rest } = await importRows(deps, spec, excluded);
+  const { held, rest } = await importRows((dataset) => importDataset(deps, dataset, options), spec, excluded);
   const { developmentRows, testRows } = spec.evaluation;
   requireRows(held, spec);
   const [test, development] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
@@ -49,12 +49,12 @@ interface Imported {
   readonly rest?: readonly InputRow[];
 }
 
-async function importRows(deps: PrepareDeps, spec: CampaignSpec, excluded: RejectedSample[]): Promise<Imported> {
+async function importRows(load: (dataset: string) => Promise<InputRow[]>, spec: CampaignSpec, excluded: RejectedSample[]): Promise<Imported> {
   const { source } = spec.sampling;
   const { source: evaluation } = spec.evaluation;
-  const rows = source.kind === 'description' ? undefined : await importDataset(deps, source.dataset);
+  const rows = source.kind === 'description' ? undefined : await load(source.dataset);
   if (evaluation.kind === 'dataset') {
-    const held = distinct(await importDataset(deps, evaluation.dataset), spec.filter.nearDuplicateSimilarity, excluded);
+    const held = distinct(await load(evaluation.dataset), spec.filter.nearDuplicateSimilarity, excluded);
     return { held, ...(rows === undefined ? {} : { rest: rows }) };
   }
   if (rows === undefined) {
@@ -67,8 +67,8 @@ async function importRows(deps: PrepareDeps, spec: CampaignSpec, excluded: Rejec
   return { held: unique.slice(0, evaluation.rows), rest: unique.slice(evaluation.rows) };
 }
 
-async function importDataset(deps: PrepareDeps, dataset: string): Promise<InputRow[]> {
-  const path = await deps.assets.dataset(dataset);
+async function importDataset(deps: PrepareDeps, dataset: string, options: AssetOptions): Promise<InputRow[]> {
+  const path = await deps.assets.dataset(dataset, options);
   const rows: InputRow[] = [];
   for await (const row of dataset.startsWith('catalogue:') ? readRows(path, dataset.slice('catalogue:'.length)) : readRows(path)) rows.push(row);
   if (rows.length === 0) throw new StillhouseError('BAD_INPUT', `expected rows in ${dataset}, got none (${path})`);

@@ -1,0 +1,104 @@
+/** The last stage: one page for people and one manifest for programs. */
+import type { WriteReportInput, WrittenReport } from '../contracts/activities.ts';
+import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import type { LossPoint, RejectedSample, RejectionReason, Sample } from '../contracts/records.ts';
+import { getJson, getRows, putJson } from '../store/jsonl.ts';
+import type { ArtifactStore } from '../store/store.ts';
+import type { Evaluation } from './evaluation.ts';
+import { renderPage } from './report/page.ts';
+import type { ModelFacts, NamedHash, ReportData } from './report/page.ts';
+
+/** What the report says about a model; facts that are not known, as those of an endpoint, are left out. */
+export interface ReportModels {
+  facts(model: { readonly provider: 'local' | 'openai'; readonly model: string }): Promise<Omit<ModelFacts, 'role' | 'name'>>;
+}
+
+export interface ReportDeps {
+  readonly store: ArtifactStore;
+  readonly models: ReportModels;
+}
+
+/** The manifest artifact: every hash of a campaign, for programs. */
+export interface CampaignManifest extends Omit<WriteReportInput, 'rounds' | 'developmentEvaluations'> {
+  readonly format: 'stillhouse/manifest/1';
+  readonly rounds: readonly (WriteReportInput['rounds'][number] & { readonly developmentEvaluation?: ArtifactRef })[];
+  readonly models: readonly ModelFacts[];
+  readonly report: ArtifactRef;
+}
+
+/**
+ * Writes both from what the store holds. Works for a campaign that ended early too: what is missing
+ * is left out of the page, and the headline says so. The same input gives the same bytes.
+ */
+export async function writeReport(deps: ReportDeps, input: WriteReportInput): Promise<WrittenReport> {
+  const data = await gather(deps, input);
+  const report = await deps.store.put('report', renderPage(data));
+  const { rounds, developmentEvaluations, ...rest } = input;
+  const manifest: CampaignManifest = {
+    ...rest,
+    format: 'stillhouse/manifest/1',
+    rounds: rounds.map((round, index) => {
+      const developmentEvaluation = developmentEvaluations[index];
+      return { ...round, ...(developmentEvaluation === undefined ? {} : { developmentEvaluation }) };
+    }),
+    models: data.models,
+    report,
+  };
+  return { report, manifest: await putJson(deps.store, 'manifest', manifest) };
+}
+
+async function gather({ store, models }: ReportDeps, input: WriteReportInput): Promise<ReportData> {
+  const spec = await getJson<CampaignSpec>(store, input.spec);
+  const best = input.rounds.find((round) => round.round === input.bestRound);
+  const development = await Promise.all(input.developmentEvaluations.map((ref) => getJson<Evaluation>(store, ref)));
+  const samples = best === undefined ? [] : await getRows<Sample>(store, best.dataset);
+  const rejected: RejectedSample[] = [];
+  // Rows left out at import first, then those of the best round, whose dataset covers the rounds before it.
+  for (const ref of [input.data?.excluded, best?.rejectedRows]) if (ref !== undefined) rejected.push(...(await getRows<RejectedSample>(store, ref)));
+  return {
+    spec,
+    input,
+    ...(input.testEvaluation === undefined ? {} : { test: await getJson<Evaluation>(store, input.testEvaluation) }),
+    development,
+    lossCurve: best === undefined ? [] : await getRows<LossPoint>(store, best.lossCurve),
+    confidences: samples.flatMap((sample) => sample.confidence ?? []),
+    rejections: countReasons(rejected),
+    models: await modelFacts(models, spec),
+    hashes: await namedHashes(store, input),
+  };
+}
+
+function countReasons(rejected: readonly RejectedSample[]): readonly { readonly reason: RejectionReason; readonly rows: number }[] {
+  return [...Map.groupBy(rejected, (row) => row.reason)].map(([reason, rows]) => ({ reason, rows: rows.length })).sort((a, b) => b.rows - a.rows || (a.reason < b.reason ? -1 : 1));
+}
+
+async function modelFacts(models: ReportModels, spec: CampaignSpec): Promise<readonly ModelFacts[]> {
+  const { scorer } = spec.evaluation;
+  const asked = [
+    { role: 'teacher' as const, provider: spec.teacher.provider, model: spec.teacher.model },
+    { role: 'student' as const, provider: 'local' as const, model: spec.student.model },
+    ...(scorer.kind === 'judge' ? [{ role: 'judge' as const, provider: scorer.judge.provider, model: scorer.judge.model }] : []),
+  ];
+  return Promise.all(asked.map(async ({ role, provider, model }) => ({ ...(await models.facts({ provider, model })), role, name: model })));
+}
+
+async function namedHashes(store: ArtifactStore, input: WriteReportInput): Promise<readonly NamedHash[]> {
+  const named: (readonly [string, ArtifactRef | undefined])[] = [
+    ['spec', input.spec],
+    ['pool', input.data?.pool], ['development rows', input.data?.development], ['test rows', input.data?.test], ['rows left out at import', input.data?.excluded],
+    ...input.rounds.flatMap((round, index): (readonly [string, ArtifactRef | undefined])[] => [
+      [`round ${round.round}: dataset`, round.dataset],
+      [`round ${round.round}: rejected rows`, round.rejectedRows],
+      [`round ${round.round}: loss curve`, round.lossCurve],
+      [`round ${round.round}: checkpoint`, round.checkpoint],
+      [`round ${round.round}: evaluation`, input.developmentEvaluations[index]],
+    ]),
+    ['test evaluation', input.testEvaluation],
+    ['adapter folder', input.adapter],
+  ];
+  const hashes = named.flatMap(([name, ref]): NamedHash[] => (ref === undefined ? [] : [{ name, sha256: ref.sha256, sizeBytes: ref.sizeBytes }]));
+  if (input.adapter === undefined) return hashes;
+  const { files } = await getJson<FolderManifest>(store, input.adapter);
+  return [...hashes, ...files.map((file) => ({ name: `adapter: ${file.path}`, sha256: file.sha256, sizeBytes: file.sizeBytes }))];
+}
