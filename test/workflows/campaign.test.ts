@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { ApplicationFailure, WorkflowUpdateFailedError } from '@temporalio/client';
+import { ApplicationFailure, CancelledFailure, WorkflowFailedError, WorkflowUpdateFailedError } from '@temporalio/client';
 import type { WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
 import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowBundleOption } from '@temporalio/worker';
@@ -136,6 +136,19 @@ describe('campaign workflow', () => {
       assert.ok(state.report !== undefined);
       assert.equal(script.inputs('writeReport')[0]?.stopReason, 'cancelled');
       await assert.rejects(latest(handle).executeUpdate(pauseUpdate, { args: [{ reason: 'late' }] }), { name: 'WorkflowNotFoundError' });
+      assert.equal((await latest(handle).query(stateQuery)).status, 'cancelled');
+    });
+  });
+
+  it('writes the report as well when it is cancelled through Temporal itself, and is then shown as cancelled', async () => {
+    const script = new ScriptedActivities();
+    await run(script, async () => {
+      const held = script.hold('selectInputs');
+      const handle = await start(campaignInput('cancelled-outside', { maxRounds: 3 }));
+      await held.reached;
+      await latest(handle).cancel();
+      await assert.rejects(handle.result(), (error) => error instanceof WorkflowFailedError && error.cause instanceof CancelledFailure);
+      assert.equal(script.count('writeReport'), 1);
       assert.equal((await latest(handle).query(stateQuery)).status, 'cancelled');
     });
   });
