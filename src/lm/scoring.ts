@@ -10,7 +10,7 @@ import type { LabelScores, LabelScoringRequest, Prompt } from './model.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** Tokens of one packed row. More cost quadratically in attention, fewer leave the matrix units idle. */
-const ROW_TOKENS = 384;
+const ROW_TOKENS = 256;
 
 /** One prompt with its labels, in tokens. */
 interface Block {
