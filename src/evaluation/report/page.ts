@@ -75,8 +75,10 @@ ${provenance(data)}
 const firstLines = (text: string): string => (text.length <= 400 ? text : `${text.slice(0, 400)}…`);
 
 /** Scores as their scorer means them: accuracy as a percentage, a judge's score out of ten. */
-export function scoreFormat(spec: CampaignSpec): { readonly name: string; readonly format: (value: number) => string } {
-  return spec.evaluation.scorer.kind === 'label' ? { name: 'accuracy', format: (value) => percent(value) } : { name: 'judge’s score', format: (value) => `${(value * 10).toFixed(2)}` };
+export function scoreFormat(spec: CampaignSpec): { readonly name: string; readonly format: (value: number) => string; readonly tick: (value: number) => string } {
+  return spec.evaluation.scorer.kind === 'label'
+    ? { name: 'accuracy', format: (value) => percent(value), tick: (value) => percent(value, Number.isInteger(Math.round(value * 1e6) / 1e4) ? 0 : 1) }
+    : { name: 'judge’s score, 1 to 10', format: (value) => (value * 10).toFixed(2), tick: (value) => String(Math.round(value * 1e4) / 1e3) };
 }
 
 /** What the interval allows to say, and no more. */
@@ -94,7 +96,7 @@ function headline(data: ReportData): Markup {
   if (shown === undefined) {
     return html`<p class="lead">No round was finished: the campaign ended because ${STOPPED[input.stopReason] ?? input.stopReason}. What was bought is kept and will not be bought again.</p>`;
   }
-  const { name, format } = scoreFormat(spec);
+  const { name, format, tick } = scoreFormat(spec);
   const rows = CONTESTANTS.toReversed().flatMap((who) => {
     const result = shown.contestants[who];
     return result === undefined ? [] : [{ name: NAMES[who], className: who, interval: result.score }];
@@ -103,7 +105,7 @@ function headline(data: ReportData): Markup {
   return html`<p class="lead">${verdict(shown.retention, shown.rows.length, spec.teacher.model)}</p>
 <section class="hero"><div><div class="kicker">Retention</div><div class="figure">${(shown.retention.mean * 100).toFixed(1)}<small> %</small></div>
 <p class="soft">${percentRange(shown.retention.low, shown.retention.high)}, 95 % paired bootstrap<br>student ÷ teacher, ${shown.rows.length} ${where}</p></div>
-<div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`)}</div></section>`;
+<div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`, tick)}</div></section>`;
 }
 
 function facts({ input, spec }: ReportData): Markup {
@@ -123,14 +125,14 @@ function facts({ input, spec }: ReportData): Markup {
 
 function quality(data: ReportData): Markup {
   const { spec, test, development, input } = data;
-  const { name, format } = scoreFormat(spec);
+  const { name, format, tick } = scoreFormat(spec);
   const points = development.flatMap((evaluation, index) => {
     const { student, teacher } = evaluation.contestants;
     return student === undefined || teacher === undefined ? [] : [{ round: input.rounds[index]?.round ?? index + 1, student: student.score, teacher: teacher.score.mean }];
   });
   const shown = test ?? development.at(-1);
   const figures = [
-    points.length > 0 && html`<figure><h3>${capital(name)} by round</h3><figcaption>On ${development[0]?.rows.length ?? 0} development rows, which decide when to stop.</figcaption>${roundsPlot(points, format)}</figure>`,
+    points.length > 0 && html`<figure><h3>${capital(name)} by round</h3><figcaption>On ${development[0]?.rows.length ?? 0} development rows, which decide when to stop.</figcaption>${roundsPlot(points, format, tick)}</figure>`,
     shown?.labels !== undefined && html`<figure><h3>F1 by class</h3><figcaption>On ${shown.rows.length} ${test === undefined ? 'development' : 'test'} rows. ${present(shown).map((who) => html`<span class="key ${who}">${NAMES[who]}</span>`)}</figcaption>${classPlot(shown.labels.map((label, index) => ({
       label, support: shown.contestants.teacher?.classes?.[index]?.support ?? 0, bars: present(shown).map((who) => ({ className: who, value: shown.contestants[who]?.classes?.[index]?.f1 ?? 0 })),
     })))}</figure>`,
@@ -164,7 +166,7 @@ function training(data: ReportData): Markup {
   ];
   if (input.rounds.length === 0) return html``;
   return html`<h2>Data and training</h2><div class="pair">${figures}</div>
-<div class="scroll"><table><thead><tr><th>Round</th><th class="n">asked</th><th class="n">accepted</th><th class="n">rejected</th><th class="n">loss, first → last</th><th class="n">student</th><th class="n">retention, 95 % interval</th></tr></thead><tbody>
+<div class="scroll"><table><thead><tr><th>Round</th><th class="n">newly asked</th><th class="n">accepted</th><th class="n">rejected</th><th class="n">loss, first → last</th><th class="n">student</th><th class="n">retention, 95 % interval</th></tr></thead><tbody>
 ${input.rounds.map((round) => html`<tr${round.round === input.bestRound && markup(' class="us"')}><td>${round.round}</td><td class="n">${count(round.requests)}</td><td class="n">${count(round.accepted)}</td><td class="n">${count(round.rejected)}</td><td class="n">${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}</td><td class="n">${scoreFormat(data.spec).format(round.studentScore)}</td><td class="n">${percent(round.retention.mean)} (${percentRange(round.retention.low, round.retention.high)})</td></tr>`)}
 </tbody></table></div><p class="note">Accepted and rejected count all answers so far, student and retention are of the development rows. The best round is set in bold.</p>`;
 }

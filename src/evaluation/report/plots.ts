@@ -43,7 +43,7 @@ export interface IntervalRow {
 }
 
 /** A dot with its 95 % interval for each row, one below the other. */
-export function intervalPlot(rows: readonly IntervalRow[], format: (value: number) => string, title: string): Markup {
+export function intervalPlot(rows: readonly IntervalRow[], format: (value: number) => string, title: string, tickFormat = format): Markup {
   const low = Math.min(...rows.map((row) => row.interval.low));
   const high = Math.max(...rows.map((row) => row.interval.high));
   const ticks = niceTicks(low, high, 5);
@@ -52,7 +52,7 @@ export function intervalPlot(rows: readonly IntervalRow[], format: (value: numbe
   const x = linear(ticks[0] as number, ticks.at(-1) as number, left, WIDTH - 64);
   const bottom = height - 26;
   return figure(title, height, [
-    ...ticks.map((tick) => html`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="6" y2="${bottom}"/><text class="tick middle" x="${x(tick)}" y="${bottom + 17}">${format(tick)}</text>`),
+    ...ticks.map((tick) => html`<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="6" y2="${bottom}"/><text class="tick middle" x="${x(tick)}" y="${bottom + 17}">${tickFormat(tick)}</text>`),
     ...rows.map(({ name, className, interval }, index) => {
       const y = 26 + index * 40;
       return html`<g class="${className}"><text class="name" x="0" y="${y + 4}">${name}</text><line class="whisker" x1="${x(interval.low)}" x2="${x(interval.high)}" y1="${y}" y2="${y}"/><circle class="dot" cx="${x(interval.mean)}" cy="${y}" r="5.5"/><text class="value" x="${WIDTH - 4}" y="${y + 4}" text-anchor="end">${format(interval.mean)}</text></g>`;
@@ -67,7 +67,7 @@ export interface RoundPoint {
 }
 
 /** The student's score on the development rows by round, its interval, and the teacher as a line. */
-export function roundsPlot(points: readonly RoundPoint[], format: (value: number) => string): Markup {
+export function roundsPlot(points: readonly RoundPoint[], format: (value: number) => string, tickFormat = format): Markup {
   const ticks = niceTicks(Math.min(...points.flatMap((point) => [point.student.low, point.teacher])), Math.max(...points.flatMap((point) => [point.student.high, point.teacher])), 4);
   const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
   const x = linear(0.5, points.length + 0.5, PLOT.left, PLOT.right);
@@ -76,9 +76,9 @@ export function roundsPlot(points: readonly RoundPoint[], format: (value: number
   const first = teacher[0] as number;
   const last = teacher.at(-1) as number;
   return figure('Development score by round', HEIGHT, [
-    ...yAxis(ticks, y, format),
-    html`<g class="teacher"><path class="line dashed" d="M${PLOT.left} ${y(first)}${continued(path(teacher))}L${PLOT.right} ${y(last)}"/><text class="value" x="${PLOT.right}" y="${y(last) - 7}" text-anchor="end">teacher ${format(last)}</text></g>`,
-    html`<g class="student"><path class="line" d="${path(points.map((point) => point.student.mean))}"/>${points.map((point, index) => html`<line class="whisker" x1="${x(index + 1)}" x2="${x(index + 1)}" y1="${y(point.student.low)}" y2="${y(point.student.high)}"/><circle class="dot" cx="${x(index + 1)}" cy="${y(point.student.mean)}" r="5"/><text class="value" x="${x(index + 1) + 10}" y="${y(point.student.mean) + 17}">${format(point.student.mean)}</text>`)}</g>`,
+    ...yAxis(ticks, y, tickFormat),
+    html`<g class="teacher"><path class="line dashed" d="M${PLOT.left} ${y(first)}${continued(path(teacher))}L${PLOT.right} ${y(last)}"/><text class="value" x="${PLOT.left + 4}" y="${y(first) - 7}">teacher ${format(first)}</text></g>`,
+    html`<g class="student"><path class="line" d="${path(points.map((point) => point.student.mean))}"/>${points.map((point, index) => html`<line class="whisker" x1="${x(index + 1)}" x2="${x(index + 1)}" y1="${y(point.student.low)}" y2="${y(point.student.high)}"/><circle class="dot" cx="${x(index + 1)}" cy="${y(point.student.mean)}" r="5"/><text class="value" x="${x(index + 1) + 10}" y="${y(point.student.mean) + (point.student.mean >= point.teacher ? -9 : 19)}">${format(point.student.mean)}</text>`)}</g>`,
     ...points.map((point, index) => html`<text class="tick middle" x="${x(index + 1)}" y="${PLOT.bottom + 16}">${point.round}</text>`),
     xLabel('round'),
   ]);
@@ -91,7 +91,7 @@ const continued = (path: string): string => path.replace(/^M/, 'L');
 export function lossPlot(losses: readonly number[], epochStarts: readonly number[]): Markup {
   const thinned = thin(losses, 400);
   const smooth: number[] = [];
-  for (const loss of losses) smooth.push(smooth.length === 0 ? loss : 0.85 * (smooth.at(-1) as number) + 0.15 * loss);
+  for (const loss of losses) smooth.push(smooth.length === 0 ? loss : 0.75 * (smooth.at(-1) as number) + 0.25 * loss);
   const ticks = niceTicks(0, Math.max(...thinned.map(([, value]) => value)), 4);
   const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
   const x = linear(0, Math.max(1, losses.length - 1), PLOT.left, PLOT.right);

@@ -26,10 +26,11 @@ p { margin: 0 0 12px; max-width: 68ch; }
 .facts dd { margin: 0; font-size: 20px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 24px; margin: 22px 0 0; }
 figure { margin: 0; padding: 20px 22px 16px; background: var(--card); border: 1px solid var(--rule); border-radius: 6px; }
-figure svg { margin-top: 12px; }
+figure svg { margin-top: 12px; max-width: 560px; }
+.pair figure:last-child:nth-child(odd) { grid-column: 1 / -1; }
 figcaption { font-size: 13.5px; }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
-svg text { font: 12px system-ui, -apple-system, "Segoe UI", "Noto Sans", sans-serif; fill: var(--ink); }
+svg text { font-size: 12px; font-family: inherit; fill: var(--ink); }
 svg .tick, svg .axis { fill: var(--soft); font-size: 11.5px; } svg .small { font-size: 10.5px; fill: var(--soft); }
 svg .end { text-anchor: end; } svg .middle { text-anchor: middle; } svg .name { font-size: 12.5px; } svg .value { font-weight: 600; fill: var(--c); }
 svg .grid { stroke: var(--rule); } svg .mark { stroke: var(--soft); stroke-dasharray: 2 4; }
