@@ -1,0 +1,64 @@
+/**
+ * Low-rank adapters (Hu et al. 2021) with the meaning that PEFT gives them:
+ * h = W·x + (alpha / r) · B(A(dropout(x))), A: (r, in), B: (out, r).
+ */
+import type { Graph } from '../../graph/graph.ts';
+import type { FloatValue } from '../../graph/ops.ts';
+import type { Shape } from '../../graph/shape.ts';
+import type { ModelConfig } from '../config.ts';
+import type { LinearHook } from './llama.ts';
+
+export interface LoraShape {
+  readonly r: number;
+  readonly alpha: number;
+  /** Last parts of the projections' names: q_proj, v_proj … */
+  readonly targets: readonly string[];
+}
+
+/** One adapted projection. */
+export interface LoraTarget {
+  /** As in checkpoints: `model.layers.0.self_attn.q_proj`. */
+  readonly name: string;
+  readonly inSize: number;
+  readonly outSize: number;
+}
+
+/** The adapted projections of a model, layer by layer, in the order of the forward pass. */
+export function loraTargets(config: ModelConfig, targets: readonly string[]): readonly LoraTarget[] {
+  const { hiddenSize: H, feedForwardSize: F, headSize: D } = config;
+  const queries = config.attentionHeads * D;
+  const keys = config.keyValueHeads * D;
+  const projections = [
+    ['self_attn.q_proj', H, queries],
+    ['self_attn.k_proj', H, keys],
+    ['self_attn.v_proj', H, keys],
+    ['self_attn.o_proj', queries, H],
+    ['mlp.gate_proj', H, F],
+    ['mlp.up_proj', H, F],
+    ['mlp.down_proj', F, H],
+  ] as const;
+  const wanted = projections.filter(([name]) => targets.includes(name.split('.')[1] ?? ''));
+  return Array.from({ length: config.layers }, (_, layer) => wanted.map(([name, inSize, outSize]) => ({ name: `model.layers.${layer}.${name}`, inSize, outSize }))).flat();
+}
+
+export const loraAName = (target: string): string => `${target}.lora_A.weight`;
+export const loraBName = (target: string): string => `${target}.lora_B.weight`;
+
+export interface LoraBranch {
+  /** The value of lora_A or lora_B by its full name. */
+  readonly parameter: (name: string, shape: Shape) => FloatValue;
+  /** Factors for the branch's input: 0 where dropped, 1 / (1 − p) elsewhere. Absent: no dropout. */
+  readonly dropout?: (target: string, like: FloatValue) => FloatValue;
+}
+
+/** A hook for `llama` that adds the branch to each target. */
+export function loraLinear(g: Graph, lora: LoraShape, branch: LoraBranch): LinearHook {
+  return ({ name, x, base, inSize, outSize }) => {
+    if (!lora.targets.includes(name.slice(name.lastIndexOf('.') + 1))) return base();
+    const a = branch.parameter(loraAName(name), [lora.r, inSize]);
+    const b = branch.parameter(loraBName(name), [outSize, lora.r]);
+    const kept = branch.dropout === undefined ? x : g.mul(x, branch.dropout(name, x));
+    const low = g.matMul(kept, a, { transB: true }); // (…, r)
+    return g.add(base(), g.matMul(low, b, { transB: true, alpha: lora.alpha / lora.r }));
+  };
+}

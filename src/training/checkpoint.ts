@@ -1,0 +1,96 @@
+/**
+ * A checkpoint is one safetensors file: the adapter's matrices, both moments of Adam, and in its metadata
+ * all state of the loop. It holds no clock, so that equal training gives equal bytes.
+ */
+import { z } from 'zod';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { LossPoint } from '../contracts/records.ts';
+import { encodeSafetensors, openSafetensors } from '../lm/weights/safetensors.ts';
+import type { SafetensorsFile } from '../lm/weights/safetensors.ts';
+import { canonicalJson } from '../store/jsonl.ts';
+import type { AdamState } from './optimizer.ts';
+import { tensorView } from './parameters.ts';
+import type { ParameterLayout } from './parameters.ts';
+
+const FORMAT_VERSION = 1;
+const STATE_KEY = 'stillhouse.state';
+const PARTS = { parameters: '', mean: 'adam.mean.', square: 'adam.square.' } as const;
+
+const lossPointSchema = z.strictObject({
+  epoch: z.int().min(0),
+  step: z.int().min(1),
+  lossNats: z.number(),
+  learningRate: z.number(),
+  tokens: z.int().min(1),
+  gradientNorm: z.number(),
+});
+
+const loopStateSchema = z.strictObject({
+  version: z.literal(FORMAT_VERSION),
+  /** What decides the numbers: a checkpoint goes on only under the same. */
+  identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), seed: z.int(), training: z.string() }),
+  lora: z.strictObject({ r: z.int().min(1), alpha: z.number(), dropout: z.number(), targets: z.array(z.string()).min(1) }),
+  /** 0-based. */
+  epoch: z.int().min(0),
+  /** Steps of this epoch that are done, and of how many. */
+  epochStep: z.int().min(0),
+  stepsPerEpoch: z.int().min(1),
+  curve: z.array(lossPointSchema),
+});
+export type LoopState = Readonly<z.output<typeof loopStateSchema>>;
+
+export interface Checkpoint {
+  readonly state: LoopState;
+  readonly parameters: Float32Array;
+  readonly adam: AdamState;
+}
+
+export function encodeCheckpoint(layout: ParameterLayout, { state, parameters, adam }: Checkpoint): Buffer {
+  const flat = { parameters, ...adam };
+  const tensors = (Object.keys(PARTS) as (keyof typeof PARTS)[]).flatMap((part) =>
+    layout.tensors.map((tensor) => ({ name: `${PARTS[part]}${tensor.name}`, shape: tensor.shape, values: tensorView(flat[part], tensor) })),
+  );
+  return encodeSafetensors(tensors, { [STATE_KEY]: canonicalJson(state) });
+}
+
+function readState(file: SafetensorsFile): LoopState {
+  const text = file.metadata[STATE_KEY];
+  if (text === undefined) throw new StillhouseError('CORRUPT', `${file.path}: expected a checkpoint's state in the metadata, got none`);
+  const parsed = loopStateSchema.safeParse(JSON.parse(text));
+  if (!parsed.success) throw new StillhouseError('CORRUPT', `${file.path}: ${parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`);
+  return parsed.data;
+}
+
+export function readCheckpoint(path: string, layout: ParameterLayout): Checkpoint {
+  using file = openSafetensors(path);
+  const flat = (part: keyof typeof PARTS): Float32Array => {
+    const values = new Float32Array(layout.length);
+    for (const tensor of layout.tensors) {
+      const stored = file.tensors.get(`${PARTS[part]}${tensor.name}`);
+      if (stored === undefined || stored.shape.join() !== tensor.shape.join()) {
+        throw new StillhouseError('BAD_INPUT', `${path}: expected ${PARTS[part]}${tensor.name} of shape [${tensor.shape.join(', ')}], got ${stored === undefined ? 'no such tensor' : `[${stored.shape.join(', ')}]`}`);
+      }
+      values.set(stored.read(), tensor.offset);
+    }
+    return values;
+  };
+  return { state: readState(file), parameters: flat('parameters'), adam: { mean: flat('mean'), square: flat('square') } };
+}
+
+export interface AdapterMatrices {
+  readonly lora: LoopState['lora'];
+  /** By the names of LoRA matrices in checkpoints: `model.layers.0.self_attn.q_proj.lora_A.weight`. */
+  readonly tensors: readonly { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array }[];
+}
+
+/** The adapter alone, without knowledge of the model. */
+export function readAdapterMatrices(path: string): AdapterMatrices {
+  using file = openSafetensors(path);
+  const state = readState(file);
+  const own = [...file.tensors.values()].filter((tensor) => !tensor.name.startsWith(PARTS.mean) && !tensor.name.startsWith(PARTS.square));
+  return { lora: state.lora, tensors: own.map((tensor) => ({ name: tensor.name, shape: tensor.shape, values: tensor.read() })) };
+}
+
+export function curveJsonl(curve: readonly LossPoint[]): string {
+  return curve.map((point) => `${canonicalJson(point)}\n`).join('');
+}

@@ -1,0 +1,82 @@
+/** The training step as a session of the native runtime. */
+import { dirname } from 'node:path';
+import { InferenceSession, Tensor } from 'onnxruntime-node';
+import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import { weightConstants } from '../lm/architectures/llama.ts';
+import { loraTargets } from '../lm/architectures/lora.ts';
+import type { ModelConfig, WeightFile } from '../lm/config.ts';
+import type { PackedRow } from './packing.ts';
+import { tensorView } from './parameters.ts';
+import type { ParameterLayout } from './parameters.ts';
+import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
+import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
+
+/**
+ * Tokens of one packed row. Longer rows cost attention quadratically and memory for logits; a batch that
+ * does not fit becomes several rows whose gradients are summed.
+ */
+const MAX_ROW_TOKENS = 512;
+
+export interface TrainingStep extends AsyncDisposable {
+  readonly maxRowTokens: number;
+  /** Adds the row's gradient to `gradients` and returns its loss, both times `scale`. `dropout` names the random stream. */
+  accumulate(input: {
+    readonly row: PackedRow;
+    readonly scale: number;
+    readonly parameters: Float32Array;
+    readonly gradients: Float32Array;
+    readonly dropout: readonly [seed: number, step: number, row: number];
+  }): Promise<number>;
+}
+
+export async function createStep(
+  input: { readonly config: ModelConfig; readonly weights: WeightFile; readonly training: TrainingSpec; readonly threads: number },
+  layout: ParameterLayout,
+): Promise<TrainingStep> {
+  const { config, weights, training, threads } = input;
+  const bytes = trainingStepGraph({ config, layout, lora: training.lora, maxTokens: training.maxTokens, weights: (g) => weightConstants(g, weights) });
+  const session = await InferenceSession.create(bytes, {
+    intraOpNumThreads: threads,
+    interOpNumThreads: 1,
+    enableMemPattern: false, // rows differ in length
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    extra: { session: { model_external_initializers_file_folder_path: dirname(weights.path) } },
+  });
+  const targets = training.lora.dropout > 0 ? loraTargets(config, training.lora.targets) : [];
+  const masks = targets.map(() => new Float32Array(0));
+
+  /** A mask (1, T, in) for each target, in buffers that are kept from step to step. */
+  const dropoutMasks = (tokens: number, [seed, step, row]: readonly [number, number, number]): [string, Tensor][] =>
+    targets.map((target, i) => {
+      const length = tokens * target.inSize;
+      if ((masks[i]?.length ?? 0) < length) masks[i] = new Float32Array(length);
+      const mask = (masks[i] as Float32Array<ArrayBuffer>).subarray(0, length);
+      fillDropoutMask(mask, training.lora.dropout, randomStream(seed, RANDOM_STREAM.dropout, step, row, i));
+      return [dropoutInputName(target.name), new Tensor('float32', mask, [1, tokens, target.inSize])];
+    });
+
+  return {
+    maxRowTokens: Math.max(MAX_ROW_TOKENS, training.maxTokens),
+    async accumulate({ row, scale, parameters, gradients, dropout }) {
+      const feeds: Record<string, Tensor> = {
+        ids: new Tensor('int64', row.ids, [1, row.tokens]),
+        positions: new Tensor('int64', row.positions, [1, row.tokens]),
+        mask: new Tensor('float32', row.mask, [1, 1, row.tokens, row.tokens]),
+        rows: new Tensor('int64', row.rows, [row.rows.length]),
+        labels: new Tensor('int64', row.labels, [row.labels.length]),
+        scale: new Tensor('float32', Float32Array.of(scale), []),
+        ...Object.fromEntries(dropoutMasks(row.tokens, dropout)),
+      };
+      for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
+      const results = await session.run(feeds);
+      for (const tensor of layout.tensors) {
+        const gradient = results[gradientOutputName(tensor.name)]?.data as Float32Array;
+        const sum = tensorView(gradients, tensor);
+        for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (gradient[i] as number);
+      }
+      return (results['loss']?.data as Float32Array)[0] ?? NaN;
+    },
+    [Symbol.asyncDispose]: () => session.release(),
+  };
+}
