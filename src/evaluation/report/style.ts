@@ -20,8 +20,8 @@ p { margin: 0 0 12px; max-width: 68ch; }
 .figure { font-size: 76px; line-height: 1; color: var(--student); white-space: nowrap; }
 .figure small { font-size: 0.5em; }
 .hero .kicker { margin-bottom: 10px; }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 1px; margin: 20px 0 0; padding: 0; background: var(--rule); border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
-.facts div { background: var(--card); padding: 13px 18px 12px; }
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 1px; margin: 20px 0 0; padding: 0; background: var(--card); border: 1px solid var(--rule); border-radius: 6px; overflow: hidden; }
+.facts div { box-shadow: 0 0 0 1px var(--rule); padding: 13px 18px 12px; }
 .facts dt { font-size: 12.5px; color: var(--soft); }
 .facts dd { margin: 0; font-size: 20px; }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(400px, 100%), 1fr)); gap: 24px; margin: 22px 0 0; }
