@@ -12,7 +12,7 @@ export function labelOf(text: string, labels: readonly string[]): string | undef
 }
 
 function bareForm(text: string): string {
-  return text.normalize('NFKC').toLowerCase().replace(/^[\s"'“”‘’「」『』《》`*#.\-]+|[\s"'“”‘’「」『』《》`*.,;!。，；！]+$/gu, '');
+  return text.normalize('NFKC').toLowerCase().replace(/^[\s"'“”‘’「」『』《》`*#.-]+|[\s"'“”‘’「」『』《》`*.,;!。，；！]+$/gu, '');
 }
 
 export interface LabelChoice {

@@ -64,7 +64,7 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
     lossCurve: best === undefined ? [] : await getRows<LossPoint>(store, best.lossCurve),
     confidences: samples.flatMap((sample) => sample.confidence ?? []),
     rejections: countReasons(rejected),
-    models: await modelFacts(models, spec),
+    models: await modelFacts(models, spec, input),
     hashes: await namedHashes(store, input),
   };
 }
@@ -73,14 +73,17 @@ function countReasons(rejected: readonly RejectedSample[]): readonly { readonly 
   return [...Map.groupBy(rejected, (row) => row.reason)].map(([reason, rows]) => ({ reason, rows: rows.length })).sort((a, b) => b.rows - a.rows || (a.reason < b.reason ? -1 : 1));
 }
 
-async function modelFacts(models: ReportModels, spec: CampaignSpec): Promise<readonly ModelFacts[]> {
+async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed }: WriteReportInput): Promise<readonly ModelFacts[]> {
   const { scorer } = spec.evaluation;
   const asked = [
     { role: 'teacher' as const, provider: spec.teacher.provider, model: spec.teacher.model },
     { role: 'student' as const, provider: 'local' as const, model: spec.student.model },
     ...(scorer.kind === 'judge' ? [{ role: 'judge' as const, provider: scorer.judge.provider, model: scorer.judge.model }] : []),
   ];
-  return Promise.all(asked.map(async ({ role, provider, model }) => ({ ...(await models.facts({ provider, model })), role, name: model })));
+  return Promise.all(asked.map(async ({ role, provider, model }) => {
+    const measured = speed?.rows.find((row) => row.who.startsWith(role));
+    return { ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), ...(await models.facts({ provider, model })), role, name: model };
+  }));
 }
 
 async function namedHashes(store: ArtifactStore, input: WriteReportInput): Promise<readonly NamedHash[]> {

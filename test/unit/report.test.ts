@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { WriteReportInput } from '../../src/contracts/activities.ts';
 import { parseSpec } from '../../src/contracts/parse-spec.ts';
+import { createReportModels } from '../../src/evaluation/report-models.ts';
 import { writeReport } from '../../src/evaluation/report.ts';
 import type { CampaignManifest, ReportModels } from '../../src/evaluation/report.ts';
 import { count, dollars, duration, html, size } from '../../src/evaluation/report/markup.ts';
@@ -76,4 +77,12 @@ test('ticks are round and enclose the values', () => {
     assert.ok((ticks[0] as number) <= low && (ticks.at(-1) as number) >= high, String(ticks));
   }
   assert.doesNotMatch(lossPlot([2], [0]).markup, /NaN/);
+});
+
+test('models are described by their verified files, endpoints by what binds', async (context) => {
+  const { file } = await workspace(context);
+  const path = await file('model.gguf', 'abc');
+  const facts = createReportModels({ model: async (name) => ({ name, path, license: 'MIT' }) });
+  assert.deepEqual(await facts.facts({ provider: 'local', model: 'm' }), { license: 'MIT', sizeBytes: 3, sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' });
+  assert.deepEqual(await facts.facts({ provider: 'openai', model: 'gpt-4o' }), { license: 'terms of the provider' });
 });
