@@ -136,7 +136,7 @@ export function confidencePlot(confidences: readonly number[]): Markup {
 export function barsPlot(bars: readonly { readonly name: string; readonly value: number }[], title: string): Markup {
   const most = Math.max(...bars.map((bar) => bar.value));
   const x = linear(0, most, 0, WIDTH - 130 - 46);
-  return figure(title, Math.max(120, bars.length * 30 + 12), bars.map(({ name, value }, index) => {
+  return figure(title, bars.length * 30 + 12, bars.map(({ name, value }, index) => {
     const y = 8 + index * 30;
     return html`<g class="teacher"><text class="name end" x="120" y="${y + 15}">${name}</text><rect class="bar" x="130" y="${y + 2}" width="${Math.max(1, x(value))}" height="18" rx="1.5"/><text class="value" x="${136 + x(value)}" y="${y + 16}">${value}</text></g>`;
   }));
