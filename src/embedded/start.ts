@@ -42,6 +42,8 @@ export interface EmbeddedStack {
 
 export interface EmbeddedOptions {
   readonly assets?: Assets;
+  /** The module that is run as `MODULE ROLE` for each role. Default: worker/main.ts. */
+  readonly workerMain?: string;
   /** Lines for a person: what starts, what ended by itself. */
   readonly say?: (line: string) => void;
 }
@@ -172,8 +174,9 @@ class Supervisor {
 
   #startWorker(role: (typeof WORKER_ROLES)[number]): KeptChild {
     const log = this.#logFile(`worker-${role}`);
-    return this.#keep(`worker-${role}`, WORKER_MAIN, WORKER_GRACE_MS, () =>
-      fork(WORKER_MAIN, [role], {
+    const main = this.#options.workerMain ?? WORKER_MAIN;
+    return this.#keep(`worker-${role}`, main, WORKER_GRACE_MS, () =>
+      fork(main, [role], {
         env: environmentOf(this.#config),
         // The channel tells a worker that its supervisor is gone.
         stdio: ['ignore', log.descriptor, log.descriptor, 'ipc'],

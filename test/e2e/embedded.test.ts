@@ -1,0 +1,132 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { homePaths, readConfig } from '../../src/config.ts';
+import type { Config } from '../../src/config.ts';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import { findRunning, readNote } from '../../src/embedded/home.ts';
+import { startEmbedded } from '../../src/embedded/start.ts';
+import { isAlive, killHard } from '../support/processes.ts';
+
+const MAIN = fileURLToPath(new URL('../support/embedded-main.ts', import.meta.url));
+const started: ChildProcess[] = [];
+let home: string;
+let config: Config;
+let environment: NodeJS.ProcessEnv;
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+before(async () => {
+  home = await mkdtemp(join(tmpdir(), 'still-embedded-'));
+  const [api, temporal, ui] = [await freePort(), await freePort(), await freePort()];
+  environment = { ...process.env, STILLHOUSE_HOME: home, STILLHOUSE_API_PORT: String(api), TEMPORAL_ADDRESS: `127.0.0.1:${temporal}`, TEMPORAL_UI_PORT: String(ui), STILLHOUSE_API_KEY: 'a-key-of-the-tests' };
+  config = readConfig(environment);
+});
+after(async () => {
+  for (const child of started) child.kill('SIGKILL');
+  for (const { identity } of readNote(home)?.children ?? []) killHard(identity.pid);
+  await sleep(200);
+  await rm(home, { recursive: true, force: true });
+});
+
+/** Starts the stack in another process and returns once its API listens. */
+async function start(): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [MAIN], { env: environment, stdio: ['ignore', 'pipe', 'pipe'] });
+  started.push(child);
+  let output = '';
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  await new Promise<void>((resolve, reject) => {
+    child.stdout.on('data', (chunk: Buffer) => {
+      output += chunk.toString();
+      if (output.includes('READY')) resolve();
+    });
+    child.on('exit', (code) => reject(new Error(`ended with ${code}: ${output}`)));
+  });
+  return child;
+}
+
+const pidOf = (name: string): number => readNote(home)?.children.find((child) => child.name === name)?.identity.pid ?? -1;
+
+async function until(what: string, holds: () => boolean | Promise<boolean>, limitMs = 30_000): Promise<void> {
+  const deadline = Date.now() + limitMs;
+  while (!(await holds())) {
+    if (Date.now() > deadline) assert.fail(`${what} did not come about in ${limitMs} ms`);
+    await sleep(100);
+  }
+}
+const isHealthy = async (): Promise<boolean> => {
+  const response = await fetch(`http://127.0.0.1:${config.api.port}/v1/health`).catch(() => undefined);
+  return response?.status === 200;
+};
+
+test('a child that is killed comes back: a worker, the Temporal server', async () => {
+  await start();
+  await until('health', isHealthy);
+  for (const name of ['worker-teacher', 'temporal']) {
+    const pid = pidOf(name);
+    assert.ok(killHard(pid), `${name} runs`);
+    await until(`${name} again`, () => pidOf(name) !== pid && isAlive(pidOf(name)));
+  }
+  await until('health', isHealthy);
+});
+
+test('a second stack on the same home is refused and the first goes on', async () => {
+  await assert.rejects(startEmbedded(config), (error: unknown) => {
+    assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
+    assert.ok(error.message.includes(home) && error.message.includes(`pid ${started[0]?.pid}`), error.message);
+    return true;
+  });
+  assert.ok(await isHealthy());
+  assert.equal(findRunning(home)?.apiUrl, `http://127.0.0.1:${config.api.port}`);
+});
+
+test('another home with the same port is told the port and its setting', async () => {
+  const other = await mkdtemp(join(tmpdir(), 'still-embedded-'));
+  await assert.rejects(startEmbedded({ ...config, home: other }), (error: unknown) => {
+    assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
+    assert.match(error.message, /port \d+ of 127\.0\.0\.1 to be free for the Temporal server.*TEMPORAL_ADDRESS/);
+    return true;
+  });
+  assert.ok(!existsSync(homePaths(other).lock), 'the home is free again');
+  await rm(other, { recursive: true });
+});
+
+test('after kill -9 of the supervisor the next one stops the Temporal server that was left, and goes on from its file', async () => {
+  const temporal = pidOf('temporal');
+  const [supervisor] = started;
+  assert.ok(supervisor !== undefined && supervisor.kill('SIGKILL'));
+  await once(supervisor, 'exit');
+  assert.ok(isAlive(temporal), 'the server outlives its supervisor');
+  assert.equal(findRunning(home), undefined);
+
+  const next = await start();
+  assert.ok(!isAlive(temporal));
+  assert.notEqual(pidOf('temporal'), temporal);
+  await until('health', isHealthy);
+  assert.ok((await stat(homePaths(home).temporalDatabase)).size > 0);
+
+  const pids = readNote(home)?.children.map(({ identity }) => identity.pid) ?? [];
+  assert.equal(pids.length, 4);
+  next.kill('SIGTERM');
+  const [code] = (await once(next, 'exit')) as [number];
+  assert.equal(code, 0);
+  assert.deepEqual(pids.filter(isAlive), [], 'a stop leaves nothing running');
+  assert.ok(!existsSync(homePaths(home).lock) && !existsSync(homePaths(home).running));
+});
