@@ -11,6 +11,12 @@ export interface TeacherIdentity {
 
 export interface AskOptions {
   readonly signal?: AbortSignal;
+  /** Whose turn it is where several campaigns wait for one provider key. */
+  readonly user?: string;
+  /** Called with requests that are about to be sent, and awaited: makes the intent durable before the call. */
+  readonly onAsk?: (requests: readonly TeacherRequest[]) => Promise<void>;
+  /** Called with requests that the provider refused without doing them: nothing was bought. */
+  readonly onRefused?: (requests: readonly TeacherRequest[]) => Promise<void>;
   /** Called with groups of answers as they arrive, each group to be made durable before its calls count as done. */
   readonly onAnswers: (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]) => Promise<void>;
 }

@@ -1,0 +1,261 @@
+/**
+ * A teacher behind an OpenAI-compatible endpoint. The openai package makes the calls and never retries;
+ * concurrency, pacing, retries and what becomes durable when are decided here.
+ */
+import { createHash } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { OpenAI } from 'openai';
+import type { EndpointSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import { Grouped } from './grouped.ts';
+import { rateFeedback, sharedLimiter } from './limiter.ts';
+import type { Limiter, Permit } from './limiter.ts';
+import { chatBody, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
+import type { EndpointTraits } from './openai-chat.ts';
+import { callFailure, createRedactor } from './openai-failure.ts';
+import type { CallContext, CallFailure } from './openai-failure.ts';
+import { costUpperBound, priceOf } from './prices.ts';
+import type { Price } from './prices.ts';
+import type { AskOptions, Teacher, TeacherIdentity } from './teacher.ts';
+
+export const OPENAI_BASE_URL = 'https://api.openai.com/v1';
+
+/** The base URL as it stands in ledger keys: without a slash at its end. */
+export const baseUrlOf = (endpoint: EndpointSpec): string => (endpoint.baseUrl ?? OPENAI_BASE_URL).replace(/\/+$/, '');
+
+export interface CallTimings {
+  /** One attempt, from sending to the last byte. Long outputs of slow models take minutes. */
+  readonly attemptTimeoutMs: number;
+  /** From a request's first failure to giving up; whoever asked may come back later. */
+  readonly retryBudgetMs: number;
+  readonly firstRetryDelayMs: number;
+  readonly maxRetryDelayMs: number;
+  /** How long calls in flight may go on after a stop: they are paid for. */
+  readonly stopGraceMs: number;
+}
+
+const TIMINGS: CallTimings = { attemptTimeoutMs: 180_000, retryBudgetMs: 300_000, firstRetryDelayMs: 500, maxRetryDelayMs: 30_000, stopGraceMs: 5_000 };
+
+export interface OpenAITeacherOptions {
+  readonly endpoint: EndpointSpec;
+  /** Read when the first call is made, and not kept beyond the client. */
+  readonly readKey: () => string;
+  readonly timings?: Partial<CallTimings>;
+}
+
+/** What one `ask` shares among its calls. */
+interface Asking {
+  readonly client: OpenAI;
+  readonly limiter: Limiter;
+  readonly context: CallContext;
+  readonly user: string;
+  /** Aborts waiting: no further attempt begins. */
+  readonly stop: AbortController;
+  /** Aborts calls in flight. */
+  readonly kill: AbortController;
+  readonly intents: Grouped<TeacherRequest>;
+  readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
+  readonly refusals: Grouped<TeacherRequest>;
+}
+
+interface CallProgress {
+  intended: boolean;
+  /** An attempt ended in a way that the provider may have billed. */
+  maybeBought: boolean;
+  lastFailure: StillhouseError | undefined;
+}
+
+/** An endpoint lacks at most so many features: schemas, log-probabilities, the newer name of the token limit. */
+const MAX_LESSONS = 3;
+
+let asks = 0;
+
+class OpenAITeacher implements Teacher {
+  readonly identity: TeacherIdentity;
+  readonly groupSize = 1;
+  readonly #endpoint: EndpointSpec;
+  readonly #readKey: () => string;
+  readonly #price: Price;
+  readonly #timings: CallTimings;
+  #traits: EndpointTraits;
+
+  constructor({ endpoint, readKey, timings }: OpenAITeacherOptions) {
+    const baseUrl = baseUrlOf(endpoint);
+    this.identity = { provider: baseUrl, model: endpoint.model };
+    this.#endpoint = endpoint;
+    this.#readKey = readKey;
+    this.#price = priceOf(endpoint, baseUrl);
+    this.#timings = { ...TIMINGS, ...timings };
+    this.#traits = { jsonSchema: true, logprobs: true, tokenLimit: baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens' };
+  }
+
+  upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number } {
+    return costUpperBound(this.#price, request);
+  }
+
+  async ask(requests: readonly TeacherRequest[], options: AskOptions): Promise<void> {
+    const asking = this.#begin(options);
+    const onAbort = (): void => {
+      asking.stop.abort();
+      setTimeout(() => asking.kill.abort(), this.#timings.stopGraceMs).unref();
+    };
+    if (options.signal?.aborted === true) onAbort();
+    options.signal?.addEventListener('abort', onAbort, { once: true });
+    let failure: unknown;
+    let next = 0;
+    const work = async (): Promise<void> => {
+      while (!asking.stop.signal.aborted) {
+        const request = requests[next];
+        next += 1;
+        if (request === undefined) return;
+        try {
+          await this.#askOne(request, asking);
+        } catch (error) {
+          // The first failure is the cause; what stops because of it is not.
+          failure ??= error;
+          asking.stop.abort();
+        }
+      }
+    };
+    try {
+      await Promise.all(Array.from({ length: Math.min(this.#endpoint.concurrency, requests.length) }, work));
+    } finally {
+      options.signal?.removeEventListener('abort', onAbort);
+    }
+    if (options.signal?.aborted === true) throw new StillhouseError('CANCELLED', `stopped while asking ${this.identity.model}`);
+    if (failure !== undefined) throw failure;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    // Nothing is held between calls: connections close by themselves.
+  }
+
+  #begin(options: AskOptions): Asking {
+    const key = this.#readKey();
+    const { provider, model } = this.identity;
+    asks += 1;
+    return {
+      client: new OpenAI({ apiKey: key, baseURL: provider, organization: null, project: null, maxRetries: 0, timeout: this.#timings.attemptTimeoutMs, logLevel: 'off' }),
+      limiter: sharedLimiter(provider, createHash('sha256').update(key).digest('hex')),
+      context: { baseUrl: provider, model, keyName: this.#endpoint.apiKeyEnv, redact: createRedactor(key) },
+      user: options.user ?? `ask-${asks}`,
+      stop: new AbortController(),
+      kill: new AbortController(),
+      intents: new Grouped(async (requests) => options.onAsk?.(requests)),
+      answers: new Grouped((answers) => options.onAnswers(answers)),
+      refusals: new Grouped(async (requests) => options.onRefused?.(requests)),
+    };
+  }
+
+  /** Asks until there is an answer, and makes it durable; throws when trying again cannot help or the budget for it is spent. */
+  async #askOne(request: TeacherRequest, asking: Asking): Promise<void> {
+    const progress: CallProgress = { intended: false, maybeBought: false, lastFailure: undefined };
+    try {
+      const answer = await this.#answerTo(request, asking, progress);
+      await asking.answers.add({ request, answer });
+    } catch (error) {
+      if (progress.intended && !progress.maybeBought) await asking.refusals.add(request);
+      throw asking.stop.signal.aborted ? (progress.lastFailure ?? error) : error;
+    }
+  }
+
+  async #answerTo(request: TeacherRequest, asking: Asking, progress: CallProgress): Promise<TeacherAnswer> {
+    let firstFailureMs: number | undefined;
+    let lessons = 0;
+    for (let attempt = 0; ; attempt += 1) {
+      const permit = await asking.limiter.acquire(asking.user, estimatedTokens(request), asking.stop.signal);
+      const traits = this.#traits;
+      let outcome: TeacherAnswer | CallFailure;
+      try {
+        // Only now: a request that waits for its turn has cost nothing yet.
+        if (!progress.intended) await asking.intents.add(request);
+        progress.intended = true;
+        outcome = await this.#attempt(request, traits, asking, permit);
+      } finally {
+        permit.done({});
+      }
+      if (!('error' in outcome)) {
+        progress.maybeBought = true;
+        return outcome;
+      }
+      progress.lastFailure = outcome.error;
+      if (!outcome.refused) progress.maybeBought = true;
+      const nothing = this.#rejectedInput(outcome);
+      if (nothing !== undefined) return nothing;
+      if (lessons < MAX_LESSONS && this.#learnTraits(traits, outcome)) {
+        lessons += 1;
+        continue;
+      }
+      firstFailureMs ??= performance.now();
+      const delayMs = this.#retryDelayMs(outcome, attempt, performance.now() - firstFailureMs);
+      if (delayMs === undefined) throw outcome.error;
+      await sleep(delayMs, undefined, { signal: asking.stop.signal });
+    }
+  }
+
+  async #attempt(request: TeacherRequest, traits: EndpointTraits, asking: Asking, permit: Permit): Promise<TeacherAnswer | CallFailure> {
+    const controller = new AbortController();
+    const abort = (): void => controller.abort();
+    // The package's own timeout ends with the headers; a body can stall as well.
+    const timer = setTimeout(abort, this.#timings.attemptTimeoutMs);
+    asking.kill.signal.addEventListener('abort', abort, { once: true });
+    const startedMs = performance.now();
+    try {
+      const { data, response } = await asking.client.chat.completions
+        .create(chatBody(this.identity.model, request, traits), { signal: controller.signal })
+        .withResponse();
+      permit.done(rateFeedback(response.headers, response.status));
+      return readAnswer(request, data, this.#price, performance.now() - startedMs);
+    } catch (error) {
+      const { attemptTimeoutMs } = this.#timings;
+      const late = new StillhouseError('UNAVAILABLE', `expected an answer of ${this.identity.model} from ${this.identity.provider} within ${attemptTimeoutMs} ms, got none`);
+      const failure = callFailure(controller.signal.aborted ? late : error, asking.context);
+      permit.done(failure.feedback);
+      return failure;
+    } finally {
+      clearTimeout(timer);
+      asking.kill.signal.removeEventListener('abort', abort);
+    }
+  }
+
+  /** A question that the provider will not take, though it takes others, is answered for good: by nothing. */
+  #rejectedInput(failure: CallFailure): TeacherAnswer | undefined {
+    if (failure.rejectedInput === undefined) return undefined;
+    const usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
+    return { text: '', finishReason: failure.rejectedInput, usage, costUsd: 0, latencyMs: 0, model: this.identity.model };
+  }
+
+  /** True when the endpoint complained of a feature that the next attempt does without. */
+  #learnTraits(used: EndpointTraits, failure: CallFailure): boolean {
+    if (failure.status === undefined) return false;
+    const fewer = withoutRefusedFeature(used, failure.status, failure.complaint);
+    if (fewer === undefined) return false;
+    // Several calls in flight make the same discovery: what one has learned is kept.
+    this.#traits = {
+      jsonSchema: this.#traits.jsonSchema && fewer.jsonSchema,
+      logprobs: this.#traits.logprobs && fewer.logprobs,
+      tokenLimit: fewer.tokenLimit,
+    };
+    return true;
+  }
+
+  /** Undefined: give up. Exponential with jitter, at least what the provider asked for. */
+  #retryDelayMs(failure: CallFailure, attempt: number, failingForMs: number): number | undefined {
+    if (!failure.retry) return undefined;
+    const { firstRetryDelayMs, maxRetryDelayMs, retryBudgetMs } = this.#timings;
+    const backoffMs = Math.min(maxRetryDelayMs, firstRetryDelayMs * 2 ** attempt) * (0.5 + Math.random() / 2);
+    const delayMs = Math.max(backoffMs, failure.error.retryAfterMs ?? 0);
+    return failingForMs + delayMs > retryBudgetMs ? undefined : delayMs;
+  }
+}
+
+/** What the provider's limiter is likely to count: a quarter of the bytes, and the most that may be written. */
+function estimatedTokens(request: TeacherRequest): number {
+  const bytes = request.task.messages.reduce((sum, message) => sum + Buffer.byteLength(message.content), 0);
+  return Math.ceil(bytes / 4) + request.task.parameters.maxTokens;
+}
+
+export function createOpenAITeacher(options: OpenAITeacherOptions): Teacher {
+  return new OpenAITeacher(options);
+}
