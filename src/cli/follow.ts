@@ -54,6 +54,9 @@ const POLL_MS = 700;
 const PLAIN_STEP = 0.25;
 /** The service may be away this long (Temporal killed, workers restarting) before the command gives up. */
 const PATIENCE_MS = 180_000;
+const MAX_FAILURE_CHARACTERS = 160;
+/** Silence of the workers that is worth a line: longer than they take to start. */
+const SILENCE_MS = 15_000;
 
 function activityText(activities: readonly RunningActivity[] | undefined): string {
   return (activities ?? [])
@@ -62,7 +65,7 @@ function activityText(activities: readonly RunningActivity[] | undefined): strin
         name,
         ...(done === undefined ? [] : [total === undefined ? String(done) : `${done}/${total}`]),
         ...(lossNats === undefined ? [] : [`loss ${lossNats.toFixed(3)}`]),
-        ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${lastFailure}`}`] : []),
+        ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${lastFailure.slice(0, MAX_FAILURE_CHARACTERS)}`}`] : []),
       ].join(' '),
     )
     .join(', ');
@@ -148,6 +151,9 @@ export async function follow(api: ApiClient, name: string, screen: Screen, signa
         answeredAt = Date.now();
         if (saidAway) screen.line('the service answers again');
         saidAway = false;
+      } else if (!saidAway && Date.now() - answeredAt > SILENCE_MS) {
+        screen.line('waiting: no worker answers for the state of the campaign');
+        saidAway = true;
       }
       follower.show(campaign);
       const waits = campaign.state?.status === 'paused' && campaign.state.pauseKind !== undefined && campaign.state.pauseKind !== 'user';

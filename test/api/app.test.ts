@@ -7,73 +7,16 @@ import type { FastifyInstance } from 'fastify';
 import { parse } from 'yaml';
 import { buildApp } from '../../src/api/app.ts';
 import { listen } from '../../src/api/server.ts';
-import type { CampaignDescription, Campaigns } from '../../src/client/campaigns.ts';
-import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
-import type { Budget, CampaignState } from '../../src/contracts/state.ts';
+import type { CampaignState } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
+import { MemoryCampaigns } from '../support/memory-campaigns.ts';
 
 const KEY = 'test-key-0123456789';
 const text = await readFile(new URL('../../campaigns/review-sentiment.yaml', import.meta.url), 'utf8');
 const spec = parse(text) as CampaignSpecInput;
-
-/** Campaigns kept in memory, by the rules of the interface. */
-class MemoryCampaigns implements Campaigns {
-  readonly started = new Map<string, { input: CampaignInput; state: CampaignState }>();
-  away = false;
-
-  #of(campaign: string): { input: CampaignInput; state: CampaignState } {
-    if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');
-    const found = this.started.get(campaign);
-    if (found === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${campaign}: expected one that was started, got none of that name`);
-    return found;
-  }
-  #change(campaign: string, change: Partial<CampaignState>): CampaignState {
-    const entry = this.#of(campaign);
-    entry.state = { ...entry.state, ...change };
-    return entry.state;
-  }
-  async start(input: CampaignInput): Promise<{ readonly created: boolean }> {
-    const existing = this.started.get(input.campaign);
-    if (existing !== undefined) {
-      if (existing.input.spec.sha256 !== input.spec.sha256) throw new StillhouseError('CONFLICT', `campaign ${input.campaign}: expected the spec that it was started with, got another`);
-      return { created: false };
-    }
-    const spending = { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 };
-    this.started.set(input.campaign, {
-      input,
-      state: { campaign: input.campaign, status: 'running', stage: 'preparing', round: 1, maxRounds: input.plan.maxRounds, progress: 0, budget: input.budget, spending, startedAtMs: 1 },
-    });
-    return { created: true };
-  }
-  async describe(campaign: string): Promise<CampaignDescription> {
-    const { input, state } = this.#of(campaign);
-    return { campaign, status: 'running', specSha256: input.spec.sha256, state, startedAtMs: 1 };
-  }
-  async rounds(): Promise<readonly never[]> {
-    return [];
-  }
-  async list() {
-    return [...this.started.keys()].map((campaign) => ({ campaign, status: 'running' as const, startedAtMs: 1 }));
-  }
-  async pause(campaign: string, reason: string): Promise<CampaignState> {
-    return this.#change(campaign, { status: 'paused', pauseReason: reason });
-  }
-  async resume(campaign: string): Promise<CampaignState> {
-    return this.#change(campaign, { status: 'running' });
-  }
-  async cancel(campaign: string): Promise<CampaignState> {
-    return this.#change(campaign, { status: 'cancelled' });
-  }
-  async raiseBudget(campaign: string, budget: Budget): Promise<CampaignState> {
-    return this.#change(campaign, { budget });
-  }
-  async check(): Promise<void> {
-    if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');
-  }
-}
 
 let folder: string;
 let store: ArtifactStore;
