@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
-import { MockActivityEnvironment, defaultActivityInfo } from '@temporalio/testing';
+import { MockActivityEnvironment } from '@temporalio/testing';
 import { toFailure } from '../../activities/failures.ts';
 import { createOrchestratorActivities } from '../../activities/orchestrator.ts';
 import type { OrchestratorStages, TrainerStages } from '../../activities/stages.ts';
@@ -22,7 +22,7 @@ import { refOf } from '../support/scripted-activities.ts';
 const EPOCH: EpochResult = {
   checkpoint: refOf('checkpoint', 'end'), lossCurve: refOf('loss-curve', 'end'), steps: 4, tokens: 400, lossFirstNats: 2, lossLastNats: 1, seconds: 1,
 };
-const environment = (info: Partial<typeof defaultActivityInfo> = {}): MockActivityEnvironment =>
+const environment = (info: ConstructorParameters<typeof MockActivityEnvironment>[0] = {}): MockActivityEnvironment =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 2_000, ...info });
 
 /** A trainer that runs what a test gives it and remembers its jobs. */
