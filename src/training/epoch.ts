@@ -29,6 +29,8 @@ export interface EpochInput {
   /** Path of a checkpoint of this epoch, or of the end of the one before. */
   readonly from?: string;
   readonly threads: number;
+  /** Tokens of one packed row, at least `training.maxTokens`. Another value sums gradients in another order. */
+  readonly maxRowTokens?: number;
 }
 
 export interface EpochHooks {

@@ -22,7 +22,8 @@ export function trainingStepGraph(options: {
   readonly config: ModelConfig;
   readonly layout: ParameterLayout;
   readonly lora: TrainingSpec['lora'];
-  readonly maxTokens: number;
+  /** The most tokens that a row may hold. */
+  readonly maxRowTokens: number;
   readonly weights: (g: Graph) => WeightLookup;
 }): Uint8Array {
   const { config, layout, lora } = options;
@@ -37,7 +38,7 @@ export function trainingStepGraph(options: {
     parameter: (name) => parameters.get(name) as FloatValue,
     ...(lora.dropout > 0 ? { dropout: (target: string, like: FloatValue) => g.input(dropoutInputName(target), 'float32', like.shape) } : {}),
   });
-  const { hidden } = llama(g, config, weight, inputs, { linear, contextTokens: options.maxTokens });
+  const { hidden } = llama(g, config, weight, inputs, { linear, contextTokens: options.maxRowTokens });
   const losses = g.crossEntropy(llamaLogits(g, config, weight, hidden, rows), labels); // (R)
   g.output('loss', g.mul(g.sumAll(losses), scale));
   const wanted = [...parameters];

@@ -30,11 +30,12 @@ export interface TrainingStep extends AsyncDisposable {
 }
 
 export async function createStep(
-  input: { readonly config: ModelConfig; readonly weights: WeightFile; readonly training: TrainingSpec; readonly threads: number },
+  input: { readonly config: ModelConfig; readonly weights: WeightFile; readonly training: TrainingSpec; readonly threads: number; readonly maxRowTokens?: number },
   layout: ParameterLayout,
 ): Promise<TrainingStep> {
   const { config, weights, training, threads } = input;
-  const bytes = trainingStepGraph({ config, layout, lora: training.lora, maxTokens: training.maxTokens, weights: (g) => weightConstants(g, weights) });
+  const maxRowTokens = Math.max(input.maxRowTokens ?? MAX_ROW_TOKENS, training.maxTokens);
+  const bytes = trainingStepGraph({ config, layout, lora: training.lora, maxRowTokens, weights: (g) => weightConstants(g, weights) });
   const session = await InferenceSession.create(bytes, {
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
@@ -57,7 +58,7 @@ export async function createStep(
     });
 
   return {
-    maxRowTokens: Math.max(MAX_ROW_TOKENS, training.maxTokens),
+    maxRowTokens,
     async accumulate({ row, scale, parameters, gradients, dropout }) {
       const feeds: Record<string, Tensor> = {
         ids: new Tensor('int64', row.ids, [1, row.tokens]),

@@ -52,7 +52,7 @@ export type LinearHook = (projection: { readonly name: string; readonly x: Float
 export interface LlamaOptions {
   /** Called for each projection of each layer; LoRA adds its own branch here. */
   readonly linear?: LinearHook;
-  /** Positions in the rotary tables; a position beyond them is an error of the runtime. */
+  /** Positions in the rotary tables. A position beyond them, or a T that exceeds them, is an error of the runtime. */
   readonly contextTokens?: number;
 }
 

@@ -1,0 +1,94 @@
+/**
+ * The process that trains one epoch. A run of the native runtime stops the event loop it was called from,
+ * so training never happens in the process that heartbeats. Ends when its parent is gone.
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { Sample } from '../contracts/records.ts';
+import { loadModel } from '../lm/load.ts';
+import { toWireError } from '../lm/protocol.ts';
+import type { ChatTokenizer } from '../lm/tokenizer.ts';
+import { curveJsonl } from './checkpoint.ts';
+import { trainEpoch } from './epoch.ts';
+import type { TrainingSample } from './packing.ts';
+import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
+
+let stopAsked = false;
+
+function send(message: FromTrainer): void {
+  process.send?.(message, undefined, undefined, (error) => {
+    if (error !== null) process.exit(0); // the parent went away while the message was on its way
+  });
+}
+
+/** Chats as the student will see them, the answer alone to be learned. */
+export function tokenizeSamples(text: string, tokenizer: ChatTokenizer): TrainingSample[] {
+  const lines = text.split('\n').filter((line) => line !== '');
+  return lines.map((line) => {
+    const sample = JSON.parse(line) as Sample;
+    try {
+      return { id: sample.id, ...tokenizer.encodeForTraining(sample.messages) };
+    } catch (cause) {
+      throw new StillhouseError('BAD_INPUT', `dataset, row ${sample.id}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    }
+  });
+}
+
+async function train(order: TrainingOrder): Promise<void> {
+  const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache });
+  const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer);
+  const { training, seed, epoch, threads, datasetSha256 } = order;
+  const begun = performance.now();
+  let lastStep = begun;
+  const place = (name: string, bytes: Uint8Array | string): string => {
+    const path = join(order.outFolder, name);
+    writeFileSync(path, bytes);
+    return path;
+  };
+  const outcome = await trainEpoch(
+    {
+      config: model.config,
+      weights: model.weights,
+      modelSha256: model.identity.sha256,
+      samples,
+      datasetSha256,
+      training,
+      seed,
+      epoch,
+      threads,
+      ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
+    },
+    {
+      shouldStop: () => stopAsked,
+      afterStep: ({ epochStep, steps, point, checkpointDue, checkpoint }) => {
+        const now = performance.now();
+        const tokensPerSecond = (point.tokens / (now - lastStep)) * 1000;
+        lastStep = now;
+        const written = checkpointDue ? { checkpointPath: place(`checkpoint-${point.step}`, checkpoint()) } : {};
+        send({ kind: 'progress', step: epochStep, steps, lossNats: point.lossNats, tokensPerSecond, ...written });
+      },
+    },
+  );
+  const { state } = outcome;
+  const points = state.curve.filter((point) => point.epoch === epoch);
+  send({
+    kind: outcome.finished ? 'finished' : 'stopped',
+    step: state.epochStep,
+    checkpointPath: place('checkpoint-last', outcome.checkpoint),
+    curvePath: place('loss-curve', curveJsonl(state.curve)),
+    steps: state.stepsPerEpoch,
+    tokens: points.reduce((sum, point) => sum + point.tokens, 0),
+    lossFirstNats: points[0]?.lossNats ?? 0,
+    lossLastNats: points.at(-1)?.lossNats ?? 0,
+    seconds: (performance.now() - begun) / 1000,
+  });
+}
+
+if (process.send !== undefined) {
+  process.on('disconnect', () => process.exit(0));
+  process.on('message', (message: ToTrainer) => {
+    if (message.kind === 'stop') stopAsked = true;
+    else train(message.order).catch((error: unknown) => send({ kind: 'failed', error: toWireError(error) }));
+  });
+}

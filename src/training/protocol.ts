@@ -1,0 +1,45 @@
+/** What the trainer's process and its parent say to each other, through the IPC channel of child_process.fork. */
+import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { WireError } from '../lm/protocol.ts';
+
+/** Everything is a local path: the process knows no store. */
+export interface TrainingOrder {
+  readonly modelPath: string;
+  readonly modelName: string;
+  /** Folder below which float32 weights are kept. */
+  readonly cache: string;
+  readonly threads: number;
+  readonly training: TrainingSpec;
+  readonly seed: number;
+  readonly epoch: number;
+  /** Sample[] as JSONL. */
+  readonly datasetPath: string;
+  readonly datasetSha256: string;
+  readonly fromPath?: string;
+  /** Where checkpoints are put for the parent to take. */
+  readonly outFolder: string;
+}
+
+export type ToTrainer =
+  | { readonly kind: 'start'; readonly order: TrainingOrder }
+  /** Finish the step, write a checkpoint, end. */
+  | { readonly kind: 'stop' };
+
+/** Files that the parent stores and removes. */
+export interface WrittenCheckpoint {
+  readonly checkpointPath: string;
+}
+
+export type FromTrainer =
+  | ({ readonly kind: 'progress'; readonly step: number; readonly steps: number; readonly lossNats: number; readonly tokensPerSecond: number } & Partial<WrittenCheckpoint>)
+  | ({
+      readonly kind: 'finished' | 'stopped';
+      readonly step: number;
+      readonly curvePath: string;
+      readonly steps: number;
+      readonly tokens: number;
+      readonly lossFirstNats: number;
+      readonly lossLastNats: number;
+      readonly seconds: number;
+    } & WrittenCheckpoint)
+  | { readonly kind: 'failed'; readonly error: WireError };

@@ -1,0 +1,178 @@
+/** Training is bitwise repeatable, resumes bitwise, learns, and says what is wrong with its input. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import { loadModel } from '../../src/lm/load.ts';
+import type { LoadedModel } from '../../src/lm/load.ts';
+import { trainEpoch } from '../../src/training/epoch.ts';
+import type { EpochInput, EpochOutcome } from '../../src/training/epoch.ts';
+import { learningRateAt } from '../../src/training/optimizer.ts';
+import { packRow, splitBatch } from '../../src/training/packing.ts';
+import { fillDropoutMask, permutation, randomStream } from '../../src/training/random.ts';
+import { writeTinyLlama } from '../support/tiny-llama.ts';
+
+const trainingSchema = campaignSpecSchema.shape.training;
+const spec = (changes: object = {}): TrainingSpec => trainingSchema.parse({ epochs: 2, batchSize: 2, learningRate: 1e-2, checkpointEverySteps: 1, maxTokens: 128, ...changes });
+
+let folder: string;
+let model: LoadedModel;
+before(async () => {
+  folder = mkdtempSync(join(tmpdir(), 'stillhouse-training-'));
+  model = await loadModel({ path: writeTinyLlama(join(folder, 'model')), cache: join(folder, 'cache') });
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+const SENTENCES = ['a fine film', 'dull and long', 'I loved it', 'never again', 'great sound', 'it broke', 'warm and funny', 'a waste of time'];
+
+function input(changes: Partial<EpochInput> = {}): EpochInput {
+  const samples = SENTENCES.map((text, i) => ({
+    id: `row-${i}`,
+    ...model.tokenizer.encodeForTraining([
+      { role: 'user', content: `Review: ${text}` },
+      { role: 'assistant', content: i % 2 === 0 ? 'good' : 'bad' },
+    ]),
+  }));
+  const { config, weights } = model;
+  return { config, weights, modelSha256: 'm', datasetSha256: 'd', samples, training: spec(), seed: 5, epoch: 0, threads: 1, ...changes };
+}
+
+interface Run extends EpochOutcome {
+  readonly checkpoints: readonly Buffer[];
+}
+async function run(changes: Partial<EpochInput> = {}, stopAfter = Infinity): Promise<Run> {
+  const checkpoints: Buffer[] = [];
+  const outcome = await trainEpoch(input(changes), {
+    shouldStop: () => checkpoints.length >= stopAfter,
+    afterStep: ({ checkpoint }) => checkpoints.push(checkpoint()),
+  });
+  return { ...outcome, checkpoints };
+}
+let files = 0;
+function saved(bytes: Buffer): string {
+  const path = join(folder, `checkpoint-${files++}`);
+  writeFileSync(path, bytes);
+  return path;
+}
+
+describe('training', () => {
+  test('is bitwise the same for one seed, and another for another', async () => {
+    const [first, second, other] = [await run(), await run(), await run({ seed: 6 })];
+    assert.ok(first.checkpoint.equals(second.checkpoint));
+    assert.ok(!first.checkpoint.equals(other.checkpoint));
+    assert.equal(first.state.curve.length, 4);
+  });
+
+  test('resumed from any checkpoint of two epochs is bitwise the uninterrupted run', async () => {
+    const first = await run();
+    const second = await run({ epoch: 1, from: saved(first.checkpoint) });
+    assert.equal(second.state.curve.length, 8);
+    for (const checkpoint of first.checkpoints) {
+      const resumed = await run({ from: saved(checkpoint) });
+      assert.ok(resumed.checkpoint.equals(first.checkpoint));
+    }
+    for (const checkpoint of second.checkpoints) {
+      const resumed = await run({ epoch: 1, from: saved(checkpoint) });
+      assert.ok(resumed.checkpoint.equals(second.checkpoint));
+    }
+  });
+
+  test('stopped between steps leaves a checkpoint that goes on', async () => {
+    const whole = await run();
+    const stopped = await run({}, 2);
+    assert.equal(stopped.finished, false);
+    assert.equal(stopped.state.epochStep, 2);
+    const resumed = await run({ from: saved(stopped.checkpoint) });
+    assert.ok(resumed.checkpoint.equals(whole.checkpoint));
+  });
+
+  test('brings the loss of eight samples near zero', async () => {
+    const training = spec({ epochs: 40, batchSize: 8, learningRate: 2e-2, lora: { r: 8, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] }, schedule: 'cosine' });
+    let from: string | undefined;
+    let last: Run | undefined;
+    for (let epoch = 0; epoch < training.epochs; epoch++) {
+      last = await run({ training, epoch, ...(from === undefined ? {} : { from }) });
+      from = saved(last.checkpoint);
+    }
+    const losses = last?.state.curve.map((point) => point.lossNats) ?? [];
+    assert.ok((losses[0] ?? 0) > 3, `first loss ${losses[0]}`);
+    assert.ok((losses.at(-1) ?? Infinity) < 0.1, `last loss ${losses.at(-1)}`);
+  });
+
+  test('gives the same gradient step however the batch is split into rows', async () => {
+    const training = spec({ batchSize: 8, lora: { dropout: 0 } });
+    const { training: _, ...rest } = input();
+    const one = await run({ ...rest, training });
+    const narrow = await run({ ...rest, training: { ...training, maxTokens: 64 }, maxRowTokens: 64 });
+    const [a, b] = [one.state.curve[0], narrow.state.curve[0]];
+    assert.ok(Math.abs((a?.lossNats ?? 0) - (b?.lossNats ?? 1)) < 1e-5);
+    assert.ok(Math.abs((a?.gradientNorm ?? 0) - (b?.gradientNorm ?? 1)) < 1e-4);
+  });
+
+  test('refuses long rows by their ids before it starts', async () => {
+    const longest = input().samples.toSorted((a, b) => b.ids.length - a.ids.length)[0];
+    assert.ok(longest !== undefined);
+    const maxTokens = longest.ids.length - 1;
+    await assert.rejects(run({ training: spec({ maxTokens }) }), (error) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && error.message.includes(`maxTokens = ${maxTokens}`) && error.message.includes(longest.id));
+    assert.equal((await run({ training: spec({ maxTokens: maxTokens + 1 }) }, 1)).state.epochStep, 1);
+  });
+
+  test('refuses a checkpoint of other data, and one of the wrong epoch', async () => {
+    const { checkpoint } = await run({}, 1);
+    await assert.rejects(run({ from: saved(checkpoint), datasetSha256: 'other' }), /expected a checkpoint of this model, dataset/);
+    await assert.rejects(run({ from: saved(checkpoint), epoch: 1 }), /end of epoch 0, got step 1 of 4 of epoch 0/);
+    await assert.rejects(run({ epoch: 1 }), /expected a checkpoint to start epoch 1/);
+  });
+
+  test('ends with DIVERGED when the loss is no number', async () => {
+    const training = spec({ learningRate: 0.9, warmupRatio: 0, epochs: 1, lora: { alpha: 1e300 } });
+    await assert.rejects(run({ training }), (error) => error instanceof StillhouseError && error.code === 'DIVERGED');
+  });
+});
+
+describe('packing', () => {
+  const sample = (id: string, ids: readonly number[], responseStart: number) => ({ id, ids, responseStart });
+
+  test('shares what prompts begin with, keeps samples apart and learns answers alone', () => {
+    const row = packRow([sample('a', [1, 2, 3, 8, 9], 3), sample('b', [1, 2, 4, 7], 3)]);
+    // 1 2 are shared; then 3 8 of a, and 4 of b. The last token of each predicts nothing.
+    assert.deepEqual([...row.ids].map(Number), [1, 2, 3, 8, 4]);
+    assert.deepEqual([...row.positions].map(Number), [0, 1, 2, 3, 2]);
+    assert.deepEqual([...row.rows].map(Number), [2, 3, 4]);
+    assert.deepEqual([...row.labels].map(Number), [8, 9, 7]);
+    const open = Array.from({ length: 5 }, (_, i) => Array.from({ length: 5 }, (_unused, j) => (row.mask[i * 5 + j] === 0 ? 1 : 0)).join(''));
+    assert.deepEqual(open, ['10000', '11000', '11100', '11110', '11001']);
+  });
+
+  test('splits a batch in order at the token limit', () => {
+    const batch = [sample('a', [1, 2, 3], 1), sample('b', [1, 2, 3], 1), sample('c', [1, 2, 3, 4, 5, 6, 7], 1)];
+    assert.deepEqual(splitBatch(batch, 6).map((row) => row.map(({ id }) => id)), [['a', 'b'], ['c']]);
+  });
+});
+
+describe('schedules and random numbers', () => {
+  test('rise over the warm-up and fall to zero', () => {
+    const training = { learningRate: 1, warmupRatio: 0.2, schedule: 'linear' } as const;
+    assert.deepEqual([0, 1, 2, 6, 10].map((step) => learningRateAt(training, step, 10)), [0, 0.5, 1, 0.5, 0]);
+    assert.equal(learningRateAt({ ...training, schedule: 'cosine' }, 6, 10).toFixed(6), '0.500000');
+    assert.equal(learningRateAt({ ...training, schedule: 'constant' }, 9, 10), 1);
+  });
+
+  test('permutations hold every index once and differ by epoch', () => {
+    const [first, second] = [permutation(100, randomStream(1, 2, 0)), permutation(100, randomStream(1, 2, 1))];
+    assert.deepEqual(first.toSorted((a, b) => a - b), Array.from({ length: 100 }, (_, i) => i));
+    assert.notDeepEqual(first, second);
+  });
+
+  test('dropout masks drop their share and keep the mean', () => {
+    const mask = new Float32Array(100_000);
+    fillDropoutMask(mask, 0.1, randomStream(3, 3, 1));
+    const dropped = mask.filter((value) => value === 0).length / mask.length;
+    assert.ok(Math.abs(dropped - 0.1) < 0.005, `dropped ${dropped}`);
+    assert.ok(Math.abs(mask.reduce((sum, value) => sum + value, 0) / mask.length - 1) < 0.01);
+  });
+});
