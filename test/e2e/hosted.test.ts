@@ -1,0 +1,130 @@
+/**
+ * The two example campaigns with a hosted teacher, whole, against an OpenAI-compatible server on a real
+ * socket: the teacher's words are scripted, everything else (Temporal, ledger, engine, student) is real.
+ * Sizes are cut so that a processor is done in minutes.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync, mkdtempSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { parse } from 'yaml';
+import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import type { RejectedSample, Sample } from '../../src/contracts/records.ts';
+import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
+import type { ChatCall, ScriptedAnswer } from '../support/openai-server.ts';
+import { Stack } from '../support/stack.ts';
+
+const CAMPAIGNS = join(import.meta.dirname, '..', '..', 'campaigns');
+const CAMPAIGN_TIMEOUT_MS = 600_000;
+
+function example(name: string): CampaignSpecInput {
+  return parse(readFileSync(join(CAMPAIGNS, `${name}.yaml`), 'utf8')) as CampaignSpecInput;
+}
+
+const gold = new Map(
+  readFileSync(join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl'), 'utf8').trim().split('\n')
+    .map((line) => JSON.parse(line) as { readonly input: string; readonly gold: string })
+    .map((row) => [row.input, row.gold]),
+);
+
+const SUBJECTS = ['这家餐厅', '新买的手机', '昨天的电影', '客服的回复', '这本小说', '酒店的房间', '快递的包装', '周末的课程'];
+const OPINIONS: readonly (readonly [string, string])[] = [
+  ['让我非常满意，下次还会选择', '积极'], ['实在太差了，完全不值这个价', '消极'], ['于三月上线，共有四种规格可选', '中性'],
+  ['比想象中好得多，强烈推荐给大家', '积极'], ['问题不断，打了三次电话也没人理', '消极'], ['位于二楼，营业时间是九点到六点', '中性'],
+];
+
+/** Pairs that differ from call to call, as a teacher's would. */
+function writePairs(call: number): string {
+  const pairs = Array.from({ length: 6 }, (_, index) => {
+    const [opinion, output] = OPINIONS[(call + index) % OPINIONS.length] as readonly [string, string];
+    return { input: `${SUBJECTS[(call * 3 + index) % SUBJECTS.length] ?? ''}${opinion}${'。！～…'[(call + index) % 4] ?? ''}`, output };
+  });
+  return JSON.stringify({ pairs });
+}
+
+function chineseTeacher(call: ChatCall, index: number): string | ScriptedAnswer {
+  if (call.response_format !== undefined) return index === 2 ? { content: writePairs(index), fault: 'truncated-json' } : writePairs(index);
+  const asked = call.messages.at(-1)?.content ?? '';
+  return [...gold].find(([input]) => asked.includes(input))?.[1] ?? '中性';
+}
+
+function codeTeacher(call: ChatCall, index: number): string {
+  if (call.response_format !== undefined) {
+    const good = (call.messages.at(-1)?.content ?? '').includes('export const answer');
+    return JSON.stringify({ reasoning: good ? 'It compiles and answers the task.' : 'It does not compile.', score: good ? 9 : 2 });
+  }
+  const task = call.messages.at(-1)?.content ?? '';
+  const code = index === 1 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
+  return `\`\`\`typescript\n${code}\n\`\`\`\nIt turns the length of the task into text.`;
+}
+
+async function artifactRows<T>(stack: Stack, campaign: string, kind: string): Promise<T[]> {
+  const { text } = await stack.artifact(campaign, kind);
+  return text.trim().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as T);
+}
+
+describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
+  const folder = mkdtempSync(join(tmpdir(), 'stillhouse-hosted-'));
+  after(() => rm(folder, { recursive: true, force: true }));
+
+  it('sentiment-zh: the teacher writes pairs as JSON from the description, and the student learns Chinese labels', async (context) => {
+    await using server = await startOpenAIServer({ answer: chineseTeacher });
+    const spec = example('sentiment-zh');
+    const dataset = join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl');
+    const stack = new Stack({ home: join(folder, 'zh'), environment: { OPENAI_API_KEY: TEST_KEY } });
+    try {
+      await stack.start();
+      await stack.submit({
+        ...spec,
+        teacher: { ...spec.teacher, baseUrl: server.baseUrl },
+        sampling: { ...spec.sampling, rows: 12, batchSize: 6 },
+        training: { ...spec.training, epochs: 1 },
+        evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset }, developmentRows: 12, testRows: 18 },
+        iterate: { maxRounds: 1 },
+      });
+      const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
+      const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
+      const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
+      assert.ok(samples.length >= 15, `expected at least 15 rows, got ${samples.length}`);
+      assert.ok(samples.every(({ output }) => ['积极', '消极', '中性'].includes(output)));
+      assert.ok(samples.every(({ messages }) => messages.at(-1)?.role === 'assistant' && messages[0]?.role === 'system'));
+      assert.ok(rejected.some(({ reason }) => reason === 'schema' || reason === 'truncated'), 'the cut JSON is kept as a rejected row');
+      assert.equal(state?.spending.callsBought, server.counts.billedCalls, 'every billed call is in the books');
+      assert.ok(Math.abs((state?.spending.usd ?? 0) - server.counts.usd) < 1e-9, `spent ${state?.spending.usd}, billed ${server.counts.usd}`);
+      assert.ok((state?.test?.teacherScore ?? 0) > 0.99, 'the scripted teacher knows the gold labels');
+      context.diagnostic(`${samples.length} rows, ${rejected.length} rejected, ${server.counts.billedCalls} calls, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
+    } finally {
+      await stack.stop();
+    }
+  });
+
+  it('code-assistant: tasks become chats, code that does not parse is turned away, a judge scores free text', async (context) => {
+    await using server = await startOpenAIServer({ answer: codeTeacher });
+    const spec = example('code-assistant');
+    assert.equal(spec.evaluation.scorer.kind, 'judge');
+    const { rubric } = spec.evaluation.scorer as { readonly rubric: string };
+    const stack = new Stack({ home: join(folder, 'code'), environment: { OPENAI_API_KEY: TEST_KEY } });
+    try {
+      await stack.start();
+      await stack.submit({
+        ...spec,
+        teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 96 },
+        sampling: { source: { kind: 'tasks', dataset: join(CAMPAIGNS, 'data', 'code-assistant.tasks.jsonl') }, rows: 16, batchSize: 8 },
+        training: { ...spec.training, epochs: 1 },
+        evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric } },
+      });
+      const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
+      const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
+      const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
+      assert.ok(samples.length > 0 && samples.every(({ messages }) => messages.map(({ role }) => role).join() === 'system,user,assistant'));
+      assert.ok(rejected.some(({ reason }) => reason === 'does-not-parse'), 'code that does not parse is turned away');
+      assert.ok((state?.test?.teacherScore ?? 0) > (state?.test?.untunedScore ?? 1), 'the judge prefers code that compiles');
+      assert.equal(state?.spending.callsBought, server.counts.billedCalls);
+      context.diagnostic(`${samples.length} chats, ${rejected.length} rejected, teacher ${state?.test?.teacherScore}, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
+    } finally {
+      await stack.stop();
+    }
+  });
+});
