@@ -1,0 +1,114 @@
+/** Runs a student over rows: the untuned model, or one with the adapter of a checkpoint. */
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { RunStudentInput, StudentAnswers } from '../contracts/activities.ts';
+import type { ArtifactRef } from '../contracts/artifacts.ts';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { InputRow, Prediction } from '../contracts/records.ts';
+import { studentMessages } from '../dataset/student-prompt.ts';
+import type { LabelScores, LanguageModel, ModelHost } from '../lm/model.ts';
+import { getJson, getRows, putRows } from '../store/jsonl.ts';
+import type { ArtifactStore } from '../store/store.ts';
+import type { Trainer } from '../training/trainer.ts';
+
+export interface StudentDeps {
+  readonly store: ArtifactStore;
+  readonly host: ModelHost;
+  readonly trainer: Pick<Trainer, 'exportAdapter'>;
+}
+
+export interface StudentOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: { readonly done: number; readonly total: number }) => void;
+}
+
+/** Rows in one call to the model. Fixed, so that the same rows give bitwise the same scores. */
+const ROWS_PER_CALL = 32;
+
+/** An opened student; closing it also removes the adapter folder that it was made from. */
+export interface OpenStudent extends AsyncDisposable {
+  readonly model: LanguageModel;
+  /** Of the adapter's weights; 0 for the untuned student. */
+  readonly adapterSizeBytes: number;
+}
+
+export async function openStudent(deps: StudentDeps, model: string, checkpoint: ArtifactRef | undefined, signal: AbortSignal | undefined): Promise<OpenStudent> {
+  const options = { model, ...(signal === undefined ? {} : { signal }) };
+  if (checkpoint === undefined) {
+    const untuned = await deps.host.open(options);
+    return { model: untuned, adapterSizeBytes: 0, [Symbol.asyncDispose]: () => untuned[Symbol.asyncDispose]() };
+  }
+  const parent = await mkdtemp(join(tmpdir(), 'stillhouse-student-'));
+  try {
+    const adapterPath = join(parent, 'adapter');
+    await deps.trainer.exportAdapter(checkpoint, model, adapterPath);
+    const { size } = await stat(join(adapterPath, 'adapter_model.safetensors'));
+    const tuned = await deps.host.open({ ...options, adapterPath });
+    // The process has read the adapter by the time it is open.
+    return { model: tuned, adapterSizeBytes: size, [Symbol.asyncDispose]: () => tuned[Symbol.asyncDispose]() };
+  } finally {
+    await rm(parent, { recursive: true, force: true });
+  }
+}
+
+/** Natural-log probabilities that sum to 1 over the labels. */
+function normalise(logProbs: readonly number[]): readonly number[] {
+  const largest = Math.max(...logProbs);
+  const total = largest + Math.log(logProbs.reduce((sum, value) => sum + Math.exp(value - largest), 0));
+  return logProbs.map((value) => value - total);
+}
+
+function labelPrediction(row: InputRow, scores: LabelScores, labels: readonly string[], labelTokens: readonly number[]): Prediction {
+  const labelLogProbs = normalise(scores.logProbs);
+  let best = 0;
+  labelLogProbs.forEach((value, index) => {
+    if (value > (labelLogProbs[best] as number)) best = index;
+  });
+  return {
+    id: row.id,
+    output: labels[best] as string,
+    ...(row.gold === undefined ? {} : { gold: row.gold }),
+    labelLogProbs,
+    promptTokens: scores.promptTokens,
+    completionTokens: labelTokens[best] as number,
+  };
+}
+
+/** The student's answers to the rows, in their order: the most probable label, or greedy text. */
+export async function answerRows(model: LanguageModel, spec: CampaignSpec, rows: readonly InputRow[]): Promise<readonly Prediction[]> {
+  const prompts = rows.map((row) => ({ messages: studentMessages(spec.task, row.input) }));
+  if (spec.task.output.kind === 'label') {
+    const { labels } = spec.task.output;
+    const labelTokens = await model.countTokens(labels);
+    const scores = await model.scoreLabels({ prompts, labels });
+    return rows.map((row, index) => labelPrediction(row, scores[index] as LabelScores, labels, labelTokens));
+  }
+  const texts = await model.generate({ prompts, maxNewTokens: spec.teacher.maxTokens, temperature: 0 });
+  return rows.map((row, index) => {
+    const { text, tokens, promptTokens } = texts[index] as (typeof texts)[number];
+    return { id: row.id, output: text.trim(), ...(row.gold === undefined ? {} : { gold: row.gold }), promptTokens, completionTokens: tokens.length };
+  });
+}
+
+export async function runStudent(deps: StudentDeps, input: RunStudentInput, options: StudentOptions = {}): Promise<StudentAnswers> {
+  const spec = await getJson<CampaignSpec>(deps.store, input.spec);
+  const rows = (await getRows<InputRow>(deps.store, input.rows)).slice(0, input.limit);
+  if (rows.length === 0) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
+  await using student = await openStudent(deps, spec.student.model, input.checkpoint, options.signal);
+  const predictions: Prediction[] = [];
+  const startedMs = performance.now();
+  while (predictions.length < rows.length) {
+    predictions.push(...(await answerRows(student.model, spec, rows.slice(predictions.length, predictions.length + ROWS_PER_CALL))));
+    options.onProgress?.({ done: predictions.length, total: rows.length });
+  }
+  const seconds = (performance.now() - startedMs) / 1000;
+  return {
+    predictions: await putRows(deps.store, 'predictions', predictions),
+    rows: predictions.length,
+    promptTokens: predictions.reduce((sum, prediction) => sum + prediction.promptTokens, 0),
+    completionTokens: predictions.reduce((sum, prediction) => sum + prediction.completionTokens, 0),
+    seconds,
+  };
+}
