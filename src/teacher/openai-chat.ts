@@ -2,6 +2,7 @@
 import type { ChatCompletion, ChatCompletionCreateParamsNonStreaming } from 'openai/resources/chat/completions';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest, TokenUsage } from '../contracts/records.ts';
+import { labelOf } from '../dataset/labels.ts';
 import { costUsd } from './prices.ts';
 import type { Price } from './prices.ts';
 
@@ -110,7 +111,7 @@ export function readAnswer(request: TeacherRequest, completion: ChatCompletion, 
   const { task } = request;
   const refusal = choice.message.refusal ?? undefined;
   const written = refusal ?? choice.message.content ?? '';
-  const label = task.kind === 'label' ? task.labels.find((candidate) => bare(candidate) === bare(written)) : undefined;
+  const label = task.kind === 'label' ? labelOf(written, task.labels) : undefined;
   const alternatives = choice.logprobs?.content?.[0]?.top_logprobs;
   const logProbs = task.kind === 'label' && label !== undefined && alternatives !== undefined ? labelLogProbs(task.labels, alternatives) : undefined;
   const usage = usageOf(completion, request, written);
