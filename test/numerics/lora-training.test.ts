@@ -1,0 +1,105 @@
+/**
+ * Training of the real SmolLM2-135M-Instruct against PyTorch and PEFT (fixtures/lora_training_reference.py).
+ * The two differ in the order of float32 sums, in padding against packing and in who dequantised the weights.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { MODELS } from '../../src/assets/catalogue.ts';
+import { readConfig } from '../../src/config.ts';
+import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import { loraTargets } from '../../src/lm/architectures/lora.ts';
+import { loadModel } from '../../src/lm/load.ts';
+import { trainEpoch } from '../../src/training/epoch.ts';
+import type { EpochOutcome } from '../../src/training/epoch.ts';
+import { packRow } from '../../src/training/packing.ts';
+import type { TrainingSample } from '../../src/training/packing.ts';
+import { initialParameters, loraLayout, tensorView } from '../../src/training/parameters.ts';
+import { randomStream } from '../../src/training/random.ts';
+import { createStep } from '../../src/training/step.ts';
+
+interface Reference {
+  readonly settings: { readonly seed: number; readonly batchSize: number; readonly epochs: number; readonly learningRate: number; readonly warmupRatio: number; readonly maxGradientNorm: number; readonly weightDecay: number };
+  readonly samples: readonly TrainingSample[];
+  readonly first: { readonly lossNats: number; readonly gradients: Readonly<Record<string, { readonly norm: number; readonly sum: number; readonly every: readonly number[] }>> };
+  readonly curve: readonly { readonly lossNats: number; readonly gradientNorm: number; readonly learningRate: number }[];
+}
+const reference = JSON.parse(readFileSync(new URL('fixtures/lora-training-reference.json', import.meta.url), 'utf8')) as Reference;
+
+const { cache } = readConfig();
+const MODEL = 'smollm2-135m-instruct';
+const path = join(cache, 'models', MODEL, MODELS[MODEL]?.fileName ?? '');
+const skip = existsSync(path) ? false : `${MODEL} is not in the cache`;
+const THREADS = 2;
+/** Stream of the fixture's B matrices; PEFT itself starts them at zero, where A has no gradient. */
+const TEST_B_STREAM = 1000;
+
+const { seed, ...settings } = reference.settings;
+const training = campaignSpecSchema.shape.training.parse({ ...settings, schedule: 'linear', lora: { r: 16, alpha: 32, dropout: 0 } });
+
+function relative(got: number, expected: number): number {
+  return Math.abs(got - expected) / Math.abs(expected);
+}
+
+describe('LoRA training of SmolLM2-135M-Instruct', { skip }, () => {
+  test('has the gradients of PyTorch and PEFT', async () => {
+    const { config, weights } = await loadModel({ path, cache });
+    const layout = loraLayout(loraTargets(config, training.lora.targets), training.lora.r);
+    const parameters = initialParameters(layout, seed);
+    layout.tensors.forEach((tensor, index) => {
+      if (!tensor.name.includes('.lora_B.')) return;
+      const random = randomStream(seed, TEST_B_STREAM, index);
+      tensorView(parameters, tensor).forEach((_, i, view) => (view[i] = (2 * random.uniform(i) - 1) * 0.02));
+    });
+    const row = packRow(reference.samples.slice(0, training.batchSize));
+    const gradients = new Float32Array(layout.length);
+    await using step = await createStep({ config, weights, training, threads: THREADS }, layout);
+    const loss = await step.accumulate({ row, scale: 1 / row.labels.length, parameters, gradients, dropout: [seed, 0, 0] });
+    assert.ok(relative(loss, reference.first.lossNats) < 1e-5, `loss ${loss} against ${reference.first.lossNats}`);
+    assert.equal(layout.tensors.length, Object.keys(reference.first.gradients).length);
+    for (const tensor of layout.tensors) {
+      const expected = reference.first.gradients[tensor.name];
+      assert.ok(expected !== undefined, tensor.name);
+      const gradient = tensorView(gradients, tensor);
+      const norm = Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0));
+      assert.ok(relative(norm, expected.norm) < 1e-4, `${tensor.name}: norm ${norm} against ${expected.norm}`);
+      const stride = Math.max(1, Math.floor(gradient.length / 16));
+      // Against the tensor's own scale: single entries may be next to zero.
+      const scale = expected.norm / Math.sqrt(gradient.length);
+      expected.every.forEach((value, i) => {
+        const got = gradient[i * stride] ?? NaN;
+        assert.ok(Math.abs(got - value) / scale < 1e-3, `${tensor.name}[${i * stride}]: ${got} against ${value}, scale ${scale}`);
+      });
+    }
+  });
+
+  test('follows their loss curve for twenty steps', async () => {
+    const { config, weights } = await loadModel({ path, cache });
+    const folder = mkdtempSync(join(tmpdir(), 'stillhouse-curve-'));
+    try {
+      let from: string | undefined;
+      let last: EpochOutcome | undefined;
+      for (let epoch = 0; epoch < training.epochs; epoch++) {
+        last = await trainEpoch(
+          { config, weights, modelSha256: '', datasetSha256: '', samples: reference.samples, training, seed, epoch, threads: THREADS, ...(from === undefined ? {} : { from }) },
+          { afterStep: () => undefined, shouldStop: () => false },
+        );
+        from = join(folder, `${epoch}`);
+        writeFileSync(from, last.checkpoint);
+      }
+      const curve = last?.state.curve ?? [];
+      assert.equal(curve.length, reference.curve.length);
+      reference.curve.forEach((expected, i) => {
+        const got = curve[i];
+        assert.ok(got !== undefined && relative(got.learningRate + 1e-12, expected.learningRate + 1e-12) < 1e-9, `step ${i}: rate ${got?.learningRate} against ${expected.learningRate}`);
+        // Late losses are small: an absolute floor of 1e-3 nats stands beside the relative bound.
+        const bound = 1e-3 * Math.max(expected.lossNats, 1);
+        assert.ok(Math.abs(got.lossNats - expected.lossNats) < bound, `step ${i}: loss ${got.lossNats} against ${expected.lossNats}`);
+      });
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
+  });
+});
