@@ -15,6 +15,8 @@ export interface KeptChildOptions {
   /** Called after each start, before anything else can happen to the child. */
   readonly onStart: (identity: ProcessIdentity) => void;
   readonly log: (message: string) => void;
+  /** Where its output goes, named in messages. */
+  readonly logPath: string;
   /** Between SIGTERM and SIGKILL when it is stopped. */
   readonly graceMs: number;
 }
@@ -41,7 +43,7 @@ export class KeptChild {
   }
 
   #start(): void {
-    const { name, log } = this.#options;
+    const { name, log, logPath } = this.#options;
     const startedAt = Date.now();
     const child = this.#options.start();
     this.#child = child;
@@ -53,7 +55,7 @@ export class KeptChild {
       this.#child = undefined;
       if (this.#stopping) return;
       if (Date.now() - startedAt >= HEALTHY_AFTER_MS) this.#pauseMs = FIRST_PAUSE_MS;
-      log(`${name} ended (${how}); starting it again in ${this.#pauseMs} ms`);
+      log(`${name} ended (${how}); starting it again in ${this.#pauseMs} ms; its log is ${logPath}`);
       this.#timer = setTimeout(() => {
         this.#restarts += 1;
         this.#start();

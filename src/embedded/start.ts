@@ -150,9 +150,9 @@ class Supervisor {
     return { path, descriptor };
   }
 
-  #keep(name: string, commandHolds: string, graceMs: number, start: () => ChildProcess): KeptChild {
+  #keep(name: string, logPath: string, commandHolds: string, graceMs: number, start: () => ChildProcess): KeptChild {
     return new KeptChild({
-      name, start, graceMs,
+      name, start, graceMs, logPath,
       onStart: (identity) => {
         this.#children.set(name, { identity, commandHolds });
         this.#writeNote();
@@ -167,7 +167,7 @@ class Supervisor {
     const { temporalDatabase } = homePaths(this.#config.home);
     const log = this.#logFile('temporal');
     const options = { cli, host, port, uiPort, namespace: this.#config.temporal.namespace, database: temporalDatabase, logFile: log.descriptor };
-    const child = this.#keep('temporal', temporalDatabase, TEMPORAL_GRACE_MS, () => startTemporalServer(options));
+    const child = this.#keep('temporal', log.path, temporalDatabase, TEMPORAL_GRACE_MS, () => startTemporalServer(options));
     this.#cleanup.add(() => child.stop());
     await waitForTemporal(cli, `${host}:${port}`, log.path);
   }
@@ -175,7 +175,7 @@ class Supervisor {
   #startWorker(role: (typeof WORKER_ROLES)[number]): KeptChild {
     const log = this.#logFile(`worker-${role}`);
     const main = this.#options.workerMain ?? WORKER_MAIN;
-    return this.#keep(`worker-${role}`, main, WORKER_GRACE_MS, () =>
+    return this.#keep(`worker-${role}`, log.path, main, WORKER_GRACE_MS, () =>
       fork(main, [role], {
         env: environmentOf(this.#config),
         // The channel tells a worker that its supervisor is gone.
