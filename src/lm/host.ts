@@ -2,6 +2,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Assets } from '../assets/assets.ts';
 import type { LanguageModel, ModelHost, ModelIdentity, OpenModelOptions } from './model.ts';
@@ -12,6 +13,8 @@ const PROCESS_ENTRY = new URL('./process.ts', import.meta.url);
 const STDERR_TAIL_CHARACTERS = 2_000;
 /** How long a process may take to leave by itself when it is closed. */
 const CLOSE_GRACE_MS = 2_000;
+/** How long to wait for the standard error of a process that has ended. */
+const LAST_WORDS_MS = 200;
 
 interface Pending {
   readonly resolve: (result: unknown) => void;
@@ -36,7 +39,8 @@ class ModelProcess {
     });
     this.#child.on('message', (message: AnswerMessage) => this.#settle(message));
     this.#child.on('error', (cause) => this.#end(new StillhouseError('UNAVAILABLE', `model ${name}: expected a process to start, got: ${String(cause)}`, { cause })));
-    this.#child.on('close', (code, signal) => this.#end(this.#died(code, signal)));
+    // Not `close`: after a disconnect it never comes.
+    this.#child.on('exit', (code, signal) => void this.#afterExit(code, signal));
   }
 
   get processId(): number | undefined {
@@ -48,7 +52,7 @@ class ModelProcess {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
-      // A failed send means a process that is going; its close event rejects the call with the reason.
+      // A failed send means a process that is going; its exit rejects the call with the reason.
       this.#child.send({ id, call, input } as CallMessage, () => undefined);
     });
   }
@@ -62,10 +66,10 @@ class ModelProcess {
   async close(): Promise<void> {
     this.#end(new StillhouseError('CANCELLED', `model ${this.#name}: expected an open model, got one that was closed`));
     if (this.#child.exitCode !== null || this.#child.signalCode !== null || this.#child.pid === undefined) return;
-    const closed = once(this.#child, 'close');
+    const exited = once(this.#child, 'exit');
     if (this.#child.connected) this.#child.disconnect();
     const timer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_GRACE_MS);
-    await closed;
+    await exited;
     clearTimeout(timer);
   }
 
@@ -80,6 +84,13 @@ class ModelProcess {
     this.#ended ??= reason;
     for (const pending of this.#pending.values()) pending.reject(this.#ended);
     this.#pending.clear();
+  }
+
+  async #afterExit(code: number | null, signal: NodeJS.Signals | null): Promise<void> {
+    const { stderr } = this.#child;
+    // Last words may still be in the pipe.
+    if (stderr !== null && !stderr.readableEnded) await Promise.race([once(stderr, 'end'), sleep(LAST_WORDS_MS)]);
+    this.#end(this.#died(code, signal));
   }
 
   #died(code: number | null, signal: NodeJS.Signals | null): StillhouseError {
@@ -106,7 +117,11 @@ export interface ModelHostDeps {
 
 const cancelled = (name: string): StillhouseError => new StillhouseError('CANCELLED', `model ${name}: stopped because its caller asked for it`);
 
-export function createModelHost(deps: ModelHostDeps): ModelHost & { open(options: OpenModelOptions): Promise<HostedModel> } {
+export interface ProcessModelHost extends ModelHost {
+  open(options: OpenModelOptions): Promise<HostedModel>;
+}
+
+export function createModelHost(deps: ModelHostDeps): ProcessModelHost {
   const open = async (options: OpenModelOptions): Promise<HostedModel> => {
     const { signal, model: name } = options;
     if (signal?.aborted === true) throw cancelled(name);
