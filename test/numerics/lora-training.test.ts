@@ -1,6 +1,7 @@
 /**
  * Training of the real SmolLM2-135M-Instruct against PyTorch and PEFT (fixtures/lora_training_reference.py).
- * The two differ in the order of float32 sums, in padding against packing and in who dequantised the weights.
+ * The two differ in the order of float32 sums, in padding against packing and in who dequantised the weights:
+ * measured 4e-6 in gradient norms, 4e-5 in entries, 2e-5 in losses after twenty steps. The bounds leave room for other processors.
  */
 import assert from 'node:assert/strict';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -70,7 +71,7 @@ describe('LoRA training of SmolLM2-135M-Instruct', { skip }, () => {
       const scale = expected.norm / Math.sqrt(gradient.length);
       expected.every.forEach((value, i) => {
         const got = gradient[i * stride] ?? NaN;
-        assert.ok(Math.abs(got - value) / scale < 1e-3, `${tensor.name}[${i * stride}]: ${got} against ${value}, scale ${scale}`);
+        assert.ok(Math.abs(got - value) / scale < 1e-4, `${tensor.name}[${i * stride}]: ${got} against ${value}, scale ${scale}`);
       });
     }
   });
@@ -94,9 +95,7 @@ describe('LoRA training of SmolLM2-135M-Instruct', { skip }, () => {
       reference.curve.forEach((expected, i) => {
         const got = curve[i];
         assert.ok(got !== undefined && relative(got.learningRate + 1e-12, expected.learningRate + 1e-12) < 1e-9, `step ${i}: rate ${got?.learningRate} against ${expected.learningRate}`);
-        // Late losses are small: an absolute floor of 1e-3 nats stands beside the relative bound.
-        const bound = 1e-3 * Math.max(expected.lossNats, 1);
-        assert.ok(Math.abs(got.lossNats - expected.lossNats) < bound, `step ${i}: loss ${got.lossNats} against ${expected.lossNats}`);
+        assert.ok(relative(got.lossNats, expected.lossNats) < 1e-3, `step ${i}: loss ${got.lossNats} against ${expected.lossNats}`);
       });
     } finally {
       rmSync(folder, { recursive: true, force: true });
