@@ -50,7 +50,7 @@ const PRICES: Readonly<Record<string, ListedPrice>> = {
 
 export function listedPrice(model: string): ListedPrice | undefined {
   const family = Object.keys(PRICES)
-    .filter((name) => model === name || new RegExp(`^-\\d{4}-\\d{2}-\\d{2}$`).test(model.startsWith(name) ? model.slice(name.length) : ''))
+    .filter((name) => model.startsWith(name) && /^(-\d{4}-\d{2}-\d{2})?$/.test(model.slice(name.length)))
     .sort((a, b) => b.length - a.length)[0];
   return family === undefined ? undefined : PRICES[family];
 }

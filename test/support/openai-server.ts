@@ -21,7 +21,7 @@ export interface ChatCall {
 }
 
 export type Fault =
-  | '429' // rate limit without its headers
+  | '429' // a rate limit that the headers do not show beforehand; Retry-After unless `retryAfter` is none
   | '500'
   | '503'
   | 'reset' // the connection breaks before any work
@@ -267,7 +267,7 @@ export class OpenAIServer implements AsyncDisposable {
     const fault = answer.fault ?? this.#drawFault();
     switch (fault) {
       case '429':
-        return this.#fail(response, 429, 'Too many requests.', { type: 'requests' });
+        return this.#fail(response, 429, 'Too many requests.', { type: 'requests' }, this.options.retryAfter === 'none' ? {} : { 'retry-after-ms': '20' });
       case '500':
         return this.#fail(response, 500, 'The server had an error while processing your request. Sorry about that!', { type: 'server_error' });
       case '503':
