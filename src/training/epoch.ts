@@ -7,6 +7,7 @@ import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import { encodeCheckpoint, readCheckpoint } from './checkpoint.ts';
 import type { Checkpoint, LoopState } from './checkpoint.ts';
+import { checkMemory } from './memory.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
@@ -49,6 +50,9 @@ export interface EpochOutcome {
 export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<EpochOutcome> {
   const { config, training, samples, seed, epoch } = input;
   checkSamples(samples, training.maxTokens);
+  const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
+  const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
+  checkMemory(config, longest, longestAnswer);
   const layout = loraLayout(loraTargets(config, training.lora.targets), training.lora.r);
   const start = startingPoint(input, layout);
   const { parameters, adam } = start;

@@ -71,7 +71,8 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
 
 /** Runs the process to its end. Whatever happens, it is gone when this settles. */
 async function superviseTraining(deps: OnnxTrainerDeps, order: TrainingOrder, options: TrainOptions): Promise<EpochResult> {
-  const child = fork(PROCESS_PATH, [], { execArgv: [], stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+  // Standard output belongs to the parent's own answers: what the process prints goes to standard error.
+  const child = fork(PROCESS_PATH, [], { execArgv: [], stdio: ['ignore', 2, 2, 'ipc'] });
   const ended = childEnd(child);
   let killTimer: NodeJS.Timeout | undefined;
   const stop = (): void => {

@@ -11,6 +11,7 @@ import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
 import type { EpochInput, EpochOutcome } from '../../src/training/epoch.ts';
+import { checkMemory } from '../../src/training/memory.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';
 import { packRow, splitBatch } from '../../src/training/packing.ts';
 import { fillDropoutMask, permutation, randomStream } from '../../src/training/random.ts';
@@ -126,6 +127,11 @@ describe('training', () => {
     await assert.rejects(run({ from: saved(checkpoint), datasetSha256: 'other' }), /expected a checkpoint of this model, dataset/);
     await assert.rejects(run({ from: saved(checkpoint), epoch: 1 }), /end of epoch 0, got step 1 of 4 of epoch 0/);
     await assert.rejects(run({ epoch: 1 }), /expected a checkpoint to start epoch 1/);
+  });
+
+  test('says how much memory a row would take where there is less', () => {
+    assert.doesNotThrow(() => checkMemory(model.config, 128, 8, 1e9));
+    assert.throws(() => checkMemory(model.config, 65_536, 8, 1e9), (error) => error instanceof StillhouseError && error.code === 'TOO_LARGE' && /65536 tokens to fit 1\.0 GB/.test(error.message));
   });
 
   test('ends with DIVERGED when the loss is no number', async () => {
