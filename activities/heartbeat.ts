@@ -5,6 +5,8 @@ import { toFailure } from './failures.ts';
 export interface Supervision {
   /** Aborted when the activity is cancelled or its worker shuts down. */
   readonly signal: AbortSignal;
+  /** Of the workflow run that scheduled the activity: one for each round of a campaign. */
+  readonly workflowRunId: string;
   /** What the attempt before left, unchecked: it may come from another release. */
   readonly previousDetails: unknown;
   /** Replaces the details that every beat carries, and beats at once. */
@@ -18,13 +20,14 @@ export interface Supervision {
  */
 export async function supervised<T>(work: (supervision: Supervision) => Promise<T>): Promise<T> {
   const context = Context.current();
-  const { heartbeatTimeoutMs, heartbeatDetails, attempt } = context.info;
+  const { heartbeatTimeoutMs, heartbeatDetails, attempt, workflowExecution } = context.info;
   const signal = context.cancellationSignal;
   let details: unknown = heartbeatDetails;
   const send = (): void => (details === undefined || details === null ? context.heartbeat() : context.heartbeat(details));
   const timer = heartbeatTimeoutMs === undefined ? undefined : setInterval(send, Math.max(50, heartbeatTimeoutMs / 4));
   const supervision: Supervision = {
     signal,
+    workflowRunId: workflowExecution?.runId ?? '',
     previousDetails: heartbeatDetails,
     beat: (next) => {
       details = next;

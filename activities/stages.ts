@@ -27,7 +27,8 @@ export interface OrchestratorStages {
 }
 
 export interface TeacherStages {
-  sampleBatch(input: Contract.SampleBatchInput, options: StageOptions): Promise<Contract.SampledBatch>;
+  /** `run` names the workflow run that pays: what all attempts under one name have bought is settled together. */
+  sampleBatch(input: Contract.SampleBatchInput, options: StageOptions & { readonly run: string }): Promise<Contract.SampledBatch>;
 }
 
 export interface TrainerStages {

@@ -7,6 +7,7 @@ import type { TeacherStages } from './stages.ts';
 export function createTeacherActivities({ stages }: { readonly stages: TeacherStages }): TeacherActivities {
   return {
     // A repeated attempt finds what the one before bought in the ledger: its progress needs no heartbeat to survive.
-    sampleBatch: (input) => supervised((supervision) => stages.sampleBatch(input, stageOptions(supervision))),
+    sampleBatch: (input) =>
+      supervised((supervision) => stages.sampleBatch(input, { ...stageOptions(supervision), run: supervision.workflowRunId })),
   };
 }

@@ -60,7 +60,7 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
   const summary: RoundSummary = {
-    round, requests: planned.count, accepted: built.accepted, rejected: built.rejectedCount,
+    round, requests: (start.last?.requests ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount,
     dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats,
     teacherScore, studentScore, retention, stageMs: run.takeStageMs(),
   };

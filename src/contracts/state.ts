@@ -38,6 +38,7 @@ export interface Interval {
 
 export interface RoundSummary {
   readonly round: number;
+  /** Of all rounds so far, like the rows accepted from them and rejected. */
   readonly requests: number;
   readonly accepted: number;
   readonly rejected: number;

@@ -1,0 +1,101 @@
+/** What the activities of each role need, built once a process and only when its role asks for it. */
+import type { OrchestratorDeps } from '../activities/orchestrator.ts';
+import type { TeacherStages } from '../activities/stages.ts';
+import type { TrainerDeps } from '../activities/trainer.ts';
+import { createAssets } from '../src/assets/create-assets.ts';
+import { homePaths, readSecret } from '../src/config.ts';
+import type { Config } from '../src/config.ts';
+import { buildDataset } from '../src/dataset/build.ts';
+import { prepareCampaign } from '../src/dataset/prepare.ts';
+import { selectInputs } from '../src/dataset/select.ts';
+import { evaluate } from '../src/evaluation/evaluate.ts';
+import { planJudgements } from '../src/evaluation/judge.ts';
+import type { UpperBound } from '../src/evaluation/judge.ts';
+import { createReportModels } from '../src/evaluation/report-models.ts';
+import { writeReport } from '../src/evaluation/report.ts';
+import { measureSpeed } from '../src/evaluation/speed.ts';
+import { runStudent } from '../src/evaluation/student.ts';
+import { createLedger } from '../src/ledger/sqlite-ledger.ts';
+import type { Ledger } from '../src/ledger/ledger.ts';
+import { createModelHost } from '../src/lm/host.ts';
+import { createFileStore } from '../src/store/file-store.ts';
+import { createAnswerReader } from '../src/teacher/answers.ts';
+import { createTeacherDirectory } from '../src/teacher/directory.ts';
+import { planRequests } from '../src/teacher/plan.ts';
+import { sampleBatch } from '../src/teacher/sample.ts';
+import type { TeacherDirectory } from '../src/teacher/teacher.ts';
+import { exportStudent } from '../src/training/export.ts';
+import { createOnnxTrainer } from '../src/training/onnx-trainer.ts';
+
+export interface Composition extends AsyncDisposable {
+  orchestrator(): OrchestratorDeps;
+  teacher(): TeacherStages;
+  trainer(): TrainerDeps;
+}
+
+/** Dispose it to close the ledger and the models that are loaded. */
+export function composeWorker(config: Config): Composition {
+  const { cache, threads, home } = config;
+  const paths = homePaths(home);
+  const store = createFileStore(paths.artifacts);
+  const assets = createAssets(config);
+  const modelDeps = { assets, cache, ...(threads === undefined ? {} : { threads }) };
+  const host = createModelHost(modelDeps);
+  const resources = new AsyncDisposableStack();
+  let opened: { readonly ledger: Ledger; readonly directory: TeacherDirectory } | undefined;
+  const teaching = () => {
+    opened ??= {
+      ledger: resources.adopt(createLedger(paths.ledger), (ledger) => ledger.close()),
+      directory: resources.use(createTeacherDirectory({ host, assets, readSecret })),
+    };
+    return opened;
+  };
+  return {
+    orchestrator() {
+      const { ledger, directory } = teaching();
+      const answers = createAnswerReader({ ledger, directory });
+      const models = createReportModels(assets);
+      const upperBound = boundBy(directory);
+      return {
+        store,
+        stages: {
+          prepareCampaign: (input, { signal, onProgress }) =>
+            prepareCampaign({ store, assets }, input, { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress({ done: doneBytes, total: totalBytes ?? doneBytes }) }),
+          planRequests: (input) => planRequests({ store, directory }, input),
+          buildDataset: (input) => buildDataset({ store, answers }, input),
+          planJudgements: (input) => planJudgements({ store, answers, upperBound }, input),
+          evaluate: (input) => evaluate({ store, answers }, input),
+          selectInputs: (input) => selectInputs({ store }, input),
+          writeReport: (input) => writeReport({ store, models }, input),
+        },
+      };
+    },
+    teacher() {
+      const deps = { store, ...teaching() };
+      return {
+        sampleBatch: (input, { signal, onProgress, run }) => sampleBatch(deps, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
+      };
+    },
+    trainer() {
+      const trainer = createOnnxTrainer({ store, ...modelDeps });
+      return {
+        store,
+        trainer,
+        stages: {
+          runStudent: (input, options) => runStudent({ store, host, trainer }, input, options),
+          measureSpeed: (input, options) => measureSpeed({ store, host, trainer }, input, options),
+          exportStudent: (input) => exportStudent({ store, trainer, assets }, input),
+        },
+      };
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** What one request may cost, as whoever would answer it says; nothing is loaded or called for that. */
+function boundBy(directory: TeacherDirectory): UpperBound {
+  return async (endpoint, request) => {
+    await using teacher = await directory.open(endpoint);
+    return teacher.upperBound(request);
+  };
+}
