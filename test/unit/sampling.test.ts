@@ -76,7 +76,7 @@ describe('planning and sampling', () => {
       host: fake.host,
       assets: { model: async (name) => ({ name, path: modelPath, license: 'test' }) },
       readSecret: () => TEST_KEY,
-      keepWarmMs: 30,
+      keepWarmMs: 400,
       timings: { firstRetryDelayMs: 5, maxRetryDelayMs: 20 },
     });
     const ledgerPath = join(folder, `${ledgerName}.sqlite`);
@@ -161,7 +161,7 @@ describe('planning and sampling', () => {
     await sampleBatch({ store, ledger: ledger2, directory }, { ...context, requests, from: 0, to: 16 });
     assert.deepEqual(runs[2], runs[0]);
     assert.equal(counts.opened, 1, 'the model stays warm between batches');
-    await new Promise((resolve) => setTimeout(resolve, 80));
+    await new Promise((resolve) => setTimeout(resolve, 700));
     assert.equal(counts.closed, 1);
     await ledger2.close();
     await ledger.close();
@@ -207,8 +207,7 @@ describe('planning and sampling', () => {
     const source = (path: string): string => JSON.stringify(new URL(`../../src/${path}`, import.meta.url).href);
     const script = `
       import { createFileStore } from ${source('store/file-store.ts')};
-      import { ledgerKey, ledgerRequest } from '../../src/ledger/key.ts';
-import { createLedger } from ${source('ledger/sqlite-ledger.ts')};
+      import { createLedger } from ${source('ledger/sqlite-ledger.ts')};
       import { createTeacherDirectory } from ${source('teacher/directory.ts')};
       import { sampleBatch } from ${source('teacher/sample.ts')};
       const input = JSON.parse(process.argv[1]);
@@ -217,9 +216,10 @@ import { createLedger } from ${source('ledger/sqlite-ledger.ts')};
     const input = JSON.stringify({ ...context, requests, from: 0, to: 100, root: join(folder, 'objects'), ledgerPath });
     for (const killAfter of [20, 55]) {
       const child = spawn(process.execPath, ['--input-type=module', '-e', script, input], { stdio: 'inherit' });
+      const exited = once(child, 'exit');
       while (server.counts.billedCalls < killAfter && child.exitCode === null) await new Promise((resolve) => setTimeout(resolve, 2));
       child.kill('SIGKILL');
-      await once(child, 'exit');
+      assert.deepEqual(await exited, [null, 'SIGKILL'], 'killed in mid-batch, not finished or failed by itself');
     }
     const { answered, spending } = await sample(requests, 0, 100);
     assert.equal(answered, 100);
