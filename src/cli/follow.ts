@@ -100,7 +100,7 @@ class Follower {
     if (state === undefined) return;
     this.#showStage(state);
     for (const round of campaign.rounds.slice(this.#rounds)) {
-      this.#screen.line(`round ${round.round} done: kept ${round.accepted} of ${round.requests}, loss ${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}, student ${percent(round.studentScore)}, teacher ${percent(round.teacherScore)}, retention ${round.retention.mean.toFixed(3)}`);
+      this.#screen.line(`round ${round.round} done: asked ${round.requests}, ${round.accepted} rows to learn from so far, loss ${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}, student ${percent(round.studentScore)}, teacher ${percent(round.teacherScore)}, retention ${round.retention.mean.toFixed(3)}`);
     }
     this.#rounds = Math.max(this.#rounds, campaign.rounds.length);
     const text = activityText(activities);

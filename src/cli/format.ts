@@ -46,7 +46,7 @@ export function listTable(campaigns: readonly CampaignListing[]): string {
 
 function roundsTable({ rounds }: CampaignResource): string {
   return table(
-    ['round', 'asked', 'kept', 'turned away', 'loss first → last', 'teacher', 'student', 'retention [95 %]'],
+    ['round', 'asked', 'kept so far', 'turned away so far', 'loss first → last', 'teacher', 'student', 'retention [95 %]'],
     rounds.map((round) => [
       String(round.round), String(round.requests), String(round.accepted), String(round.rejected),
       `${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}`, percent(round.teacherScore), percent(round.studentScore), interval(round.retention),
@@ -81,12 +81,16 @@ export function campaignText(campaign: CampaignResource): string {
   return lines.join('\n');
 }
 
+const STAGES_OF_A_ROUND: readonly Stage[] = ['preparing', 'selecting', 'sampling', 'filtering', 'training', 'evaluating'];
+
 /** Wall-clock time of each phase. `observed` holds what the rounds themselves do not tell. */
 export function phasesTable(campaign: CampaignResource, observed: ReadonlyMap<string, number>): string {
   const rows: string[][] = [];
   const told = new Set<string>();
   for (const { round, stageMs } of campaign.rounds) {
-    for (const [stage, ms] of Object.entries(stageMs) as [Stage, number][]) {
+    for (const stage of STAGES_OF_A_ROUND) {
+      const ms = stageMs[stage];
+      if (ms === undefined) continue;
       told.add(`${round} ${stage}`);
       rows.push([String(round), stage, duration(ms)]);
     }
