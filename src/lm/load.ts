@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
 import type { ModelIdentity } from './model.ts';
-import { ChatTokenizer, tokenizerFromFolder, tokenizerFromGguf } from './tokenizer.ts';
+import { type ChatTokenizer, tokenizerFromFolder, tokenizerFromGguf } from './tokenizer.ts';
 import { ggufConfig, ggufTensors } from './weights/gguf-model.ts';
 import { openGguf } from './weights/gguf.ts';
 import { huggingFaceConfig } from './weights/hugging-face-model.ts';

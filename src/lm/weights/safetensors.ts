@@ -81,11 +81,11 @@ export function safetensorsPaths(folder: string): readonly string[] {
   }
   const map = isRecord(parsed) ? parsed['weight_map'] : undefined;
   if (!isRecord(map)) throw corrupt(index, 'an object weight_map', JSON.stringify(map) ?? 'nothing');
-  const names = [...new Set(Object.values(map))].sort();
-  return names.map((name) => {
+  const names = [...new Set(Object.values(map))].map((name) => {
     if (typeof name !== 'string' || name.includes('/') || name.includes('\\')) throw corrupt(`${index}, weight_map`, 'file names', JSON.stringify(name));
-    return join(dirname(index), name);
+    return name;
   });
+  return names.toSorted((a, b) => (a < b ? -1 : 1)).map((name) => join(dirname(index), name));
 }
 
 export interface NamedTensor {
