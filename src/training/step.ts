@@ -76,7 +76,7 @@ export async function createStep(
         const sum = tensorView(gradients, tensor);
         for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (gradient[i] as number);
       }
-      return (results['loss']?.data as Float32Array)[0] ?? NaN;
+      return results['loss']?.data[0] as number;
     },
     [Symbol.asyncDispose]: () => session.release(),
   };
