@@ -34,6 +34,7 @@ export async function campaign(input: CampaignInput): Promise<CampaignState> {
 /** One round and what follows from it: the next run's input, or the end. */
 async function advance(run: CampaignRun, findings: Findings): Promise<CampaignInput | undefined> {
   const start = await prepare(run);
+  findings.data = start.data;
   const outcome = await runRound(run, start);
   if (outcome.kind === 'next') {
     // No await may stand between this and continue-as-new: a pause in between would be lost.

@@ -1,5 +1,5 @@
 /** The end of a campaign: the test rows are looked at once, the best student is measured and exported, and all is written down. */
-import type { MeasuredSpeed } from '../src/contracts/activities.ts';
+import type { MeasuredSpeed, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { RoundStart } from './round.ts';
 import { judgeAndEvaluate } from './round.ts';
@@ -8,6 +8,7 @@ import { device, rowWork } from './run.ts';
 
 /** What the closing stages have found so far; a cancelled campaign reports what is there. */
 export interface Findings {
+  data?: PreparedData;
   testEvaluation?: ArtifactRef;
   speed?: MeasuredSpeed;
 }
@@ -63,6 +64,7 @@ export async function report(run: CampaignRun, findings: Findings): Promise<void
   const written = await rowWork.writeReport.executeWithOptions({ summary: 'write the report' }, [
     {
       ...run.context,
+      ...(findings.data === undefined ? {} : { data: findings.data }),
       bestRound: state.bestRound ?? 0,
       spending: state.spending,
       stopReason: state.stopReason ?? 'cancelled',

@@ -60,7 +60,7 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
   const summary: RoundSummary = {
-    round, requests: (start.last?.requests ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount,
+    round, requests: (start.last?.requests ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount, rejectedRows: built.rejected,
     dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats,
     teacherScore, studentScore, retention, stageMs: run.takeStageMs(),
   };
@@ -120,6 +120,7 @@ async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Pro
   const { epochs } = run.input.plan;
   run.enter('training');
   let from: ArtifactRef | undefined;
+  let first: number | undefined;
   for (let epoch = 0; ; epoch += 1) {
     await run.withinHours();
     const trained = await run.attempt(`Training, epoch ${epoch + 1}`, () =>
@@ -128,8 +129,9 @@ async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Pro
       ]),
     );
     from = trained.checkpoint;
+    first ??= trained.lossFirstNats;
     run.progressed(epoch + 1, epochs);
-    if (epoch + 1 >= epochs) return trained;
+    if (epoch + 1 >= epochs) return { ...trained, lossFirstNats: first };
   }
 }
 
