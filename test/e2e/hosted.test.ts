@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { readFileSync, mkdtempSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
+import { readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, it } from 'node:test';
@@ -60,6 +60,23 @@ function codeTeacher(call: ChatCall, index: number): string {
   return `\`\`\`typescript\n${code}\n\`\`\`\nIt turns the length of the task into text.`;
 }
 
+/** The files below a folder that hold a text: its database of workflow histories, its logs and artifacts among them. */
+async function filesWith(folder: string, text: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+    if (entry.isFile() && (await readFile(join(entry.parentPath, entry.name))).includes(text)) found.push(join(entry.parentPath, entry.name));
+  }
+  return found;
+}
+
+/** After the stack has stopped: the provider's key is nowhere, though what stood beside it is found. */
+async function assertKeyIsNowhere(home: string, campaign: string): Promise<void> {
+  const named = await filesWith(home, campaign);
+  for (const kind of [/temporal/, /\.log$/, /ledger/]) assert.ok(named.some((path) => kind.test(path.slice(home.length))), `expected ${campaign} in a file like ${kind.source}, got ${named.join(', ')}`);
+  assert.ok((await filesWith(home, 'OPENAI_API_KEY')).length > 0, 'the key is referred to by its name');
+  assert.deepEqual(await filesWith(home, TEST_KEY), []);
+}
+
 async function artifactRows<T>(stack: Stack, campaign: string, kind: string): Promise<T[]> {
   const { text } = await stack.artifact(campaign, kind);
   return text.trim().split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as T);
@@ -98,6 +115,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
     } finally {
       await stack.stop();
     }
+    await assertKeyIsNowhere(stack.home, spec.name);
   });
 
   it('code-assistant: tasks become chats, code that does not parse is turned away, a judge scores free text', async (context) => {

@@ -59,6 +59,8 @@ export interface OpenAIServerOptions {
   /** Limits are enforced in shares of this length, as the reference warns. Default: a minute. */
   readonly enforcedOverMs?: number;
   readonly retryAfter?: 'seconds' | 'milliseconds' | 'date' | 'none';
+  /** Keeps no bodies and no questions, so that a long run measures the client's memory and not the server's. */
+  readonly forget?: boolean;
   /** Features that this server does not have. */
   readonly without?: readonly ('json_schema' | 'json_object' | 'logprobs' | 'max_tokens' | 'max_completion_tokens')[];
 }
@@ -66,6 +68,8 @@ export interface OpenAIServerOptions {
 export interface OpenAIServerCounts {
   calls: number;
   billedCalls: number;
+  /** Of the billed calls, those whose answer a fault kept from arriving whole: whoever asks must buy them again. */
+  lostAnswers: number;
   promptTokens: number;
   completionTokens: number;
   usd: number;
@@ -131,10 +135,11 @@ async function bodyOf(request: IncomingMessage): Promise<string> {
 
 export class OpenAIServer implements AsyncDisposable {
   readonly counts: OpenAIServerCounts = {
-    calls: 0, billedCalls: 0, promptTokens: 0, completionTokens: 0, usd: 0, inFlight: 0, mostInFlight: 0, statuses: new Map(), billedByQuestion: new Map(),
+    calls: 0, billedCalls: 0, lostAnswers: 0, promptTokens: 0, completionTokens: 0, usd: 0, inFlight: 0, mostInFlight: 0, statuses: new Map(), billedByQuestion: new Map(),
   };
-  /** Every chat body that was received, in order. */
+  /** Every chat body that was received, in order; none with `forget`. */
   readonly received: ChatCall[] = [];
+  #taken = 0;
   options: OpenAIServerOptions;
   readonly #server = createServer((request, response) => {
     this.#handle(request, response).catch((error: unknown) => response.destroy(error instanceof Error ? error : undefined));
@@ -261,7 +266,9 @@ export class OpenAIServer implements AsyncDisposable {
 
   async #chat(call: ChatCall, models: Readonly<Record<string, { readonly input: number; readonly output: number }>>, response: ServerResponse): Promise<void> {
     if (this.#refuses(call, models, response) || this.#limits(call, response)) return;
-    const index = this.received.push(call) - 1;
+    const index = this.#taken;
+    this.#taken += 1;
+    if (this.options.forget !== true) this.received.push(call);
     const scripted = this.options.answer?.(call, index) ?? call.messages.at(-1)?.content ?? '';
     const answer: ScriptedAnswer = typeof scripted === 'string' ? { content: scripted } : scripted;
     const fault = answer.fault ?? this.#drawFault();
@@ -298,10 +305,11 @@ export class OpenAIServer implements AsyncDisposable {
     const usage = { prompt_tokens: call.messages.reduce((sum, message) => sum + tokensOf(message.content) + 4, 3), completion_tokens: tokensOf(content) };
     const question = createHash('sha256').update(JSON.stringify(call.messages)).digest('hex');
     this.counts.billedCalls += 1;
+    if (fault === 'reset-after-work' || fault === 'truncated-body') this.counts.lostAnswers += 1;
     this.counts.promptTokens += usage.prompt_tokens;
     this.counts.completionTokens += usage.completion_tokens;
     this.counts.usd += (usage.prompt_tokens * price.input + usage.completion_tokens * price.output) / 1e6;
-    this.counts.billedByQuestion.set(question, (this.counts.billedByQuestion.get(question) ?? 0) + 1);
+    if (this.options.forget !== true) this.counts.billedByQuestion.set(question, (this.counts.billedByQuestion.get(question) ?? 0) + 1);
     if (fault === 'reset-after-work') {
       this.#count('reset');
       response.socket?.resetAndDestroy();

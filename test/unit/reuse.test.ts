@@ -1,0 +1,123 @@
+/** Changes that must buy nothing, and changes that must buy only what they touch: several campaigns on one ledger. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import type { PreparedData, SampledBatch } from '../../src/contracts/activities.ts';
+import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
+import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import type { InputRow } from '../../src/contracts/records.ts';
+import { rowId } from '../../src/dataset/text.ts';
+import type { Ledger } from '../../src/ledger/ledger.ts';
+import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+import { createFileStore } from '../../src/store/file-store.ts';
+import { putJson, putRows } from '../../src/store/jsonl.ts';
+import { createTeacherDirectory } from '../../src/teacher/directory.ts';
+import { planRequests } from '../../src/teacher/plan.ts';
+import { sampleBatch } from '../../src/teacher/sample.ts';
+import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
+import type { OpenAIServer } from '../support/openai-server.ts';
+
+const rowsOf = (name: string, count: number): InputRow[] => Array.from({ length: count }, (_, index) => {
+  const input = `${name} sentence ${index}`;
+  return { id: rowId(input), input, origin: `${name}:${index + 1}` };
+});
+const unused = (): never => assert.fail('a hosted teacher needs no model of this machine');
+
+describe('reuse of recorded answers', () => {
+  let folder: string;
+  let server: OpenAIServer;
+  let ledger: Ledger;
+  let base: CampaignSpecInput;
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), 'stillhouse-reuse-'));
+    server = await startOpenAIServer({ answer: () => 'positive' });
+    ledger = createLedger(join(folder, 'ledger.sqlite'));
+    base = {
+      name: 'base',
+      task: { description: 'Tell good from bad.', instruction: 'Review: {input}\nSentiment:', output: { kind: 'label', labels: ['negative', 'positive'] } },
+      teacher: { provider: 'openai', model: 'gpt-4o-mini', baseUrl: server.baseUrl },
+      sampling: { source: { kind: 'inputs', dataset: 'pool.jsonl' }, rows: 40, rowsPerLaterRound: 10 },
+      student: { model: 'student' },
+      evaluation: { source: { kind: 'dataset', dataset: 'gold.jsonl' }, developmentRows: 5, testRows: 5, scorer: { kind: 'label' } },
+    };
+  });
+  afterEach(async () => {
+    await ledger.close();
+    await server[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  interface Round extends SampledBatch {
+    readonly requests: ArtifactRef;
+    /** By the server's own count. */
+    readonly billed: number;
+  }
+
+  /** Plans and samples one round as the campaign of this spec would. */
+  async function sampleRound(spec: CampaignSpecInput, round: { readonly round: number; readonly earlier?: ArtifactRef; readonly selection?: ArtifactRef } = { round: 1 }): Promise<Round> {
+    const store = createFileStore(join(folder, 'objects'));
+    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY });
+    const data: PreparedData = {
+      pool: await putRows(store, 'rows', rowsOf('pool', 100)), development: await putRows(store, 'rows', rowsOf('development', 5)), test: await putRows(store, 'rows', rowsOf('test', 5)),
+      poolRows: 100, developmentRows: 5, testRows: 5,
+    };
+    const context = { campaign: spec.name, spec: await putJson(store, 'spec', campaignSpecSchema.parse(spec)) };
+    const planned = await planRequests({ store, directory }, { ...context, data, purpose: 'train', ...round });
+    const before = server.counts.billedCalls;
+    const sampled = await sampleBatch({ store, ledger, directory }, { ...context, requests: planned.requests, from: 0, to: planned.count }, { run: `${spec.name} ${round.round}` });
+    return { ...sampled, requests: planned.requests, billed: server.counts.billedCalls - before };
+  }
+  const selectionOf = (rows: number): Promise<ArtifactRef> => putRows(createFileStore(join(folder, 'objects')), 'rows', rowsOf('pool', rows).reverse());
+
+  it('other filters, training, student, evaluation, budget or a second campaign of the same questions buy nothing', async () => {
+    const first = await sampleRound(base);
+    assert.deepEqual([first.billed, first.spending.callsBought, first.spending.callsReused], [40, 40, 0]);
+    const changes: Readonly<Record<string, Partial<CampaignSpecInput>>> = {
+      'same-questions': {},
+      'other-filter': { filter: { minConfidence: 0.9, nearDuplicateSimilarity: 0.5, maxClassRatio: 1.5, maxInputCharacters: 100 } },
+      'other-training': { training: { epochs: 9, learningRate: 1e-3, lora: { r: 4 }, batchSize: 8 } },
+      'other-student': { student: { model: 'another' } },
+      'other-evaluation': { evaluation: { ...base.evaluation, bootstrapResamples: 500 } },
+      'other-limits': { budget: { usd: 3, hours: 1 }, iterate: { maxRounds: 4, minGain: 0.1 } },
+      'other-speed': { teacher: { ...base.teacher, concurrency: 2, price: { inputUsdPerMillion: 1, outputUsdPerMillion: 1 } } },
+    };
+    for (const [name, change] of Object.entries(changes)) {
+      const { billed, spending, answered } = await sampleRound({ ...base, ...change, name });
+      assert.deepEqual([billed, spending.callsBought, spending.callsReused, spending.usd, answered], [0, 0, 40, 0, 40], name);
+    }
+    assert.equal((await ledger.totals()).calls, 40);
+  });
+
+  it('a fork that shares rounds 1 and 2 buys nothing for them, and for its own round 3 only new questions', async () => {
+    const sampleRounds = async (name: string, selection: ArtifactRef): Promise<readonly number[]> => {
+      const spec = { ...base, name };
+      const one = await sampleRound(spec);
+      const two = await sampleRound(spec, { round: 2, earlier: one.requests, selection: await selectionOf(100) });
+      const three = await sampleRound(spec, { round: 3, earlier: one.requests, selection });
+      return [one.billed, two.billed, three.billed];
+    };
+    assert.deepEqual(await sampleRounds('base', await selectionOf(60)), [40, 10, 10]);
+    assert.deepEqual(await sampleRounds('fork-same', await selectionOf(60)), [0, 0, 0]);
+    // Half of this selection was chosen by the campaign that it forks.
+    const [one, two, three] = await sampleRounds('fork-other', await selectionOf(50));
+    assert.deepEqual([one, two], [0, 0]);
+    assert.ok(three !== undefined && three > 0 && three < 10, `expected some of 10 bought, got ${three}`);
+  });
+
+  it('a changed prompt, model or temperature buys its questions again, more rows only the new ones', async () => {
+    await sampleRound(base);
+    assert.equal((await sampleRound({ ...base, name: 'more', sampling: { ...base.sampling, rows: 60 } })).billed, 20);
+    const changed: readonly Partial<CampaignSpecInput>[] = [
+      { task: { ...base.task, instruction: 'Opinion: {input}\nSentiment:' } },
+      { teacher: { ...base.teacher, model: 'gpt-4o' } },
+      { teacher: { ...base.teacher, temperature: 0.5 } },
+    ];
+    for (const [index, change] of changed.entries()) {
+      assert.equal((await sampleRound({ ...base, ...change, name: `changed-${index}` })).billed, 40, JSON.stringify(change));
+    }
+    assert.equal((await sampleRound({ ...base, name: 'back-again' })).billed, 0, 'the answers to the old prompt are still there');
+  });
+});
