@@ -6,6 +6,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
 import { demo, EXIT, exportStudent, list, report, run, setup, show, steer, up } from './commands.ts';
 import type { CommandContext } from './commands.ts';
+import { ledgerTotals } from './ledger.ts';
 import { serveApi } from './serve-api.ts';
 
 const controller = new AbortController();
@@ -71,6 +72,7 @@ function build(): Command {
     .option('--out <file>', 'where to write it')
     .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));
   add('export <campaign> <folder>', 'write the student as a PEFT adapter folder').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
+  add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
   add('api', 'serve the REST API alone, against the Temporal server at TEMPORAL_ADDRESS').action(action((context) => serveApi(context)));
   return program;
 }

@@ -44,6 +44,12 @@ export function pairSpec(name: string, baseUrl: string, rows: number, concurrenc
   });
 }
 
+/** The teacher labels rows that are there: short questions, one for each row. */
+export function labelSpec(name: string, baseUrl: string, rows: number, concurrency: number): CampaignSpec {
+  const { task, student, evaluation, teacher } = pairSpec(name, baseUrl, rows, concurrency);
+  return campaignSpecSchema.parse({ name, task, student, evaluation, teacher, sampling: { source: { kind: 'inputs', dataset: 'pool.jsonl' }, rows, batchSize: Math.min(1_000, rows) } });
+}
+
 /** One pair whose input nobody else writes. */
 export function writePair(call: ChatCall): string {
   const digest = createHash('sha256').update(call.messages.at(-1)?.content ?? '').digest();
@@ -64,7 +70,8 @@ export async function planWork(folder: string, spec: CampaignSpec): Promise<Samp
   const store = createFileStore(root);
   await using directory = hostedDirectory();
   const held = await putRows(store, 'rows', [{ id: 'held', input: 'a held-out row', origin: 'held:1', gold: 'positive' }]);
-  const data: PreparedData = { development: held, test: held, poolRows: 0, developmentRows: 1, testRows: 1 };
+  const rows = spec.sampling.source.kind === 'inputs' ? Array.from({ length: spec.sampling.rows }, (_, index) => ({ id: `row-${index}`, input: `sentence ${index} is good.`, origin: `pool:${index + 1}` })) : [];
+  const data: PreparedData = { ...(rows.length === 0 ? {} : { pool: await putRows(store, 'rows', rows) }), development: held, test: held, poolRows: rows.length, developmentRows: 1, testRows: 1 };
   const context = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
   const planned = await planRequests({ store, directory }, { ...context, data, purpose: 'train', round: 1 });
   return { store, context, data, planned, order: { context, planned, root, ledgerPath: join(folder, 'ledger.sqlite'), timings: TIMINGS } };

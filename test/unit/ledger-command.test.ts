@@ -1,0 +1,26 @@
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { it } from 'node:test';
+import { promisify } from 'node:util';
+import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+
+const STILL = join(import.meta.dirname, '..', '..', 'src', 'cli', 'still.ts');
+
+it('still ledger shows calls, tokens and cost, of all campaigns or of one; without a ledger it says so', async (context) => {
+  const home = await mkdtemp(join(tmpdir(), 'stillhouse-ledger-command-'));
+  context.after(() => rm(home, { recursive: true, force: true }));
+  const still = (...args: readonly string[]) => promisify(execFile)(process.execPath, [STILL, 'ledger', ...args], { env: { ...process.env, STILLHOUSE_HOME: home } });
+  await assert.rejects(still(), /expected a ledger at .*ledger\.sqlite, got none/);
+  const ledger = createLedger(join(home, 'ledger.sqlite'));
+  const keys = ['a', 'b'].map((digit) => digit.repeat(64));
+  await ledger.recordIntents(keys.map((key, index) => ({ key, provider: 'http://localhost/v1', model: 'm', request: '{}', campaign: `c${index}` })));
+  const usage = { promptTokens: 7, cachedPromptTokens: 0, completionTokens: 2 };
+  await ledger.recordAnswers(keys.map((key) => ({ key, answer: { text: 'yes', finishReason: 'stop', usage, costUsd: 0.25, latencyMs: 1, model: 'm' } })));
+  await ledger.close();
+  assert.match((await still()).stdout, /\n2 +0 +0 +14 +4 +0\.500000\n/);
+  const one = JSON.parse((await still('c1', '--json')).stdout) as { readonly calls: number; readonly costUsd: number };
+  assert.deepEqual([one.calls, one.costUsd], [1, 0.25]);
+});
