@@ -145,4 +145,38 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       await stack.stop();
     }
   });
+
+  it('a wrong key pauses the campaign with the reason; with the right one it goes on where it was', async () => {
+    await using server = await startOpenAIServer({ answer: chineseTeacher });
+    const spec = example('sentiment-zh');
+    const home = join(folder, 'key');
+    const wrongKey = 'sk-wrong-9876543210fedcba';
+    const refused = new Stack({ home, environment: { OPENAI_API_KEY: wrongKey } });
+    try {
+      await refused.start();
+      await refused.submit({
+        ...spec,
+        teacher: { ...spec.teacher, baseUrl: server.baseUrl },
+        sampling: { ...spec.sampling, rows: 12, batchSize: 6 },
+        evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset: join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl') } },
+      });
+      const { state } = await refused.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
+      assert.match(state?.pauseReason ?? '', /OPENAI_API_KEY/);
+      assert.ok(!(state?.pauseReason ?? '').includes(wrongKey), 'the key is not in the reason');
+      assert.equal(server.counts.billedCalls, 0);
+    } finally {
+      await refused.stop();
+    }
+    const accepted = new Stack({ home, environment: { OPENAI_API_KEY: TEST_KEY } });
+    try {
+      await accepted.start();
+      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
+      await accepted.steer(spec.name, 'resume');
+      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ state }) => state?.spending.callsBought === 12);
+      await accepted.steer(spec.name, 'cancel');
+      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ status }) => status === 'cancelled' || status === 'completed');
+    } finally {
+      await accepted.stop();
+    }
+  });
 });

@@ -88,6 +88,11 @@ export class Stack {
     if (!response.ok) throw new Error(`POST /v1/campaigns: ${response.status} ${await response.text()}\n${this.log()}`);
   }
 
+  async steer(name: string, verb: 'pause' | 'resume' | 'cancel'): Promise<void> {
+    const response = await this.#fetch(`/v1/campaigns/${name}/${verb}`, { method: 'POST' });
+    if (!response.ok) throw new Error(`POST ${verb}: ${response.status} ${await response.text()}`);
+  }
+
   /** Undefined while the API or every worker is away. */
   async campaign(name: string): Promise<CampaignResource | undefined> {
     try {
