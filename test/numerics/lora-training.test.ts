@@ -4,11 +4,11 @@
  * measured 4e-6 in gradient norms, 4e-5 in entries, 2e-5 in losses after twenty steps. The bounds leave room for other processors.
  */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { MODELS } from '../../src/assets/catalogue.ts';
+import { createAssets } from '../../src/assets/create-assets.ts';
 import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { loraTargets } from '../../src/lm/architectures/lora.ts';
@@ -29,10 +29,8 @@ interface Reference {
 }
 const reference = JSON.parse(readFileSync(new URL('fixtures/lora-training-reference.json', import.meta.url), 'utf8')) as Reference;
 
-const { cache } = readConfig();
-const MODEL = 'smollm2-135m-instruct';
-const path = join(cache, 'models', MODEL, MODELS[MODEL]?.fileName ?? '');
-const skip = existsSync(path) ? false : `${MODEL} is not in the cache`;
+const { cache, hub } = readConfig();
+const { path } = await createAssets({ cache, hub }).model('smollm2-135m-instruct');
 const THREADS = 2;
 /** Stream of the fixture's B matrices; PEFT itself starts them at zero, where A has no gradient. */
 const TEST_B_STREAM = 1000;
@@ -44,7 +42,7 @@ function relative(got: number, expected: number): number {
   return Math.abs(got - expected) / Math.abs(expected);
 }
 
-describe('LoRA training of SmolLM2-135M-Instruct', { skip }, () => {
+describe('LoRA training of SmolLM2-135M-Instruct', () => {
   test('has the gradients of PyTorch and PEFT', async () => {
     const { config, weights } = await loadModel({ path, cache });
     const layout = loraLayout(loraTargets(config, training.lora.targets), training.lora.r);
