@@ -5,16 +5,16 @@
  * through the ledger. `--long-calls` asks that many in one process and shows whether memory stays flat.
  */
 import { execFile } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { OpenAI } from 'openai';
-import { readConfig } from '../src/config.ts';
 import { startOpenAIServer, TEST_KEY } from '../test/support/openai-server.ts';
 import type { OpenAIServer } from '../test/support/openai-server.ts';
 import { labelSpec, planWork, startSampling } from '../test/support/sampling-soak.ts';
+import { peerEnvironment, pythonOf } from './peers/python.ts';
+import type { Peer } from './peers/python.ts';
 
 const LATENCY_MS = 100;
 const SEQUENTIAL_CALLS = 20;
@@ -36,32 +36,12 @@ interface Measured {
   readonly seconds: number;
   readonly peakRssBytes: number;
 }
-interface Peer {
-  readonly name: string;
-  readonly requirement: string;
-  /** Imported by it without being among its requirements. */
-  readonly also: readonly string[];
-  readonly script: string;
-}
 const PEERS: readonly Peer[] = [
   { name: 'curator', requirement: 'bespokelabs-curator==0.1.31', also: [], script: 'curator_sample.py' },
   { name: 'distilabel', requirement: 'distilabel[openai]==1.5.3', also: ['requests'], script: 'distilabel_sample.py' },
 ];
 
 const startServer = (forget = false): Promise<OpenAIServer> => startOpenAIServer({ latencyMs: LATENCY_MS, answer: () => 'positive', forget });
-
-/** The Python of a peer's own environment in the cache, made when absent. */
-async function pythonOf(peer: Peer): Promise<string> {
-  const folder = join(readConfig().cache, 'peers', peer.name);
-  const python = join(folder, 'bin', 'python');
-  if (!existsSync(python)) await run('python3.11', ['-m', 'venv', folder]);
-  const installed = await run(python, ['-m', 'pip', 'list', '--format=freeze']);
-  if (!installed.stdout.includes(`${peer.requirement.replace(/\[.*?\]/, '')}\n`)) {
-    say(`installing ${peer.requirement}`);
-    await run(python, ['-m', 'pip', 'install', '-q', peer.requirement, ...peer.also], { maxBuffer: 1 << 24 });
-  }
-  return python;
-}
 
 async function measurePeer(peer: Peer, python: string): Promise<Measured> {
   await using server = await startServer();
@@ -71,9 +51,6 @@ async function measurePeer(peer: Peer, python: string): Promise<Measured> {
   if (measured.rows !== rows) throw new Error(`expected ${rows} answers of ${peer.name}, got ${measured.rows}`);
   return measured;
 }
-
-/** What a Python program needs to start; nothing else of this process's environment. */
-const peerEnvironment = (): Record<string, string> => ({ PATH: '/usr/local/bin:/usr/bin:/bin', HOME: tmpdir(), HF_HUB_OFFLINE: '1' });
 
 async function measureOurs(count: number, forget: boolean): Promise<Measured & { readonly rssBytes: readonly number[] }> {
   await using server = await startServer(forget);
@@ -114,7 +91,7 @@ const keep = (name: string, measured: Measured): void => {
   say(`${name}: ${perSecond(measured).toFixed(1)} calls/s, ${(measured.peakRssBytes / 2 ** 20).toFixed(0)} MiB`);
 };
 const pythons = new Map<Peer, string>();
-for (const peer of PEERS) pythons.set(peer, await pythonOf(peer));
+for (const peer of PEERS) pythons.set(peer, await pythonOf(peer, say));
 for (let index = 0; index < runs; index += 1) {
   keep('stillhouse', await measureOurs(rows, true));
   for (const [peer, python] of pythons) keep(peer.name, await measurePeer(peer, python));

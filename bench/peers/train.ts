@@ -1,0 +1,38 @@
+/** Our training of one epoch, in turns (turns.ts): argv = a file of TrainingTask. */
+import { readFileSync, readSync, writeSync } from 'node:fs';
+import { readConfig } from '../../src/config.ts';
+import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import { loadModel } from '../../src/lm/load.ts';
+import { trainEpoch } from '../../src/training/epoch.ts';
+import type { TrainingTask } from './turns.ts';
+
+const task = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as TrainingTask;
+const { config, weights } = await loadModel({ path: task.modelPath, cache: readConfig().cache });
+const training = campaignSpecSchema.shape.training.parse(task.training);
+
+/** Waits for the next turn, in the middle of the epoch: 0 at the end of the input. */
+function nextTurn(): number {
+  const buffer = Buffer.alloc(64);
+  return Number(buffer.toString('utf8', 0, readSync(0, buffer)).trim());
+}
+
+let left = nextTurn();
+let startedMs = performance.now();
+let lossNats: number[] = [];
+let computedTokens = 0;
+await trainEpoch(
+  { config, weights, modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
+  {
+    shouldStop: () => left === 0,
+    afterStep({ point }) {
+      lossNats.push(point.lossNats);
+      computedTokens += point.tokens;
+      left -= 1;
+      if (left > 0) return;
+      const turn = { seconds: (performance.now() - startedMs) / 1_000, lossNats, computedTokens, peakRssBytes: process.resourceUsage().maxRSS * 1_024 };
+      writeSync(1, `${JSON.stringify(turn)}\n`);
+      left = nextTurn();
+      [startedMs, lossNats, computedTokens] = [performance.now(), [], 0];
+    },
+  },
+);
