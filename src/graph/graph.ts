@@ -82,8 +82,8 @@ export class Graph {
     return this.#binary('Add', a, b);
   }
 
-  sub(a: FloatValue, b: FloatValue): FloatValue {
-    return this.#binary('Sub', a, b);
+  sub<D extends DataType>(a: Value<D>, b: Value<D>): Value<D> {
+    return this.#node('Sub', [a, b], {}, [broadcastShapes(a.shape, b.shape, 'Sub')], a.dtype)[0] as Value<D>;
   }
 
   mul(a: FloatValue, b: FloatValue): FloatValue {
@@ -185,17 +185,17 @@ export class Graph {
     return this.#node('Unsqueeze', inputs, { axes }, [shape], x.dtype)[0] as Value<D>;
   }
 
-  concat(values: readonly FloatValue[], axis: number): FloatValue {
+  concat<D extends DataType>(values: readonly Value<D>[], axis: number): Value<D> {
     const first = values[0];
     if (first === undefined) throw expected('concat', 'one value or more', 'none');
     if (values.length === 1) return first;
     const at = resolveAxis(axis, first.shape.length, 'concat');
-    const others = (value: FloatValue): Shape => value.shape.filter((_, i) => i !== at);
+    const others = (value: Value): Shape => value.shape.filter((_, i) => i !== at);
     if (values.some((value) => !sameShape(others(value), others(first)))) {
       throw expected('concat', `equal dimensions but for axis ${at}`, values.map((value) => formatShape(value.shape)).join(', '));
     }
     const shape = first.shape.with(at, addDims(values.map((value) => value.shape[at] as Dim)));
-    return this.#float('Concat', values, { axis: at }, shape);
+    return this.#node('Concat', values, { axis: at }, [shape], first.dtype)[0] as Value<D>;
   }
 
   /** x[start … end) along one axis of known size. */
@@ -265,7 +265,7 @@ export class Graph {
 
   // -- inside -----------------------------------------------------------------------------------
 
-  #binary(op: 'Add' | 'Sub' | 'Mul' | 'Div', a: FloatValue, b: FloatValue): FloatValue {
+  #binary(op: 'Add' | 'Mul' | 'Div', a: FloatValue, b: FloatValue): FloatValue {
     return this.#float(op, [a, b], {}, broadcastShapes(a.shape, b.shape, op));
   }
 

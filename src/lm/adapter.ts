@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { WeightLookup } from './architectures/llama.ts';
+import type { WeightLookup } from './architectures/decoder.ts';
 import { readJson } from './weights/hugging-face-model.ts';
 import { openSafetensors } from './weights/safetensors.ts';
 

@@ -24,6 +24,9 @@ export interface SlidingWindow {
   readonly rotary: RotaryConfig;
 }
 
+/** More than any model has: what is beyond is a damaged or hostile file. */
+export const MAX_LAYERS = 1_024;
+
 export interface ModelConfig {
   readonly architecture: ArchitectureName;
   readonly layers: number;

@@ -7,13 +7,17 @@ import { StillhouseError } from '../contracts/errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { withAdapter, type LoraAdapter } from './adapter.ts';
-import { llama, llamaInputs, llamaLogits, weightConstants } from './architectures/llama.ts';
+import { decoderInputs, weightConstants } from './architectures/decoder.ts';
+import { decoder, decoderLogits } from './architectures/registry.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
 
 /** Longest prompt with its answer. Bounds the rotary tables and the attention scores of one run. */
 const MAX_CONTEXT_TOKENS = 8_192;
 
-/** Keys and values of every layer, key before value: (B, K, P, D) each. */
+/** What the cache of a model with sliding windows holds besides: (B, P). */
+const POSITIONS = 'positions';
+
+/** Keys and values of every layer, key before value: (B, K, P, D) each; with sliding windows also the positions. */
 export interface Cache {
   readonly tensors: readonly Tensor[];
   readonly tokens: number;
@@ -48,8 +52,8 @@ function buildGraph(config: ModelConfig, weights: WeightFile, adapter: LoraAdapt
   const g = new Graph();
   const constants = weightConstants(g, weights);
   const weight = adapter === undefined ? constants : withAdapter(g, constants, adapter);
-  const { hidden, present } = llama(g, config, weight, llamaInputs(g, config, { past: true }), { contextTokens });
-  const logits = llamaLogits(g, config, weight, hidden, g.input('logitRows', 'int64', ['R']));
+  const { hidden, present, presentPositions } = decoder(g, config, weight, decoderInputs(g, config, { past: true }), { contextTokens });
+  const logits = decoderLogits(g, config, weight, hidden, g.input('logitRows', 'int64', ['R']));
   const targetRows = g.input('targetRows', 'int64', ['N']);
   const targetIds = g.input('targetIds', 'int64', ['N']);
   g.output('logits', logits);
@@ -58,6 +62,7 @@ function buildGraph(config: ModelConfig, weights: WeightFile, adapter: LoraAdapt
     g.output(`present.${layer}.key`, key);
     g.output(`present.${layer}.value`, value);
   });
+  if (presentPositions !== undefined) g.output(`present.${POSITIONS}`, presentPositions);
   return toOnnx(g, 'decoder');
 }
 
@@ -86,20 +91,22 @@ export class Engine implements AsyncDisposable {
   readonly config: ModelConfig;
   readonly contextTokens: number;
   readonly #session: InferenceSession;
-  readonly #cacheNames: readonly string[];
+  readonly #cacheNames: string[];
 
   constructor(config: ModelConfig, contextTokens: number, session: InferenceSession) {
     this.config = config;
     this.contextTokens = contextTokens;
     this.#session = session;
     this.#cacheNames = Array.from({ length: config.layers }, (_, layer) => [`${layer}.key`, `${layer}.value`]).flat();
+    if (config.slidingWindow !== undefined) this.#cacheNames.push(POSITIONS);
   }
 
   /** A cache of no tokens. */
   emptyCache(batch: number): Cache {
     const { keyValueHeads, headSize } = this.config;
     const empty = new Tensor('float32', new Float32Array(0), [batch, keyValueHeads, 0, headSize]);
-    return { tensors: this.#cacheNames.map(() => empty), tokens: 0 };
+    const noPositions = new Tensor('int64', new BigInt64Array(0), [batch, 0]);
+    return { tensors: this.#cacheNames.map((name) => (name === POSITIONS ? noPositions : empty)), tokens: 0 };
   }
 
   async run(input: RunInput, wanted: RunWanted): Promise<RunOutput> {

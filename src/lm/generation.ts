@@ -3,7 +3,7 @@
  * is masked, so each keeps its own positions; a new token of every row is appended at the same place.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import { MASKED } from './architectures/llama.ts';
+import { MASKED } from './architectures/decoder.ts';
 import type { Cache, Engine } from './engine.ts';
 import type { GeneratedText, GenerationRequest, Prompt } from './model.ts';
 import { createSampler, type Sampler } from './sampling.ts';

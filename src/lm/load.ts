@@ -3,12 +3,13 @@ import { createHash } from 'node:crypto';
 import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { StillhouseError } from '../contracts/errors.ts';
+import { modelTensors } from './architectures/registry.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
 import type { ModelIdentity } from './model.ts';
 import { type ChatTokenizer, tokenizerFromFolder, tokenizerFromGguf } from './tokenizer.ts';
 import { ggufConfig, ggufTensors } from './weights/gguf-model.ts';
 import { openGguf } from './weights/gguf.ts';
-import { huggingFaceConfig } from './weights/hugging-face-model.ts';
+import { huggingFaceConfig, refuseUnknownTensors, textModelName } from './weights/hugging-face-model.ts';
 import { materializeWeights } from './weights/materialize.ts';
 import { openSafetensors, safetensorsPaths } from './weights/safetensors.ts';
 import { elementCount, type StoredTensor } from './weights/tensor-file.ts';
@@ -50,36 +51,17 @@ export function weightPaths(path: string): readonly string[] {
   return statSync(path).isDirectory() ? safetensorsPaths(path) : [path];
 }
 
-/** Every tensor that the configuration calls for, with its shape. */
-function expectedShapes(config: ModelConfig): ReadonlyMap<string, readonly number[]> {
-  const { hiddenSize: H, headSize: D, feedForwardSize: F, vocabularySize: V } = config;
-  const shapes = new Map<string, readonly number[]>([['model.embed_tokens.weight', [V, H]], ['model.norm.weight', [H]]]);
-  if (!config.tiedEmbeddings) shapes.set('lm_head.weight', [V, H]);
-  for (let layer = 0; layer < config.layers; layer += 1) {
-    const at = `model.layers.${layer}`;
-    shapes.set(`${at}.input_layernorm.weight`, [H]);
-    shapes.set(`${at}.self_attn.q_proj.weight`, [config.attentionHeads * D, H]);
-    shapes.set(`${at}.self_attn.k_proj.weight`, [config.keyValueHeads * D, H]);
-    shapes.set(`${at}.self_attn.v_proj.weight`, [config.keyValueHeads * D, H]);
-    shapes.set(`${at}.self_attn.o_proj.weight`, [H, config.attentionHeads * D]);
-    shapes.set(`${at}.post_attention_layernorm.weight`, [H]);
-    shapes.set(`${at}.mlp.gate_proj.weight`, [F, H]);
-    shapes.set(`${at}.mlp.up_proj.weight`, [F, H]);
-    shapes.set(`${at}.mlp.down_proj.weight`, [H, F]);
-  }
-  return shapes;
-}
-
 /** The tensors that the configuration calls for, in its order; CORRUPT names the first that is missing or of another shape. */
 function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, StoredTensor>, path: string): ReadonlyMap<string, StoredTensor> {
   const selected = new Map<string, StoredTensor>();
-  for (const [name, shape] of expectedShapes(config)) {
+  for (const { name, shape } of modelTensors(config)) {
     const tensor = stored.get(name);
     if (tensor === undefined || tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
       throw new StillhouseError('CORRUPT', `${path}, tensor ${name}: expected shape [${shape.join(', ')}], got ${tensor === undefined ? 'no such tensor' : `[${tensor.shape.join(', ')}]`}`);
     }
     selected.set(name, tensor);
   }
+  refuseUnknownTensors(stored.keys(), new Set(selected.keys()), config.layers, path);
   return selected;
 }
 
@@ -120,7 +102,7 @@ function openFolderModel(folder: string): OpenedModel {
   const resources = new DisposableStack();
   try {
     const tensors = new Map<string, StoredTensor>();
-    for (const path of safetensorsPaths(folder)) for (const tensor of resources.use(openSafetensors(path)).tensors.values()) tensors.set(tensor.name, tensor);
+    for (const path of safetensorsPaths(folder)) for (const tensor of resources.use(openSafetensors(path)).tensors.values()) tensors.set(textModelName(tensor.name), tensor);
     return { config, tensors, tokenizer, license: cardLicense(folder), [Symbol.dispose]: () => resources.dispose() };
   } catch (error) {
     resources.dispose();

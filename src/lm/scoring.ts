@@ -4,7 +4,7 @@
  * How prompts are packed depends on the request alone, so the same request gives bitwise the same answer.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import { MASKED } from './architectures/llama.ts';
+import { MASKED } from './architectures/decoder.ts';
 import type { Cache, Engine } from './engine.ts';
 import type { LabelScores, LabelScoringRequest, Prompt } from './model.ts';
 import type { ChatTokenizer } from './tokenizer.ts';

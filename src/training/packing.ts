@@ -4,7 +4,7 @@
  * once: every sample attends to it, and its gradient is the sum over the samples, as it would be without sharing.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import { MASKED } from '../lm/architectures/llama.ts';
+import { MASKED } from '../lm/architectures/decoder.ts';
 
 export interface TrainingSample {
   readonly id: string;

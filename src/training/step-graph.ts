@@ -4,9 +4,10 @@ import { gradients } from '../graph/gradients.ts';
 import { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
 import { toOnnx } from '../graph/serialize.ts';
-import { llama, llamaInputs, llamaLogits } from '../lm/architectures/llama.ts';
-import type { WeightLookup } from '../lm/architectures/llama.ts';
+import { decoderInputs } from '../lm/architectures/decoder.ts';
+import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import { loraLinear } from '../lm/architectures/lora.ts';
+import { decoder, decoderLogits } from '../lm/architectures/registry.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import type { ParameterLayout } from './parameters.ts';
 
@@ -29,7 +30,7 @@ export function trainingStepGraph(options: {
   const { config, layout, lora } = options;
   const g = new Graph();
   const weight = options.weights(g);
-  const inputs = llamaInputs(g, config, { batch: 1 });
+  const inputs = decoderInputs(g, config, { batch: 1 });
   const rows = g.input('rows', 'int64', ['R']);
   const labels = g.input('labels', 'int64', ['R']);
   const scale = g.input('scale', 'float32', []);
@@ -38,8 +39,8 @@ export function trainingStepGraph(options: {
     parameter: (name) => parameters.get(name) as FloatValue,
     ...(lora.dropout > 0 ? { dropout: (target: string, like: FloatValue) => g.input(dropoutInputName(target), 'float32', like.shape) } : {}),
   });
-  const { hidden } = llama(g, config, weight, inputs, { linear, contextTokens: options.maxRowTokens });
-  const losses = g.crossEntropy(llamaLogits(g, config, weight, hidden, rows), labels); // (R)
+  const { hidden } = decoder(g, config, weight, inputs, { linear, contextTokens: options.maxRowTokens });
+  const losses = g.crossEntropy(decoderLogits(g, config, weight, hidden, rows), labels); // (R)
   g.output('loss', g.mul(g.sumAll(losses), scale));
   const wanted = [...parameters];
   const results = gradients(g, losses, wanted.map(([, value]) => value), g.expandLike(g.unsqueeze(scale, [0]), losses));

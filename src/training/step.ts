@@ -2,7 +2,7 @@
 import { dirname } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
-import { weightConstants } from '../lm/architectures/llama.ts';
+import { weightConstants } from '../lm/architectures/decoder.ts';
 import { loraTargets } from '../lm/architectures/lora.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import type { PackedRow } from './packing.ts';

@@ -7,7 +7,8 @@ import { after, before, test } from 'node:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { Graph } from '../../src/graph/graph.ts';
 import { toOnnx } from '../../src/graph/serialize.ts';
-import { llama, llamaInputs, llamaLogits, MASKED, weightConstants } from '../../src/lm/architectures/llama.ts';
+import { decoderInputs, MASKED, weightConstants } from '../../src/lm/architectures/decoder.ts';
+import { decoder, decoderLogits } from '../../src/lm/architectures/registry.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
@@ -20,8 +21,8 @@ before(async () => {
   model = await loadModel({ path: writeTinyLlama(join(folder, 'model')), cache: join(folder, 'cache') });
   const g = new Graph();
   const weight = weightConstants(g, model.weights);
-  const { hidden, present } = llama(g, model.config, weight, llamaInputs(g, model.config, { past: true }), { contextTokens: 64 });
-  g.output('logits', llamaLogits(g, model.config, weight, hidden, g.input('rows', 'int64', ['R'])));
+  const { hidden, present } = decoder(g, model.config, weight, decoderInputs(g, model.config, { past: true }), { contextTokens: 64 });
+  g.output('logits', decoderLogits(g, model.config, weight, hidden, g.input('rows', 'int64', ['R'])));
   present.forEach(({ key, value }, layer) => {
     g.output(`present.${layer}.key`, key);
     g.output(`present.${layer}.value`, value);

@@ -5,7 +5,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { BF16, F16, Q4_0, Q4_1, Q8_0 } from '../../src/lm/weights/dequantize.ts';
-import { ggufConfig, unpermuteRotaryRows } from '../../src/lm/weights/gguf-model.ts';
+import { rotaryPairs } from '../../src/lm/architectures/architecture.ts';
+import { ggufConfig } from '../../src/lm/weights/gguf-model.ts';
 import { openGguf } from '../../src/lm/weights/gguf.ts';
 import { huggingFaceConfig } from '../../src/lm/weights/hugging-face-model.ts';
 import { materializeWeights } from '../../src/lm/weights/materialize.ts';
@@ -84,9 +85,9 @@ test('a GGUF length that the file cannot hold is refused before memory is taken'
 test('other files, versions, quantisations and architectures are named in the refusal', () => {
   assert.throws(() => openGguf(place('zip.gguf', 'PK\u0003\u0004 some archive')), refused('CORRUPT', /expected "GGUF", got "PK/));
   assert.throws(() => openGguf(place('v9.gguf', Buffer.concat([Buffer.from('GGUF'), u32(9), Buffer.alloc(16)]))), refused('CORRUPT', /expected 2 or 3, got 9/));
-  assert.throws(() => openGguf(place('q6.gguf', gguf(LLAMA_ENTRIES, 14))), refused('BAD_INPUT', /token_embd\.weight: expected one of F32.*got Q6_K/));
-  using other = openGguf(place('gemma.gguf', gguf([stringEntry('general.architecture', 'gemma3'), ...LLAMA_ENTRIES.slice(1)])));
-  assert.throws(() => ggufConfig(other), refused('BAD_INPUT', /general\.architecture: expected llama, got "gemma3"/));
+  assert.throws(() => openGguf(place('q2.gguf', gguf(LLAMA_ENTRIES, 10))), refused('BAD_INPUT', /token_embd\.weight: expected one of F32.*got Q2_K/));
+  using other = openGguf(place('mamba.gguf', gguf([stringEntry('general.architecture', 'mamba'), ...LLAMA_ENTRIES.slice(1)])));
+  assert.throws(() => ggufConfig(other), refused('BAD_INPUT', /general\.architecture: expected llama, qwen2, qwen3, gemma3, got "mamba"/));
   assert.throws(() => openGguf(join(folder, 'absent.gguf')), refused('NOT_FOUND', /absent\.gguf/));
 });
 
@@ -112,8 +113,12 @@ test('half precision covers subnormals, infinities and signs; bfloat16 is the up
 
 test('rotary rows go back from neighbouring pairs to halves', () => {
   // One head of six rows, one column: pairs (0,1) (2,3) (4,5) become first halves, then second halves.
-  assert.deepEqual([...unpermuteRotaryRows(Float32Array.from([0, 1, 2, 3, 4, 5]), 6, 1, 1)], [0, 2, 4, 1, 3, 5]);
-  assert.deepEqual([...unpermuteRotaryRows(Float32Array.from([0, 1, 2, 3, 4, 5, 6, 7]), 8, 1, 2)], [0, 2, 1, 3, 4, 6, 5, 7]);
+  const [six, eight] = [Float32Array.from([0, 1, 2, 3, 4, 5]), Float32Array.from([0, 1, 2, 3, 4, 5, 6, 7])];
+  assert.deepEqual([...rotaryPairs(1).fromGguf(six, [6, 1])], [0, 2, 4, 1, 3, 5]);
+  assert.deepEqual([...rotaryPairs(2).fromGguf(eight, [8, 1])], [0, 2, 1, 3, 4, 6, 5, 7]);
+  for (const [values, heads] of [[six, 1], [eight, 2]] as const) {
+    assert.deepEqual(rotaryPairs(heads).fromGguf(rotaryPairs(heads).toGguf(values, [values.length, 1]), [values.length, 1]), values);
+  }
 });
 
 // -- safetensors and Hugging Face folders ----------------------------------------------------------
@@ -146,15 +151,24 @@ test('the shards of an index are listed once, and a path in it is refused', () =
   assert.throws(() => safetensorsPaths(folder), refused('CORRUPT', /expected file names/));
 });
 
-test('config.json is read strictly: other architectures and scaled positions are refused', () => {
+test('config.json is read strictly: other architectures, and settings that are not computed, are refused', () => {
   const base = { model_type: 'llama', num_hidden_layers: 2, hidden_size: 8, num_attention_heads: 2, intermediate_size: 16, vocab_size: 10, rope_parameters: { rope_type: 'default', rope_theta: 5e5 } };
   place('config.json', JSON.stringify(base));
   const config = huggingFaceConfig(folder);
   assert.deepEqual([config.keyValueHeads, config.headSize, config.rotary.base, config.tiedEmbeddings], [2, 4, 5e5, false]);
-  place('config.json', JSON.stringify({ ...base, model_type: 'qwen2' }));
-  assert.throws(() => huggingFaceConfig(folder), refused('BAD_INPUT', /model_type: expected the architecture llama, got "qwen2"/));
-  place('config.json', JSON.stringify({ ...base, rope_parameters: { rope_type: 'llama3' } }));
-  assert.throws(() => huggingFaceConfig(folder), refused('BAD_INPUT', /rope: expected unscaled rotary positions, got llama3/));
+  const refuses = (changes: object, pattern: RegExp): void => {
+    place('config.json', JSON.stringify({ ...base, ...changes }));
+    assert.throws(() => huggingFaceConfig(folder), refused('BAD_INPUT', pattern));
+  };
+  refuses({ model_type: 'phi3' }, /model_type: expected llama, qwen2, qwen3, gemma3_text, got "phi3"/);
+  refuses({ rope_parameters: { rope_type: 'yarn' } }, /rope_type: expected default, linear or llama3, got "yarn"/);
+  refuses({ rope_parameters: { rope_type: 'llama3', factor: 8 } }, /low_freq_factor: expected a number for llama3 rotary scaling, got nothing/);
+  refuses({ attention_bias: true }, /attention_bias/);
+  refuses({ model_type: 'qwen2', use_sliding_window: true }, /use_sliding_window/);
+  refuses({ num_hidden_layers: 1e9 }, /num_hidden_layers/);
+  refuses({ model_type: 'gemma3_text', rope_parameters: null, layer_types: ['full_attention'] }, /layer_types: expected one of each of 2 layers, got 1/);
+  refuses({ model_type: 'gemma3_text', rope_parameters: null, final_logit_softcapping: 30 }, /final_logit_softcapping/);
+  refuses({ hidden_size: 9 }, /head_dim: expected an even integer, got 4\.5/);
 });
 
 test('materialised weights are written once and a damaged file is written again', () => {

@@ -6,7 +6,7 @@ import type { Graph } from '../../graph/graph.ts';
 import type { FloatValue } from '../../graph/ops.ts';
 import type { Shape } from '../../graph/shape.ts';
 import type { ModelConfig } from '../config.ts';
-import type { LinearHook } from './llama.ts';
+import type { LinearHook } from './decoder.ts';
 
 export interface LoraShape {
   readonly r: number;
@@ -51,7 +51,7 @@ export interface LoraBranch {
   readonly dropout?: (target: string, like: FloatValue) => FloatValue;
 }
 
-/** A hook for `llama` that adds the branch to each target. */
+/** A hook for `decoder` that adds the branch to each target. */
 export function loraLinear(g: Graph, lora: LoraShape, branch: LoraBranch): LinearHook {
   return ({ name, x, base, inSize, outSize }) => {
     if (!lora.targets.includes(name.slice(name.lastIndexOf('.') + 1))) return base();

@@ -3,7 +3,7 @@
  * the file before it is used; tensors are read when asked for.
  */
 import { StillhouseError } from '../../contracts/errors.ts';
-import { BF16, F16, F32, Q4_0, Q4_1, Q8_0, type NumberFormat } from './dequantize.ts';
+import { BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, type NumberFormat } from './dequantize.ts';
 import { BoundedFile, corrupt, elementCount, type StoredTensor } from './tensor-file.ts';
 
 export type GgufValue = string | number | boolean | readonly GgufValue[];
@@ -16,9 +16,11 @@ export interface GgufFile extends Disposable {
 }
 
 /** ggml_type numbers that can be read; the others are named so that the error can say what it met. */
-const READABLE_TYPES: ReadonlyMap<number, NumberFormat> = new Map([[0, F32], [1, F16], [2, Q4_0], [3, Q4_1], [8, Q8_0], [30, BF16]]);
+const READABLE_TYPES: ReadonlyMap<number, NumberFormat> = new Map([
+  [0, F32], [1, F16], [2, Q4_0], [3, Q4_1], [6, Q5_0], [7, Q5_1], [8, Q8_0], [12, Q4_K], [13, Q5_K], [14, Q6_K], [30, BF16],
+]);
 const OTHER_TYPES: ReadonlyMap<number, string> = new Map([
-  [6, 'Q5_0'], [7, 'Q5_1'], [9, 'Q8_1'], [10, 'Q2_K'], [11, 'Q3_K'], [12, 'Q4_K'], [13, 'Q5_K'], [14, 'Q6_K'], [15, 'Q8_K'],
+  [9, 'Q8_1'], [10, 'Q2_K'], [11, 'Q3_K'], [15, 'Q8_K'], [16, 'IQ2_XXS'], [17, 'IQ2_XS'], [18, 'IQ3_XXS'], [20, 'IQ4_NL'], [23, 'IQ4_XS'],
 ]);
 
 const WINDOW_BYTES = 1 << 20;

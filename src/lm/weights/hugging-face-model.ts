@@ -1,31 +1,9 @@
-/** config.json of a Hugging Face folder, read strictly: what this engine does not compute is refused, not ignored. */
+/** A Hugging Face folder: its configuration, and its tensors by the names that a model of text alone has. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { StillhouseError } from '../../contracts/errors.ts';
+import { ARCHITECTURES } from '../architectures/registry.ts';
 import type { ModelConfig } from '../config.ts';
-
-const ropeSchema = z.looseObject({ rope_type: z.string().optional(), type: z.string().optional(), rope_theta: z.number().gt(0).optional() });
-
-const configSchema = z.looseObject({
-  model_type: z.literal('llama', { error: (issue) => `expected the architecture llama, got ${JSON.stringify(issue.input) ?? 'nothing'}` }),
-  num_hidden_layers: z.int().min(1),
-  hidden_size: z.int().min(1),
-  num_attention_heads: z.int().min(1),
-  num_key_value_heads: z.int().min(1).optional(),
-  head_dim: z.int().min(2).nullish(),
-  intermediate_size: z.int().min(1),
-  vocab_size: z.int().min(1),
-  rms_norm_eps: z.number().gt(0).default(1e-6),
-  rope_theta: z.number().gt(0).optional(),
-  rope_scaling: ropeSchema.nullish(),
-  rope_parameters: ropeSchema.nullish(),
-  tie_word_embeddings: z.boolean().default(false),
-  max_position_embeddings: z.int().min(1).default(2048),
-  hidden_act: z.literal('silu').default('silu'),
-  attention_bias: z.literal(false).default(false),
-  mlp_bias: z.literal(false).default(false),
-});
 
 /** Parses a JSON file: NOT_FOUND without it, CORRUPT when it is not JSON. */
 export function readJson(path: string): unknown {
@@ -42,28 +20,34 @@ export function readJson(path: string): unknown {
   }
 }
 
+const fieldOf = (value: unknown, key: string): unknown => (typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[key] : undefined);
+
+/** BAD_INPUT for an architecture that is not computed, and for settings of a known one that are not. */
 export function huggingFaceConfig(folder: string): ModelConfig {
   const path = join(folder, 'config.json');
-  const parsed = configSchema.safeParse(readJson(path));
-  if (!parsed.success) {
-    throw new StillhouseError('BAD_INPUT', `${path}: ${parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`);
+  const whole = readJson(path);
+  // A model of text and images holds the text model's configuration inside.
+  const raw = fieldOf(whole, 'text_config') ?? whole;
+  const type = fieldOf(raw, 'model_type');
+  const architecture = Object.values(ARCHITECTURES).find(({ modelTypes }) => typeof type === 'string' && modelTypes.includes(type));
+  if (architecture === undefined) {
+    const known = Object.values(ARCHITECTURES).flatMap(({ modelTypes }) => modelTypes).join(', ');
+    throw new StillhouseError('BAD_INPUT', `${path}, model_type: expected ${known}, got ${JSON.stringify(type)?.slice(0, 80) ?? 'nothing'}`);
   }
-  const config = parsed.data;
-  const rope = config.rope_parameters ?? config.rope_scaling;
-  const ropeType = rope?.rope_type ?? rope?.type ?? 'default';
-  if (ropeType !== 'default') throw new StillhouseError('BAD_INPUT', `${path}, rope: expected unscaled rotary positions, got ${ropeType}`);
-  return {
-    architecture: 'llama',
-    layers: config.num_hidden_layers,
-    hiddenSize: config.hidden_size,
-    attentionHeads: config.num_attention_heads,
-    keyValueHeads: config.num_key_value_heads ?? config.num_attention_heads,
-    headSize: config.head_dim ?? config.hidden_size / config.num_attention_heads,
-    feedForwardSize: config.intermediate_size,
-    vocabularySize: config.vocab_size,
-    normEpsilon: config.rms_norm_eps,
-    rotary: { base: config.rope_theta ?? rope?.rope_theta ?? 10_000 },
-    tiedEmbeddings: config.tie_word_embeddings,
-    maxPositions: config.max_position_embeddings,
-  };
+  return architecture.fromHuggingFace(raw, path);
+}
+
+/** The name that a model of text alone gives a tensor: models of text and images put theirs below `language_model`. */
+export const textModelName = (name: string): string => name.replace(/^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)/, 'model.').replace(/^(?:model\.)?language_model\.lm_head/, 'lm_head');
+
+/** Buffers of old checkpoints that hold what the configuration says. */
+const DERIVED = /\.rotary_emb\.inv_freq$/;
+
+/** A tensor below `model.layers` that `known` lacks changes the sums: BAD_INPUT, as far as it belongs to one of the model's layers. */
+export function refuseUnknownTensors(names: Iterable<string>, known: ReadonlySet<string>, layers: number, where: string): void {
+  for (const name of names) {
+    const layer = /^model\.layers\.(\d+)\./.exec(name)?.[1];
+    if (layer === undefined || Number(layer) >= layers || known.has(name) || DERIVED.test(name)) continue;
+    throw new StillhouseError('BAD_INPUT', `${where}: expected the tensors of a plain model, got ${name}`);
+  }
 }

@@ -1,0 +1,212 @@
+/**
+ * What decoders are made of: inputs, attention (grouped queries after Ainslie et al. 2023, rotary positions,
+ * sliding windows), gated feed-forward layers, normalisation. An architecture puts the parts in its order.
+ * Letters as in src/lm/model.ts; S = P + T tokens that can be attended to.
+ */
+import { basename } from 'node:path';
+import { StillhouseError } from '../../contracts/errors.ts';
+import type { Graph } from '../../graph/graph.ts';
+import type { FloatValue, IntValue } from '../../graph/ops.ts';
+import { addDims, formatShape, multiplyDims, sameShape } from '../../graph/shape.ts';
+import type { Dim, Shape } from '../../graph/shape.ts';
+import type { ModelConfig, WeightFile } from '../config.ts';
+import { rotaryTables } from './rotary.ts';
+import type { RotaryTables } from './rotary.ts';
+
+/** What a mask adds where attention must not look. Finite, so that a fully masked row stays a number. */
+export const MASKED = -1e9;
+
+export interface KeyValue {
+  /** (B, K, tokens, D), keys after rotation. */
+  readonly key: FloatValue;
+  readonly value: FloatValue;
+}
+
+export interface DecoderInputs {
+  /** (B, T) */
+  readonly ids: IntValue;
+  /** (B, T), counted from the start of each sample. */
+  readonly positions: IntValue;
+  /** (B, 1, T, S) added to the attention scores. Sliding windows are narrowed further by the graph itself. */
+  readonly mask: FloatValue;
+  /** One for each layer: (B, K, P, D). */
+  readonly past?: readonly KeyValue[];
+  /** (B, P); of models with sliding windows. */
+  readonly pastPositions?: IntValue;
+}
+
+/** Gives a weight as a graph value by its Hugging Face name, checked against `shape`. */
+export type WeightLookup = (name: string, shape: Shape) => FloatValue;
+
+/** What a projection computes. `name` is the weight's without `.weight`; `base` gives x·Wᵀ, with its bias where there is one, (…, out) of x (…, in). */
+export type LinearHook = (projection: { readonly name: string; readonly x: FloatValue; readonly base: () => FloatValue; readonly inSize: number; readonly outSize: number }) => FloatValue;
+
+/** The external constants of a graph whose session finds `weights.path` in its folder. */
+export function weightConstants(g: Graph, weights: WeightFile): WeightLookup {
+  const location = basename(weights.path);
+  return (name, shape) => {
+    const tensor = weights.tensors.get(name);
+    if (tensor === undefined) throw new StillhouseError('NOT_FOUND', `${weights.path}: expected a tensor ${name} ${formatShape(shape)}, got none`);
+    if (!sameShape(tensor.shape, shape)) throw new StillhouseError('BAD_INPUT', `${weights.path}: expected ${name} of shape ${formatShape(shape)}, got ${formatShape(tensor.shape)}`);
+    return g.external(name, shape, { location, offsetBytes: tensor.offsetBytes, lengthBytes: tensor.lengthBytes });
+  };
+}
+
+/**
+ * Graph inputs `ids`, `positions`, `mask` and, with `past`, `past.N.key`, `past.N.value` and for models with
+ * sliding windows `past.positions`; B is a symbol unless given.
+ */
+export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly batch?: number; readonly past?: boolean } = {}): DecoderInputs {
+  const batch: Dim = options.batch ?? 'B';
+  const withPast = options.past === true;
+  const cache: Shape = [batch, config.keyValueHeads, 'P', config.headSize];
+  return {
+    ids: g.input('ids', 'int64', [batch, 'T']),
+    positions: g.input('positions', 'int64', [batch, 'T']),
+    mask: g.input('mask', 'float32', [batch, 1, 'T', withPast ? addDims(['P', 'T']) : 'T']),
+    ...(withPast
+      ? { past: Array.from({ length: config.layers }, (_, layer) => ({ key: g.input(`past.${layer}.key`, 'float32', cache), value: g.input(`past.${layer}.value`, 'float32', cache) })) }
+      : {}),
+    ...(withPast && config.slidingWindow !== undefined ? { pastPositions: g.input('past.positions', 'int64', [batch, 'P']) } : {}),
+  };
+}
+
+/** How the layers of one kind see their context. */
+interface AttentionScope {
+  readonly rotary: RotaryTables;
+  /** (B, 1, G·T, S): the mask once for each query head of a group. */
+  readonly groupMask: FloatValue;
+}
+
+/** A decoder under construction: what its parts share. */
+export interface Decoder {
+  readonly g: Graph;
+  readonly config: ModelConfig;
+  readonly weight: WeightLookup;
+  readonly linear: LinearHook;
+  readonly positions: IntValue;
+  /** (B, S), where it is known: positions of all that can be attended to. */
+  readonly keyPositions: IntValue | undefined;
+  readonly scope: (layer: number) => AttentionScope;
+}
+
+export interface DecoderOptions {
+  /** Called for each projection of each layer; LoRA adds its own branch here. */
+  readonly linear?: LinearHook;
+  /** Positions in the rotary tables. A position beyond them is an error of the runtime. */
+  readonly contextTokens: number;
+}
+
+export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup, inputs: DecoderInputs, options: DecoderOptions): Decoder {
+  const { attentionHeads, keyValueHeads, headSize, slidingWindow } = config;
+  const group = attentionHeads / keyValueHeads;
+  if (!Number.isInteger(group)) throw new StillhouseError('BAD_INPUT', `model: expected attention heads to be a multiple of key/value heads, got ${attentionHeads} and ${keyValueHeads}`);
+  const { contextTokens } = options;
+  const { positions, pastPositions } = inputs;
+  const keyPositions = inputs.past === undefined ? positions : pastPositions === undefined ? undefined : g.concat([pastPositions, positions], 1);
+  const grouped = (mask: FloatValue): FloatValue => g.concat(Array.from({ length: group }, () => mask), 2);
+  const whole: AttentionScope = { rotary: rotaryTables(g, config.rotary, headSize, contextTokens), groupMask: grouped(inputs.mask) };
+  const local = (): AttentionScope => {
+    const { tokens, rotary } = slidingWindow as NonNullable<typeof slidingWindow>;
+    const narrow = contextTokens > tokens && keyPositions !== undefined;
+    return {
+      rotary: rotaryTables(g, rotary, headSize, contextTokens),
+      groupMask: narrow ? grouped(g.add(inputs.mask, windowMask(g, positions, keyPositions, tokens, contextTokens))) : whole.groupMask,
+    };
+  };
+  const window = slidingWindow?.layers.includes(true) === true ? local() : undefined;
+  return {
+    g,
+    config,
+    weight,
+    linear: options.linear ?? (({ base }) => base()),
+    positions,
+    keyPositions,
+    scope: (layer) => (window !== undefined && slidingWindow?.layers[layer] === true ? window : whole),
+  };
+}
+
+/** (B, 1, T, S): MASKED where a key lies `tokens` or more before its query. */
+function windowMask(g: Graph, positions: IntValue, keyPositions: IntValue, tokens: number, contextTokens: number): FloatValue {
+  const distance = g.sub(g.unsqueeze(positions, [2]), g.unsqueeze(keyPositions, [1])); // (B, T, S)
+  // Indexed by distance; a negative one, of a key after its query, counts from the end of the table.
+  const byDistance = new Float32Array(2 * contextTokens).fill(MASKED, tokens, contextTokens);
+  return g.unsqueeze(g.gather(g.floats(byDistance, [2 * contextTokens]), distance), [1]);
+}
+
+/** x: (…, size) divided by its root mean square and multiplied by the weight `name`; `offset` is added to the weight. */
+export function norm(d: Pick<Decoder, 'g' | 'config' | 'weight'>, x: FloatValue, name: string, size: number, offset = 0): FloatValue {
+  const { g, config } = d;
+  const weight = d.weight(`${name}.weight`, [size]);
+  return g.rmsNorm(x, offset === 0 ? weight : g.add(weight, g.scalar(offset)), config.normEpsilon);
+}
+
+export function project(d: Decoder, x: FloatValue, name: string, sizes: readonly [inSize: number, outSize: number], bias = false): FloatValue {
+  const { g, weight, linear } = d;
+  const [inSize, outSize] = sizes;
+  const product = (): FloatValue => g.matMul(x, weight(`${name}.weight`, [outSize, inSize]), { transB: true });
+  const base = (): FloatValue => (bias ? g.add(product(), weight(`${name}.bias`, [outSize])) : product());
+  return linear({ name, x, base, inSize, outSize });
+}
+
+export interface AttentionOptions {
+  /** Do the projections of queries, keys and values have biases? */
+  readonly bias?: boolean;
+  /** Are queries and keys normalised head by head, and what is added to the weights of that? */
+  readonly headNorm?: { readonly offset: number };
+}
+
+/** x: (B, T, H), normalised already → (B, T, H), and the keys and values that the next tokens attend to. */
+export function attention(d: Decoder, x: FloatValue, layer: number, past: KeyValue | undefined, options: AttentionOptions = {}): { readonly output: FloatValue; readonly present: KeyValue } {
+  const { g, config } = d;
+  const { hiddenSize: H, attentionHeads, keyValueHeads, headSize } = config;
+  const { rotary, groupMask } = d.scope(layer);
+  const name = `model.layers.${layer}.self_attn`;
+  const [batch, tokens] = x.shape as readonly [Dim, Dim, Dim];
+  const heads = (v: FloatValue, count: number): FloatValue => g.transpose(g.reshape(v, [batch, tokens, count, headSize]), [0, 2, 1, 3]); // (B, heads, T, D)
+  const rotated = (which: 'q' | 'k', count: number): FloatValue => {
+    const projected = project(d, x, `${name}.${which}_proj`, [H, count * headSize], options.bias);
+    return g.rotary(options.headNorm === undefined ? projected : headNorm(d, projected, `${name}.${which}_norm`, count, options.headNorm.offset), d.positions, rotary.cos, rotary.sin);
+  };
+  const query = rotated('q', attentionHeads);
+  const newKeys = heads(rotated('k', keyValueHeads), keyValueHeads);
+  const newValues = heads(project(d, x, `${name}.v_proj`, [H, keyValueHeads * headSize], options.bias), keyValueHeads);
+  const keys = past === undefined ? newKeys : g.concat([past.key, newKeys], 2); // (B, K, S, D)
+  const values = past === undefined ? newValues : g.concat([past.value, newValues], 2);
+
+  const groupRows = multiplyDims([attentionHeads / keyValueHeads, tokens]); // G·T
+  const queries = g.reshape(heads(query, attentionHeads), [batch, keyValueHeads, groupRows, headSize]);
+  const scores = g.add(g.matMul(queries, keys, { transB: true, alpha: config.attentionScale ?? 1 / Math.sqrt(headSize) }), groupMask); // (B, K, G·T, S)
+  const mixed = g.matMul(g.softmax(scores), values); // (B, K, G·T, D)
+  const joined = g.transpose(g.reshape(mixed, [batch, attentionHeads, tokens, headSize]), [0, 2, 1, 3]);
+  const flat = g.reshape(joined, [batch, tokens, attentionHeads * headSize]);
+  return { output: project(d, flat, `${name}.o_proj`, [attentionHeads * headSize, H]), present: { key: keys, value: values } };
+}
+
+/** x: (B, T, heads·D), each head normalised by itself. */
+function headNorm(d: Decoder, x: FloatValue, name: string, heads: number, offset: number): FloatValue {
+  const { headSize } = d.config;
+  const [batch, tokens] = x.shape as readonly [Dim, Dim, Dim];
+  const split = d.g.reshape(x, [batch, tokens, heads, headSize]);
+  return d.g.reshape(norm(d, split, name, headSize, offset), [batch, tokens, heads * headSize]);
+}
+
+/** x·σ(x), or SiLU (Hendrycks and Gimpel 2016). */
+export const silu = (g: Graph, x: FloatValue): FloatValue => g.mul(x, g.sigmoid(x));
+
+/** The tanh form of GELU: x·½(1 + tanh z) = x·σ(2z) with z = √(2/π)·(x + 0.044715 x³). */
+export function geluTanh(g: Graph, x: FloatValue): FloatValue {
+  const slope = 2 * Math.sqrt(2 / Math.PI);
+  const doubled = g.mul(x, g.add(g.mul(g.mul(x, x), g.scalar(0.044715 * slope)), g.scalar(slope)));
+  return g.mul(x, g.sigmoid(doubled));
+}
+
+/** x: (B, T, H), normalised already → down(activation(gate(x)) · up(x)) (Shazeer 2020). */
+export function feedForward(d: Decoder, x: FloatValue, layer: number, activation: (g: Graph, x: FloatValue) => FloatValue): FloatValue {
+  const { g } = d;
+  const { hiddenSize: H, feedForwardSize: F } = d.config;
+  const name = `model.layers.${layer}.mlp`;
+  const gate = project(d, x, `${name}.gate_proj`, [H, F]); // (B, T, F)
+  const up = project(d, x, `${name}.up_proj`, [H, F]);
+  return project(d, g.mul(activation(g, gate), up), `${name}.down_proj`, [F, H]);
+}
