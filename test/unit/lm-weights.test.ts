@@ -11,6 +11,7 @@ import { openGguf } from '../../src/lm/weights/gguf.ts';
 import { huggingFaceConfig } from '../../src/lm/weights/hugging-face-model.ts';
 import { materializeWeights } from '../../src/lm/weights/materialize.ts';
 import { encodeSafetensors, openSafetensors, safetensorsPaths } from '../../src/lm/weights/safetensors.ts';
+import { floatEntry, ggufBytes, stringEntry, text, u32, u64, uintEntry } from '../support/gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lm-weights-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -27,16 +28,6 @@ const refused = (code: string, pattern: RegExp) => (error: unknown): boolean => 
   return true;
 };
 
-// -- a GGUF writer of the test's own ---------------------------------------------------------------
-
-const u32 = (value: number): Buffer => { const b = Buffer.alloc(4); b.writeUInt32LE(value); return b; };
-const u64 = (value: number | bigint): Buffer => { const b = Buffer.alloc(8); b.writeBigUInt64LE(BigInt(value)); return b; };
-const f32 = (value: number): Buffer => { const b = Buffer.alloc(4); b.writeFloatLE(value); return b; };
-const text = (value: string): Buffer => Buffer.concat([u64(Buffer.byteLength(value)), Buffer.from(value)]);
-const stringEntry = (key: string, value: string): Buffer => Buffer.concat([text(key), u32(8), text(value)]);
-const uintEntry = (key: string, value: number): Buffer => Buffer.concat([text(key), u32(4), u32(value)]);
-const floatEntry = (key: string, value: number): Buffer => Buffer.concat([text(key), u32(6), f32(value)]);
-
 const LLAMA_ENTRIES = [
   stringEntry('general.architecture', 'llama'),
   uintEntry('llama.block_count', 1),
@@ -50,9 +41,7 @@ const LLAMA_ENTRIES = [
 
 function gguf(entries: readonly Buffer[], tensorType = 0): Buffer {
   const values = Float32Array.from({ length: 24 }, (_, i) => i / 4);
-  const tensor = Buffer.concat([text('token_embd.weight'), u32(2), u64(8), u64(3), u32(tensorType), u64(0)]);
-  const header = Buffer.concat([Buffer.from('GGUF'), u32(3), u64(1), u64(entries.length), ...entries, tensor]);
-  return Buffer.concat([header, Buffer.alloc((32 - (header.length % 32)) % 32), Buffer.from(values.buffer)]);
+  return ggufBytes(entries, [{ name: 'token_embd.weight', shape: [3, 8], type: tensorType, bytes: new Uint8Array(values.buffer) }]);
 }
 
 test('a GGUF file gives metadata, and tensors with the outermost dimension first', () => {
