@@ -196,11 +196,14 @@ export const campaignSpecSchema = z
     }
   });
 
-/** A spec as validated, every default filled in. */
-export type CampaignSpec = z.output<typeof campaignSpecSchema>;
+export type TeacherSpec = z.output<typeof teacherSchema>;
+/**
+ * A spec as validated, every default filled in. `teachers` is no key that a user writes: once a running
+ * campaign's teacher was changed it lists all it has had, the oldest first, and `teacher` is the last.
+ */
+export type CampaignSpec = z.output<typeof campaignSpecSchema> & { readonly teachers?: readonly TeacherSpec[] };
 /** A spec as a user writes it. */
 export type CampaignSpecInput = z.input<typeof campaignSpecSchema>;
-export type TeacherSpec = CampaignSpec['teacher'];
 export type TaskSpec = CampaignSpec['task'];
 export type TrainingSpec = CampaignSpec['training'];
 /** What teacher and judge have in common: how to reach a model. */

@@ -38,6 +38,8 @@ export interface TeacherRequest {
   readonly sampleIndex: number;
   /** The input row that the question is about, where there is one. */
   readonly row?: InputRow;
+  /** Which of `spec.teachers` answers it, counted from 0, the first one; a later one only after a change of teacher. */
+  readonly teacher?: number;
 }
 
 export type RequestPurpose = 'train' | 'development' | 'test' | 'judge';

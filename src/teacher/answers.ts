@@ -1,4 +1,5 @@
 /** Recorded answers, read for the stages that filter and score them. */
+import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer } from '../contracts/records.ts';
 import type { AnswerReader } from '../dataset/answers.ts';
@@ -14,12 +15,12 @@ export interface AnswerReaderDeps {
 
 export function createAnswerReader({ ledger, directory }: AnswerReaderDeps): AnswerReader {
   return async (spec, requests) => {
-    const identities = new Map<'judge' | 'teacher', TeacherIdentity>();
+    const identities = new Map<EndpointSpec, TeacherIdentity>();
     const keys: string[] = [];
     for (const request of requests) {
-      const who = request.purpose === 'judge' ? 'judge' : 'teacher';
-      const identity = identities.get(who) ?? (await directory.identify(endpointOf(spec, request.purpose)));
-      identities.set(who, identity);
+      const endpoint = endpointOf(spec, request);
+      const identity = identities.get(endpoint) ?? (await directory.identify(endpoint));
+      identities.set(endpoint, identity);
       keys.push(ledgerKey(identity, request));
     }
     const found = await ledger.lookup(keys);

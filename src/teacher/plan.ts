@@ -26,14 +26,17 @@ const MAX_SHUFFLED_COMBINATIONS = 100_000;
 /** Plans a round's requests, or those for the development or test rows. The same input gives the same bytes. */
 export async function planRequests(deps: PlanDeps, input: PlanRequestsInput): Promise<PlannedRequests> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
-  const requests = input.purpose === 'train' ? await trainingRequests(deps, spec, input) : await heldOutRequests(deps, spec, input);
-  await using teacher = await deps.directory.open(spec.teacher);
-  const batchSize = batchSizeOf(requests.length, spec.sampling.batchSize, teacher.groupSize);
+  const planned = input.purpose === 'train' ? await trainingRequests(deps, spec, input) : await heldOutRequests(deps, spec, input);
+  // After a change of teacher the new one is asked; before the first change nothing need be said.
+  const teacher = (spec.teachers?.length ?? 1) - 1;
+  const requests = teacher === 0 ? planned : planned.map((request) => ({ ...request, teacher }));
+  await using endpoint = await deps.directory.open(spec.teacher);
+  const batchSize = batchSizeOf(requests.length, spec.sampling.batchSize, endpoint.groupSize);
   return {
     requests: await putRows(deps.store, 'requests', requests),
     count: requests.length,
     batchSize,
-    ...batchUpperBound(teacher, requests, batchSize),
+    ...batchUpperBound(endpoint, requests, batchSize),
   };
 }
 

@@ -3,11 +3,12 @@ import type { SampleBatchInput, SampledBatch } from '../contracts/activities.ts'
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherRequest } from '../contracts/records.ts';
+import type { Spending } from '../contracts/state.ts';
 import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
 import type { Ledger, LedgerKey } from '../ledger/ledger.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import type { TeacherDirectory } from './teacher.ts';
+import type { TeacherDirectory, TeacherIdentity } from './teacher.ts';
 
 export interface SampleDeps {
   readonly store: ArtifactStore;
@@ -25,9 +26,14 @@ export interface SampleOptions {
   readonly run?: string;
 }
 
-/** Who answers a request: the judge, or the teacher. */
-export function endpointOf(spec: CampaignSpec, purpose: TeacherRequest['purpose']): EndpointSpec {
-  if (purpose !== 'judge') return spec.teacher;
+/** Who answers a request: the judge, or the teacher that it was planned for. */
+export function endpointOf(spec: CampaignSpec, { purpose, teacher = 0 }: Pick<TeacherRequest, 'purpose' | 'teacher'>): EndpointSpec {
+  if (purpose !== 'judge') {
+    const { teachers = [spec.teacher] } = spec;
+    const found = teachers[teacher];
+    if (found === undefined) throw new StillhouseError('CORRUPT', `expected a request to one of ${teachers.length} teachers, got one to number ${teacher + 1}`);
+    return found;
+  }
   const { scorer } = spec.evaluation;
   if (scorer.kind !== 'judge') throw new StillhouseError('BAD_INPUT', `expected evaluation.scorer.kind judge for requests to a judge, got ${scorer.kind}`);
   return scorer.judge;
@@ -51,49 +57,82 @@ export function missingGroups(keyed: readonly KeyedRequest[], answered: Readonly
   return groups.filter((group) => group.some(({ key }) => !answered.has(key))).flat();
 }
 
+/** The requests of a batch that one teacher answers, with their keys. */
+interface Part {
+  readonly endpoint: EndpointSpec;
+  readonly identity: TeacherIdentity;
+  readonly keyed: readonly KeyedRequest[];
+}
+
+async function partsOf({ directory }: SampleDeps, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<readonly Part[]> {
+  const groups = Map.groupBy(requests, (request) => endpointOf(spec, request));
+  return Promise.all([...groups].map(async ([endpoint, members]): Promise<Part> => {
+    const identity = await directory.identify(endpoint);
+    return { endpoint, identity, keyed: members.map((request) => ({ request, key: ledgerKey(identity, request) })) };
+  }));
+}
+
 /**
  * Answers requests [from, to). Spending is what this batch has bought over all its attempts, read
  * from the ledger, so that a lost attempt is settled by the next. On a permanent failure what
- * arrived is kept and the failure thrown.
+ * arrived is kept and the failure thrown, with what the batch has cost so far as `details.spending`.
  */
 export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, options: SampleOptions = {}): Promise<SampledBatch> {
-  const { ledger } = deps;
-  const spec = await getJson<CampaignSpec>(deps.store, input.spec);
-  const requests = (await getRows<TeacherRequest>(deps.store, input.requests)).slice(input.from, input.to);
-  const first = requests[0];
+  const { ledger, store } = deps;
+  const spec = await getJson<CampaignSpec>(store, input.spec);
+  const requests = (await getRows<TeacherRequest>(store, input.requests)).slice(input.from, input.to);
   const batch = [options.run ?? '', input.campaign, input.requests.sha256, input.from, input.to].join(' ');
-  if (first !== undefined) {
-    const endpoint = endpointOf(spec, first.purpose);
-    const identity = await deps.directory.identify(endpoint);
-    const keyed = requests.map((request): KeyedRequest => ({ request, key: ledgerKey(identity, request) }));
-    const known = await ledger.lookup(keyed.map(({ key }) => key));
-    const done = new Set(known.keys());
-    const total = new Set(keyed.map(({ key }) => key)).size;
-    options.onProgress?.(done.size, total);
-    if (done.size < total) {
-      await using teacher = await deps.directory.open(endpoint);
-      const missing = missingGroups(keyed, done, teacher.groupSize);
-      const keys = new Map(missing.map(({ request, key }) => [request, key]));
-      const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);
-      await teacher.ask(missing.map(({ request }) => request), {
-        ...(options.signal === undefined ? {} : { signal: options.signal }),
-        user: input.campaign,
-        onAsk: async (asked) => {
-          await ledger.recordIntents(asked.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign: input.campaign, batch })));
-        },
-        onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
-        onAnswers: async (answers) => {
-          await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
-          for (const { request } of answers) done.add(keyOf(request));
-          options.onProgress?.(done.size, total);
-        },
-      });
-    }
+  const parts = await partsOf(deps, spec, requests);
+  const keys = new Set(parts.flatMap(({ keyed }) => keyed.map(({ key }) => key)));
+  const done = new Set((await ledger.lookup([...keys])).keys());
+  const progressed = (): void => options.onProgress?.(done.size, keys.size);
+  const spent = async (): Promise<Spending> => {
     const bought = await ledger.batchSpending(batch);
-    return {
-      answered: requests.length,
-      spending: { usd: bought.usd, tokens: bought.tokens, callsBought: bought.calls, callsReused: total - bought.calls, callsRepeated: bought.repeated },
-    };
+    return { usd: bought.usd, tokens: bought.tokens, callsBought: bought.calls, callsReused: done.size - bought.calls, callsRepeated: bought.repeated };
+  };
+  progressed();
+  try {
+    for (const part of parts) await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal });
+  } catch (error) {
+    throw await withSpending(error, spent);
   }
-  return { answered: 0, spending: { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 } };
+  return { answered: requests.length, spending: await spent() };
+}
+
+interface Asked {
+  readonly batch: string;
+  readonly campaign: string;
+  /** Grows as answers become durable. */
+  readonly done: Set<LedgerKey>;
+  readonly progressed: () => void;
+  readonly signal: AbortSignal | undefined;
+}
+
+async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identity, keyed }: Part, { batch, campaign, done, progressed, signal }: Asked): Promise<void> {
+  if (keyed.every(({ key }) => done.has(key))) return;
+  await using teacher = await directory.open(endpoint);
+  const missing = missingGroups(keyed, done, teacher.groupSize);
+  const keys = new Map(missing.map(({ request, key }) => [request, key]));
+  const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);
+  await teacher.ask(missing.map(({ request }) => request), {
+    ...(signal === undefined ? {} : { signal }),
+    user: campaign,
+    onAsk: async (asked) => {
+      await ledger.recordIntents(asked.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch })));
+    },
+    onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
+    onAnswers: async (answers) => {
+      await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
+      for (const { request } of answers) done.add(keyOf(request));
+      progressed();
+    },
+  });
+}
+
+/** The same failure with what the batch has cost so far; without it where the ledger itself is what failed. */
+async function withSpending(error: unknown, spent: () => Promise<Spending>): Promise<unknown> {
+  if (!(error instanceof StillhouseError)) return error;
+  const { code, message, retryAfterMs, details, cause } = error;
+  const spending = await spent().catch(() => undefined);
+  return spending === undefined ? error : new StillhouseError(code, message, { cause, details: { ...details, spending }, ...(retryAfterMs === undefined ? {} : { retryAfterMs }) });
 }
