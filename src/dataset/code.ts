@@ -54,22 +54,42 @@ function fencedBlocks(text: string): readonly { readonly tag: string; readonly c
 function parseProblem(code: string, language: CodeLanguage): string | undefined {
   switch (language) {
     case 'json':
-      return problemOf(() => JSON.parse(code));
+      return problemOf(() => JSON.parse(code), jsonPosition(code));
     case 'python':
       return pythonProblem(code);
     case 'typescript':
-      return problemOf(() => stripTypeScriptTypes(code, { mode: 'transform' }));
+      return problemOf(() => stripTypeScriptTypes(code, { mode: 'transform' }), framePosition);
     case 'javascript':
       // A Script takes no import or export; what it refuses may still be a module, which the TypeScript parser reads.
-      return problemOf(() => new Script(code)) === undefined ? undefined : problemOf(() => stripTypeScriptTypes(code));
+      return problemOf(() => new Script(code), framePosition) === undefined ? undefined : problemOf(() => stripTypeScriptTypes(code), framePosition);
   }
 }
 
-function problemOf(parse: () => unknown): string | undefined {
+function problemOf(parse: () => unknown, position: (error: Error) => string | undefined): string | undefined {
   try {
     parse();
     return undefined;
   } catch (error) {
-    return error instanceof Error ? (error.message.split('\n')[0] as string) : String(error);
+    if (!(error instanceof Error)) return String(error);
+    const where = position(error);
+    return `${where === undefined ? '' : `${where}: `}${error.message.split('\n')[0] as string}`;
   }
+}
+
+/** V8 and Node's TypeScript parser put the place at the head of the stack: `file:line`, the code, carets below it. */
+function framePosition({ stack = '' }: Error): string | undefined {
+  const lines = stack.split('\n');
+  const line = /:(\d+)$/.exec(lines[0] ?? '')?.[1];
+  if (line === undefined) return undefined;
+  const carets = lines.find((text) => /^\s*\^+\s*$/.test(text));
+  return carets === undefined ? `line ${line}` : `line ${line}, column ${carets.indexOf('^') + 1}`;
+}
+
+/** JSON.parse names the character, and nothing where the text ends too early. */
+function jsonPosition(code: string): (error: Error) => string {
+  return ({ message }) => {
+    const at = Number(/at position (\d+)/.exec(message)?.[1] ?? code.length);
+    const before = code.slice(0, at).split('\n');
+    return `line ${before.length}, column ${(before.at(-1) as string).length + 1}`;
+  };
 }

@@ -1,8 +1,11 @@
 /**
- * A light check of Python source: strings end, brackets match, indentation is consistent and follows
- * a colon. It needs no Python; what it passes may still be refused by the real parser (wrong
- * keywords, missing operators), what it refuses is always wrong.
+ * Whether Python source parses, without a Python. Two readers see it: Lezer's grammar, which mends what
+ * it cannot read and marks the place, and a reader of lines for what a mending parser passes (white
+ * space, unclosed brackets, empty statements). Names are not resolved and nothing is run: an argument
+ * that is given twice, or `return` outside of a function, passes.
  */
+import { parser } from '@lezer/python';
+import type { SyntaxNodeRef } from '@lezer/common';
 
 const CLOSERS: Readonly<Record<string, string>> = { ')': '(', ']': '[', '}': '{' };
 
@@ -15,7 +18,49 @@ interface LogicalLine {
 
 /** What is wrong, with its line, or undefined. */
 export function pythonProblem(source: string): string | undefined {
-  const scanned = logicalLines(source.replace(/\r\n?/g, '\n'));
+  const text = source.replace(/\r\n?/g, '\n');
+  return lineProblem(text) ?? grammarProblem(text);
+}
+
+/** What Python reads and the grammar does not, written so that it does, with every position kept. */
+function withinGrammar(source: string): string {
+  return source
+    .replace(/(?<![\w.])(\d[\d_]*)\.(?![\w.])/g, '$10') // a float that ends in its point
+    .replace(/^[ \t]*case\b.*:[ \t]*$/gm, (line) => line.replace(/(?<=\w)\.(?=[A-Za-z_])/g, '_').replaceAll('()', '  ')); // case module.Class():
+}
+
+function grammarProblem(source: string): string | undefined {
+  let at: number | undefined;
+  let found = '';
+  const note = (position: number, problem: string): void => {
+    if (at !== undefined && at <= position) return;
+    [at, found] = [position, problem];
+  };
+  parser.parse(withinGrammar(source)).iterate({
+    enter: (node) => {
+      if (node.type.isError && !isBareYield(node)) note(node.from, `unexpected ${token(source, node.from)}`);
+      if (node.name === 'TryStatement' && node.node.getChild('except') === null && node.node.getChild('finally') === null) note(node.from, 'expected except or finally after try');
+    },
+  });
+  if (at === undefined) return undefined;
+  const before = source.slice(0, at).split('\n');
+  return `line ${before.length}, column ${(before.at(-1) as string).length + 1}: ${found}`;
+}
+
+/** `yield` without a value is Python; the grammar wants one. */
+function isBareYield(node: SyntaxNodeRef): boolean {
+  return node.from === node.to && node.node.prevSibling?.name === 'yield';
+}
+
+function token(source: string, at: number): string {
+  const rest = source.slice(at);
+  if (rest.trim() === '') return 'end of the code';
+  if (/^[ \t]*\n/.test(rest)) return 'end of the line';
+  return JSON.stringify(/^\s*(\w+|.)/u.exec(rest)?.[1] ?? rest.slice(0, 1));
+}
+
+function lineProblem(text: string): string | undefined {
+  const scanned = logicalLines(text);
   if (typeof scanned === 'string') return scanned;
   if (scanned.length === 0) return 'expected statements, got none';
   const indents = [''];
@@ -30,6 +75,7 @@ export function pythonProblem(source: string): string | undefined {
       if (indents.at(-1) !== line.indent) return `line ${line.number}: unexpected indentation`;
     }
     if (/^(?:def|class)\b/.test(line.code) && !line.code.includes(':')) return `line ${line.number}: expected a colon after ${line.code.split(/\s/)[0]}`;
+    if (/^;|;\s*;/.test(line.code)) return `line ${line.number}: expected a statement before ;`;
     opens = line.code.endsWith(':');
   }
   return opens ? 'expected an indented block after the last colon, got the end' : undefined;

@@ -128,11 +128,22 @@ test('code blocks of each language must parse', () => {
   assert.match(codeProblem('```python\nprint(1)\n', 'python') ?? '', /closed/);
 });
 
-test('Python is checked for strings, brackets and indentation', () => {
+test('what does not parse is told with its line and column', () => {
+  assert.equal(codeProblem(fenced('ts', 'const a: number = 1;\nconst b: string = ;'), 'typescript'), 'block 1 of 1: line 2, column 19: Expression expected');
+  assert.match(codeProblem(fenced('js', 'import x from "y";\nexport const = 3'), 'javascript') ?? '', /line 2, column 14: /);
+  assert.match(codeProblem('{"a": 1,\n"b"}', 'json') ?? '', /line 2, column 4: /);
+  assert.match(codeProblem('{"a": ', 'json') ?? '', /line 1, column 7: /);
+  assert.match(codeProblem(fenced('python', 'x = 1\nif x => 2:\n    pass'), 'python') ?? '', /line 2, column 6: unexpected "="/);
+});
+
+test('Python is checked by its grammar, its indentation included', () => {
   const good = [
     'def f(a,\n      b=")"):\n    """Doc: with \'quotes\'\n  and lines"""\n    if a:  # comment (\n        return {\n  "x": [a, b],\n}\n    return b\n',
     'x = 1 + \\\n    2\nclass A:\n\tdef g(self):\n\t\tpass\n\nprint("a#b", \'it\\\'s\')',
     'if x: y = 1\nelse:\n  y = 2',
+    'def g():\n    yield\n    x = (yield)\n    return 24.*x + 3./2',
+    'match e:\n    case ast.BinOp():\n        pass\n    case {"a": [1, *_], **rest} if rest:\n        pass',
+    'async def h(*, a: int = 1) -> None:\n    async with x as y, z:\n        print(f"{y!r:>{a}}", (n := 3))',
   ];
   for (const code of good) assert.equal(codeProblem(fenced('python', code), 'python'), undefined, code);
   const bad: readonly (readonly [string, RegExp])[] = [
@@ -143,6 +154,11 @@ test('Python is checked for strings, brackets and indentation', () => {
     ['x = 1\n  y = 2', /line 2: unexpected indentation/],
     ['def f()\n    pass', /colon/],
     ['for i in range(3):\n', /indented block/],
+    ['def f(x):\n    retrun x', /line 2, column 12: unexpected "x"/],
+    ['function f(x):\n    return x', /line 1, column 10: unexpected "f"/],
+    ['x = a && b', /line 1, column 8: unexpected "&"/],
+    ['try:\n    x()\ny()', /line 1, column 1: expected except or finally after try/],
+    ['x = null;;', /line 1: expected a statement before ;/],
   ];
   for (const [code, message] of bad) assert.match(codeProblem(fenced('python', code), 'python') ?? 'none', message, code);
 });
