@@ -12,7 +12,7 @@ export interface TrainingTask {
   readonly threads: number;
   readonly seed: number;
   /** `training` of a campaign; each program takes what it needs of it. */
-  readonly training: { readonly batchSize: number; readonly learningRate: number; readonly maxGradientNorm: number; readonly weightDecay: number; readonly lora: { readonly r: number; readonly alpha: number; readonly dropout: number } };
+  readonly training: { readonly batchSize: number; readonly learningRate: number; readonly maxGradientNorm: number; readonly weightDecay: number; readonly lora?: { readonly r: number; readonly alpha: number; readonly dropout: number } | undefined };
   readonly samples: readonly { readonly id: string; readonly ids: readonly number[]; readonly responseStart: number }[];
   /** The order of `samples`, batch after batch. */
   readonly order: readonly number[];

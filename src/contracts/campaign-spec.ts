@@ -90,6 +90,8 @@ const filterSchema = z.strictObject({
 const loraSchema = z.strictObject({
   r: z.int().min(1).max(512).default(16),
   alpha: z.number().gt(0).default(32),
+  /** Scale by alpha / √r in place of alpha / r (rsLoRA), so that a larger r does not weaken the adapter. */
+  rankStabilised: z.boolean().default(false),
   dropout: z.number().min(0).lt(1).default(0.05),
   targets: z
     .array(z.enum(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']))
@@ -97,9 +99,12 @@ const loraSchema = z.strictObject({
     .default(['q_proj', 'v_proj']),
 });
 
-const trainingSchema = z.strictObject({
+const trainingShape = {
   method: z.enum(['sft']).default('sft'),
-  lora: loraSchema.prefault({}),
+  /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
+  tune: z.enum(['lora', 'full']).default('lora'),
+  /** Of `tune: lora`; absent from a validated spec with `tune: full`. */
+  lora: loraSchema.optional(),
   epochs: z.int().min(1).max(1_000).default(3),
   /** Samples in one optimizer step. */
   batchSize: z.int().min(1).max(4_096).default(4),
@@ -112,7 +117,13 @@ const trainingSchema = z.strictObject({
   maxTokens: z.int().min(8).max(131_072).default(512),
   /** Steps between checkpoints inside an epoch. */
   checkpointEverySteps: z.int().min(1).default(20),
-});
+};
+const trainingSchema = z
+  .strictObject(trainingShape)
+  .superRefine(({ tune, lora }, context) => {
+    if (tune === 'full' && lora !== undefined) context.addIssue({ code: 'custom', path: ['lora'], message: 'expected nothing with tune: full, which trains every weight, got settings of adapters' });
+  })
+  .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
 const evaluationSchema = z.strictObject({
   /** Rows with known or judged outputs that no other stage sees: a dataset, or a share of the source held out. */
@@ -205,6 +216,8 @@ export type CampaignSpec = z.output<typeof campaignSpecSchema> & { readonly teac
 /** A spec as a user writes it. */
 export type CampaignSpecInput = z.input<typeof campaignSpecSchema>;
 export type TaskSpec = CampaignSpec['task'];
+/** With `lora`, adapters are trained; without, every weight. */
 export type TrainingSpec = CampaignSpec['training'];
+export type LoraSpec = NonNullable<TrainingSpec['lora']>;
 /** What teacher and judge have in common: how to reach a model. */
 export type EndpointSpec = Omit<TeacherSpec, 'shots' | 'calibration'>;

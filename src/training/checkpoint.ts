@@ -12,7 +12,7 @@ import type { AdamState } from './optimizer.ts';
 import { tensorView } from './parameters.ts';
 import type { ParameterLayout } from './parameters.ts';
 
-const FORMAT_VERSION = 1;
+export const FORMAT_VERSION = 2;
 const STATE_KEY = 'stillhouse.state';
 const PARTS = { parameters: '', mean: 'adam.mean.', square: 'adam.square.' } as const;
 
@@ -29,7 +29,11 @@ const loopStateSchema = z.strictObject({
   version: z.literal(FORMAT_VERSION),
   /** What decides the numbers: a checkpoint goes on only under the same. */
   identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), seed: z.int(), training: z.string() }),
-  lora: z.strictObject({ r: z.int().min(1), alpha: z.number(), dropout: z.number(), targets: z.array(z.string()).min(1) }),
+  /** What the tensors are: an adapter's matrices, or all of the model's. */
+  tune: z.discriminatedUnion('kind', [
+    z.strictObject({ kind: z.literal('lora'), r: z.int().min(1), alpha: z.number(), rankStabilised: z.boolean(), dropout: z.number(), targets: z.array(z.string()).min(1) }),
+    z.strictObject({ kind: z.literal('full') }),
+  ]),
   /** 0-based. */
   epoch: z.int().min(0),
   /** Steps of this epoch that are done, and of how many. */
@@ -78,7 +82,7 @@ export function readCheckpoint(path: string, layout: ParameterLayout): Checkpoin
 }
 
 export interface AdapterMatrices {
-  readonly lora: LoopState['lora'];
+  readonly lora: Extract<LoopState['tune'], { readonly kind: 'lora' }>;
   /** By the names of LoRA matrices in checkpoints: `model.layers.0.self_attn.q_proj.lora_A.weight`. */
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array }[];
 }
@@ -86,9 +90,10 @@ export interface AdapterMatrices {
 /** The adapter alone, without knowledge of the model. */
 export function readAdapterMatrices(path: string): AdapterMatrices {
   using file = openSafetensors(path);
-  const state = readState(file);
+  const { tune } = readState(file);
+  if (tune.kind !== 'lora') throw new StillhouseError('BAD_INPUT', `${path}: expected a checkpoint of an adapter, got one of a whole model`);
   const own = [...file.tensors.values()].filter((tensor) => !tensor.name.startsWith(PARTS.mean) && !tensor.name.startsWith(PARTS.square));
-  return { lora: state.lora, tensors: own.map((tensor) => ({ name: tensor.name, shape: tensor.shape, values: tensor.read() })) };
+  return { lora: tune, tensors: own.map((tensor) => ({ name: tensor.name, shape: tensor.shape, values: tensor.read() })) };
 }
 
 export function curveJsonl(curve: readonly LossPoint[]): string {

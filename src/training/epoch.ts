@@ -2,20 +2,19 @@
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
-import { loraTargets } from '../lm/architectures/lora.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { canonicalJson } from '../store/jsonl.ts';
-import { encodeCheckpoint, readCheckpoint } from './checkpoint.ts';
+import { encodeCheckpoint, FORMAT_VERSION, readCheckpoint } from './checkpoint.ts';
 import type { Checkpoint, LoopState } from './checkpoint.ts';
 import { checkMemory } from './memory.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
-import { initialParameters, loraLayout } from './parameters.ts';
-import type { ParameterLayout } from './parameters.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
+import { trainableOf } from './trainable.ts';
+import type { Trainable } from './trainable.ts';
 
 export interface EpochInput {
   readonly config: ModelConfig;
@@ -53,8 +52,9 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
   const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
   checkMemory(config, longest, longestAnswer);
-  const layout = loraLayout(loraTargets(config, training.lora.targets), training.lora.r);
-  const start = startingPoint(input, layout);
+  const trainable = trainableOf(config, training);
+  const { layout } = trainable;
+  const start = startingPoint(input, trainable);
   const { parameters, adam } = start;
   let state = start.state;
   const order = permutation(samples.length, randomStream(seed, RANDOM_STREAM.dataOrder, epoch));
@@ -62,7 +62,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   const checkpoint = (): Buffer => encodeCheckpoint(layout, { state, parameters, adam });
   if (state.epochStep === steps) return { finished: true, state, checkpoint: checkpoint() };
 
-  await using step = await createStep(input, layout);
+  await using step = await createStep(input, trainable);
   const gradients = new Float32Array(layout.length);
   while (state.epochStep < steps) {
     if (hooks.shouldStop()) return { finished: false, state, checkpoint: checkpoint() };
@@ -102,15 +102,17 @@ async function batchGradients(
   return { lossNats, tokens: rows.reduce((sum, row) => sum + row.tokens, 0) };
 }
 
-function startingPoint(input: EpochInput, layout: ParameterLayout): Checkpoint {
+const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
+
+function startingPoint(input: EpochInput, { layout, initial }: Trainable): Checkpoint {
   const { training, samples, seed, epoch } = input;
   const stepsPerEpoch = Math.ceil(samples.length / training.batchSize);
   const { checkpointEverySteps: _cadence, ...decisive } = training;
   const identity = { modelSha256: input.modelSha256, datasetSha256: input.datasetSha256, seed, training: canonicalJson(decisive) };
   if (input.from === undefined) {
     if (epoch !== 0) throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint to start epoch ${epoch} from, got none`);
-    const state: LoopState = { version: 1, identity, lora: training.lora, epoch, epochStep: 0, stepsPerEpoch, curve: [] };
-    return { state, parameters: initialParameters(layout, seed), adam: { mean: new Float32Array(layout.length), square: new Float32Array(layout.length) } };
+    const state: LoopState = { version: FORMAT_VERSION, identity, tune: tuned(training), epoch, epochStep: 0, stepsPerEpoch, curve: [] };
+    return { state, parameters: initial(input.weights, seed), adam: { mean: new Float32Array(layout.length), square: new Float32Array(layout.length) } };
   }
   const from = readCheckpoint(input.from, layout);
   if (canonicalJson(from.state.identity) !== canonicalJson(identity)) {

@@ -3,11 +3,10 @@ import { dirname } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
-import { loraTargets } from '../lm/architectures/lora.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import type { PackedRow } from './packing.ts';
 import { tensorView } from './parameters.ts';
-import type { ParameterLayout } from './parameters.ts';
+import type { Trainable } from './trainable.ts';
 import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
 import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
 
@@ -27,50 +26,62 @@ export interface TrainingStep extends AsyncDisposable {
     readonly gradients: Float32Array;
     readonly dropout: readonly [seed: number, step: number, row: number];
   }): Promise<number>;
+  /** The sum of the row's losses in nats, nothing dropped out; no gradient is computed. */
+  loss(row: PackedRow, parameters: Float32Array): Promise<number>;
 }
 
-export async function createStep(
-  input: { readonly config: ModelConfig; readonly weights: WeightFile; readonly training: TrainingSpec; readonly threads: number; readonly maxRowTokens?: number },
-  layout: ParameterLayout,
-): Promise<TrainingStep> {
-  const { config, weights, training, threads } = input;
+interface StepInput {
+  readonly config: ModelConfig;
+  readonly weights: WeightFile;
+  readonly training: TrainingSpec;
+  readonly threads: number;
+  readonly maxRowTokens?: number;
+}
+
+export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
+  const { weights, training } = input;
+  const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(input.maxRowTokens ?? MAX_ROW_TOKENS, training.maxTokens);
-  const bytes = trainingStepGraph({ config, layout, lora: training.lora, maxRowTokens, weights: (g) => weightConstants(g, weights) });
-  const session = await InferenceSession.create(bytes, {
-    intraOpNumThreads: threads,
-    interOpNumThreads: 1,
-    enableMemPattern: false, // rows differ in length
-    graphOptimizationLevel: 'all',
-    logSeverityLevel: 3,
-    extra: { session: { model_external_initializers_file_folder_path: dirname(weights.path) } },
-  });
-  const targets = training.lora.dropout > 0 ? loraTargets(config, training.lora.targets) : [];
-  const masks = targets.map(() => new Float32Array(0));
+  const open = (backward: boolean): Promise<InferenceSession> =>
+    InferenceSession.create(trainingStepGraph({ config: input.config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), {
+      intraOpNumThreads: input.threads,
+      interOpNumThreads: 1,
+      enableMemPattern: false, // rows differ in length
+      graphOptimizationLevel: 'all',
+      logSeverityLevel: 3,
+      extra: { session: { model_external_initializers_file_folder_path: dirname(weights.path) } },
+    });
+  const session = await open(true);
+  let lossSession: Promise<InferenceSession> | undefined;
+  const masks = dropout.targets.map(() => new Float32Array(0));
 
   /** A mask (1, T, in) for each target, in buffers that are kept from step to step. */
   const dropoutMasks = (tokens: number, [seed, step, row]: readonly [number, number, number]): [string, Tensor][] =>
-    targets.map((target, i) => {
+    dropout.targets.map((target, i) => {
       const length = tokens * target.inSize;
       if ((masks[i]?.length ?? 0) < length) masks[i] = new Float32Array(length);
       const mask = (masks[i] as Float32Array<ArrayBuffer>).subarray(0, length);
-      fillDropoutMask(mask, training.lora.dropout, randomStream(seed, RANDOM_STREAM.dropout, step, row, i));
+      fillDropoutMask(mask, dropout.probability, randomStream(seed, RANDOM_STREAM.dropout, step, row, i));
       return [dropoutInputName(target.name), new Tensor('float32', mask, [1, tokens, target.inSize])];
     });
 
+  const rowFeeds = (row: PackedRow, scale: number, parameters: Float32Array): Record<string, Tensor> => {
+    const feeds: Record<string, Tensor> = {
+      ids: new Tensor('int64', row.ids, [1, row.tokens]),
+      positions: new Tensor('int64', row.positions, [1, row.tokens]),
+      mask: new Tensor('float32', row.mask, [1, 1, row.tokens, row.tokens]),
+      rows: new Tensor('int64', row.rows, [row.rows.length]),
+      labels: new Tensor('int64', row.labels, [row.labels.length]),
+      scale: new Tensor('float32', Float32Array.of(scale), []),
+    };
+    for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
+    return feeds;
+  };
+
   return {
     maxRowTokens,
-    async accumulate({ row, scale, parameters, gradients, dropout }) {
-      const feeds: Record<string, Tensor> = {
-        ids: new Tensor('int64', row.ids, [1, row.tokens]),
-        positions: new Tensor('int64', row.positions, [1, row.tokens]),
-        mask: new Tensor('float32', row.mask, [1, 1, row.tokens, row.tokens]),
-        rows: new Tensor('int64', row.rows, [row.rows.length]),
-        labels: new Tensor('int64', row.labels, [row.labels.length]),
-        scale: new Tensor('float32', Float32Array.of(scale), []),
-        ...Object.fromEntries(dropoutMasks(row.tokens, dropout)),
-      };
-      for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
-      const results = await session.run(feeds);
+    async accumulate({ row, scale, parameters, gradients, dropout: stream }) {
+      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row.tokens, stream)) });
       for (const tensor of layout.tensors) {
         const gradient = results[gradientOutputName(tensor.name)]?.data as Float32Array;
         const sum = tensorView(gradients, tensor);
@@ -78,6 +89,14 @@ export async function createStep(
       }
       return results['loss']?.data[0] as number;
     },
-    [Symbol.asyncDispose]: () => session.release(),
+    async loss(row, parameters) {
+      lossSession ??= open(false);
+      const results = await (await lossSession).run(rowFeeds(row, 1, parameters));
+      return results['loss']?.data[0] as number;
+    },
+    [Symbol.asyncDispose]: async () => {
+      await session.release();
+      await (await lossSession)?.release();
+    },
   };
 }

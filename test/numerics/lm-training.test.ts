@@ -8,14 +8,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import { loraTargets } from '../../src/lm/architectures/lora.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
 import { packRow } from '../../src/training/packing.ts';
-import { initialParameters, loraLayout, tensorView } from '../../src/training/parameters.ts';
+import { tensorView } from '../../src/training/parameters.ts';
 import { randomStream } from '../../src/training/random.ts';
 import { createStep } from '../../src/training/step.ts';
+import { trainableOf } from '../../src/training/trainable.ts';
 import { readReference, writeFolderModel } from '../support/recipe.ts';
 import type { ArchitectureReference } from '../support/recipe.ts';
 
@@ -40,8 +40,9 @@ for (const [name, expected] of Object.entries(reference.architectures)) {
   describe(name, () => {
     test('has the gradients of PyTorch and PEFT', async (t) => {
       const { config, weights } = await load(name, expected);
-      const layout = loraLayout(loraTargets(config, training.lora.targets), r);
-      const parameters = initialParameters(layout, seed);
+      const trainable = trainableOf(config, training);
+      const { layout } = trainable;
+      const parameters = trainable.initial(weights, seed);
       layout.tensors.forEach((tensor, index) => {
         if (!tensor.name.includes('.lora_B.')) return;
         const random = randomStream(seed, TEST_B_STREAM, index);
@@ -49,7 +50,7 @@ for (const [name, expected] of Object.entries(reference.architectures)) {
       });
       const row = packRow(reference.samples.slice(0, training.batchSize));
       const gradients = new Float32Array(layout.length);
-      await using step = await createStep({ config, weights, training, threads: 1 }, layout);
+      await using step = await createStep({ config, weights, training, threads: 1 }, trainable);
       const loss = await step.accumulate({ row, scale: 1 / row.labels.length, parameters, gradients, dropout: [seed, 0, 0] });
       assert.ok(relative(loss, expected.training.first.lossNats) < 1e-5, `loss ${loss} against ${expected.training.first.lossNats}`);
       assert.equal(layout.tensors.length, Object.keys(expected.training.first.gradients).length);

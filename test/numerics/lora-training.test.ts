@@ -11,15 +11,15 @@ import { describe, test } from 'node:test';
 import { createAssets } from '../../src/assets/create-assets.ts';
 import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import { loraTargets } from '../../src/lm/architectures/lora.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
 import type { EpochOutcome } from '../../src/training/epoch.ts';
 import { packRow } from '../../src/training/packing.ts';
 import type { TrainingSample } from '../../src/training/packing.ts';
-import { initialParameters, loraLayout, tensorView } from '../../src/training/parameters.ts';
+import { tensorView } from '../../src/training/parameters.ts';
 import { randomStream } from '../../src/training/random.ts';
 import { createStep } from '../../src/training/step.ts';
+import { trainableOf } from '../../src/training/trainable.ts';
 
 interface Reference {
   readonly settings: { readonly seed: number; readonly batchSize: number; readonly epochs: number; readonly learningRate: number; readonly warmupRatio: number; readonly maxGradientNorm: number; readonly weightDecay: number };
@@ -45,8 +45,9 @@ function relative(got: number, expected: number): number {
 describe('LoRA training of SmolLM2-135M-Instruct', () => {
   test('has the gradients of PyTorch and PEFT', async () => {
     const { config, weights } = await loadModel({ path, cache });
-    const layout = loraLayout(loraTargets(config, training.lora.targets), training.lora.r);
-    const parameters = initialParameters(layout, seed);
+    const trainable = trainableOf(config, training);
+    const { layout } = trainable;
+    const parameters = trainable.initial(weights, seed);
     layout.tensors.forEach((tensor, index) => {
       if (!tensor.name.includes('.lora_B.')) return;
       const random = randomStream(seed, TEST_B_STREAM, index);
@@ -54,7 +55,7 @@ describe('LoRA training of SmolLM2-135M-Instruct', () => {
     });
     const row = packRow(reference.samples.slice(0, training.batchSize));
     const gradients = new Float32Array(layout.length);
-    await using step = await createStep({ config, weights, training, threads: THREADS }, layout);
+    await using step = await createStep({ config, weights, training, threads: THREADS }, trainable);
     const loss = await step.accumulate({ row, scale: 1 / row.labels.length, parameters, gradients, dropout: [seed, 0, 0] });
     assert.ok(relative(loss, reference.first.lossNats) < 1e-5, `loss ${loss} against ${reference.first.lossNats}`);
     assert.equal(layout.tensors.length, Object.keys(reference.first.gradients).length);

@@ -28,6 +28,7 @@ before(async () => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
+const ALL_LINEAR = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
 const SENTENCES = ['a fine film', 'dull and long', 'I loved it', 'never again', 'great sound', 'it broke', 'warm and funny', 'a waste of time'];
 
 function input(changes: Partial<EpochInput> = {}): EpochInput {
@@ -91,18 +92,24 @@ describe('training', () => {
     assert.ok(resumed.checkpoint.equals(whole.checkpoint));
   });
 
-  test('brings the loss of eight samples near zero', async () => {
-    const training = spec({ epochs: 40, batchSize: 8, learningRate: 2e-2, lora: { r: 8, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] }, schedule: 'cosine' });
-    let from: string | undefined;
-    let last: Run | undefined;
-    for (let epoch = 0; epoch < training.epochs; epoch++) {
-      last = await run({ training, epoch, ...(from === undefined ? {} : { from }) });
-      from = saved(last.checkpoint);
-    }
-    const losses = last?.state.curve.map((point) => point.lossNats) ?? [];
-    assert.ok((losses[0] ?? 0) > 3, `first loss ${losses[0]}`);
-    assert.ok((losses.at(-1) ?? Infinity) < 0.1, `last loss ${losses.at(-1)}`);
-  });
+  for (const [name, changes] of [
+    ['adapters', { learningRate: 2e-2, lora: { r: 8, dropout: 0, targets: ALL_LINEAR } }],
+    ['rank-stabilised adapters', { learningRate: 1e-2, lora: { r: 8, rankStabilised: true, dropout: 0, targets: ALL_LINEAR } }],
+    ['all weights', { learningRate: 1e-2, tune: 'full' }],
+  ] as const) {
+    test(`of ${name} brings the loss of eight samples near zero`, async () => {
+      const training = spec({ epochs: 40, batchSize: 8, schedule: 'cosine', ...changes });
+      let from: string | undefined;
+      let last: Run | undefined;
+      for (let epoch = 0; epoch < training.epochs; epoch++) {
+        last = await run({ training, epoch, ...(from === undefined ? {} : { from }) });
+        from = saved(last.checkpoint);
+      }
+      const losses = last?.state.curve.map((point) => point.lossNats) ?? [];
+      assert.ok((losses[0] ?? 0) > 3, `first loss ${losses[0]}`);
+      assert.ok((losses.at(-1) ?? Infinity) < 0.1, `last loss ${losses.at(-1)}`);
+    });
+  }
 
   test('gives the same gradient step however the batch is split into rows', async () => {
     const training = spec({ batchSize: 8, lora: { dropout: 0 } });

@@ -108,6 +108,8 @@ function headline(data: ReportData): Markup {
 <div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`, tick)}</div></section>`;
 }
 
+const trained = ({ training: { lora } }: CampaignSpec): string => (lora === undefined ? 'all weights trained' : `trained with LoRA r = ${lora.r} on ${lora.targets.join(', ')}`);
+
 function facts({ input, spec }: ReportData): Markup {
   const best = input.rounds.find((round) => round.round === input.bestRound);
   const student = input.speed?.rows.find((row) => row.who === 'student');
@@ -120,7 +122,7 @@ function facts({ input, spec }: ReportData): Markup {
     ['Stopped because', STOPPED[input.stopReason] ?? input.stopReason],
   ];
   return html`<dl class="facts">${items.map(([term, value]) => html`<div><dt>${term}</dt><dd${term === 'Stopped because' ? markup(' style="font-size:15px"') : ''}>${value}</dd></div>`)}</dl>
-<p class="note" style="margin-top:12px">Teacher ${spec.teacher.model} (${spec.teacher.provider}), student ${spec.student.model} with LoRA r = ${spec.training.lora.r} on ${spec.training.lora.targets.join(', ')}.</p>`;
+<p class="note" style="margin-top:12px">Teacher ${spec.teacher.model} (${spec.teacher.provider}), student ${spec.student.model}, ${trained(spec)}.</p>`;
 }
 
 function quality(data: ReportData): Markup {

@@ -1,6 +1,7 @@
 /**
  * Low-rank adapters (Hu et al. 2021) with the meaning that PEFT gives them:
- * h = W·x + (alpha / r) · B(A(dropout(x))), A: (r, in), B: (out, r).
+ * h = W·x + scale · B(A(dropout(x))), A: (r, in), B: (out, r), scale = alpha / r, or alpha / √r for adapters
+ * that are rank-stabilised (Kalajdzievski 2023).
  */
 import type { Graph } from '../../graph/graph.ts';
 import type { FloatValue } from '../../graph/ops.ts';
@@ -11,9 +12,14 @@ import type { LinearHook } from './decoder.ts';
 export interface LoraShape {
   readonly r: number;
   readonly alpha: number;
+  /** alpha / √r in place of alpha / r. */
+  readonly rankStabilised: boolean;
   /** Last parts of the projections' names: q_proj, v_proj … */
   readonly targets: readonly string[];
 }
+
+/** The factor of the adapter's branch. */
+export const loraScale = ({ r, alpha, rankStabilised }: Pick<LoraShape, 'r' | 'alpha' | 'rankStabilised'>): number => alpha / (rankStabilised ? Math.sqrt(r) : r);
 
 /** One adapted projection. */
 export interface LoraTarget {
@@ -59,6 +65,6 @@ export function loraLinear(g: Graph, lora: LoraShape, branch: LoraBranch): Linea
     const b = branch.parameter(loraBName(name), [outSize, lora.r]);
     const kept = branch.dropout === undefined ? x : g.mul(x, branch.dropout(name, x));
     const low = g.matMul(kept, a, { transB: true }); // (…, r)
-    return g.add(base(), g.matMul(low, b, { transB: true, alpha: lora.alpha / lora.r }));
+    return g.add(base(), g.matMul(low, b, { transB: true, alpha: loraScale(lora) }));
   };
 }

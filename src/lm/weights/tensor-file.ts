@@ -17,6 +17,16 @@ export const elementCount = (shape: readonly number[]): number => shape.reduce((
 export const corrupt = (where: string, expected: string, got: string): StillhouseError =>
   new StillhouseError('CORRUPT', `${where}: expected ${expected}, got ${got}`, { details: { where } });
 
+/** Fills `target` from the file's bytes at `offsetBytes`; CORRUPT where it ends before. */
+export function readFully(descriptor: number, target: Uint8Array, offsetBytes: number, where: string): void {
+  let done = 0;
+  while (done < target.byteLength) {
+    const count = readSync(descriptor, target, done, Math.min(target.byteLength - done, 1 << 30), offsetBytes + done);
+    if (count === 0) throw corrupt(where, `${target.byteLength} bytes at ${offsetBytes}`, `${done}`);
+    done += count;
+  }
+}
+
 /**
  * Random reads of one file that never leave it: a range beyond the end is CORRUPT, with the range in
  * the message, before anything is allocated.
@@ -41,12 +51,7 @@ export class BoundedFile implements Disposable {
       throw corrupt(`${this.path}, ${what}`, `bytes ${offsetBytes} to ${offsetBytes + lengthBytes}`, `a file of ${this.sizeBytes} bytes`);
     }
     const buffer = Buffer.allocUnsafeSlow(lengthBytes);
-    let done = 0;
-    while (done < lengthBytes) {
-      const count = readSync(this.#descriptor, buffer, done, Math.min(lengthBytes - done, 1 << 30), offsetBytes + done);
-      if (count === 0) throw corrupt(`${this.path}, ${what}`, `${lengthBytes} bytes at ${offsetBytes}`, `${done}`);
-      done += count;
-    }
+    readFully(this.#descriptor, buffer, offsetBytes, `${this.path}, ${what}`);
     return buffer;
   }
 
