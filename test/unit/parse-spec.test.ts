@@ -63,7 +63,7 @@ const cases: readonly Case[] = [
   { what: 'one label', from: 'labels: [negative, positive]', to: 'labels: [negative]', path: 'task.output.labels', message: /expected at least 2 entries, got \["negative"\]/ },
   { what: 'a shot with an unknown label', from: 'output: negative }', to: 'output: bad }', path: 'teacher.shots[0].output', message: /shots\[0\]\.output: expected one of negative, positive, got "bad"/ },
   { what: 'a URL that is none', from: 'calibration: prior', to: 'calibration: prior\n  baseUrl: "ftp://x"', path: 'teacher.baseUrl', message: /http:\/\/ or https:\/\/, got "ftp:\/\/x"/ },
-  { what: 'settings of adapters where every weight is trained', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3\n  tune: full\n  lora: { r: 8 }', path: 'training.lora', message: /training\.lora: expected nothing with tune: full, which trains every weight, got settings of adapters/ },
+  { what: 'settings of adapters where every weight is trained', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, tune: full, lora: { r: 8 }', path: 'training.lora', message: /training\.lora: expected nothing with tune: full, which trains every weight, got settings of adapters/ },
   { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
 ];
 
