@@ -125,13 +125,13 @@ async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Pro
     await run.withinHours();
     const trained = await run.attempt(`Training, epoch ${epoch + 1}`, () =>
       training.trainEpoch.executeWithOptions({ summary: `round ${round}: epoch ${epoch + 1} of ${epochs}` }, [
-        { ...run.context, round, epoch, dataset, ...(from === undefined ? {} : { from }) },
+        { ...run.context, round, epoch, dataset, ...(from === undefined ? {} : { from }), ...run.hoursLeft() },
       ]),
     );
     from = trained.checkpoint;
     first ??= trained.lossFirstNats;
     run.progressed(epoch + 1, epochs);
-    if (epoch + 1 >= epochs) return { ...trained, lossFirstNats: first };
+    if (trained.stopped === true || epoch + 1 >= epochs) return { ...trained, lossFirstNats: first };
   }
 }
 

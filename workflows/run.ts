@@ -6,7 +6,7 @@ import type { CampaignInput } from '../src/contracts/campaign.ts';
 import type { CampaignState, Cost, RoundSummary, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
 import type { CampaignEvent, Memory } from './state.ts';
-import { NO_COST, batchRanges, covers, initialState, reduce } from './state.ts';
+import { NO_COST, batchRanges, covers, initialState, reduce, remaining } from './state.ts';
 import { DEVICE_WORK, PREPARATION, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
 
 export const preparation = proxyActivities<Pick<OrchestratorActivities, 'prepareCampaign'>>(PREPARATION);
@@ -96,6 +96,12 @@ export class CampaignRun {
   async withinHours(): Promise<void> {
     await this.reserve(NO_COST);
     this.settle(NO_COST);
+  }
+
+  /** What is left of the budget's hours, where it has any. */
+  hoursLeft(): { readonly hoursLeft?: number } {
+    const { hours } = remaining(this.memory, Date.now());
+    return Number.isFinite(hours) ? { hoursLeft: hours } : {};
   }
 
   /** Has a teacher or judge answer all planned requests; when it returns the ledger holds every answer. */

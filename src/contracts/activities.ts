@@ -77,6 +77,8 @@ export interface TrainEpochInput extends CampaignContext {
   readonly dataset: ArtifactRef;
   /** The checkpoint of the epoch before; absent at the first. */
   readonly from?: ArtifactRef;
+  /** What the budget leaves: training that a measured step shows to take longer is refused. */
+  readonly hoursLeft?: number;
 }
 export interface TrainedEpoch {
   readonly checkpoint: ArtifactRef;
@@ -87,6 +89,10 @@ export interface TrainedEpoch {
   readonly lossFirstNats: number;
   readonly lossLastNats: number;
   readonly seconds: number;
+  /** The development loss ended the training: no epoch follows. */
+  readonly stopped?: boolean;
+  /** The lowest development loss so far; the checkpoint's student is the one that had it. */
+  readonly best?: { readonly step: number; readonly developmentNats: number };
 }
 
 export interface RunStudentInput extends CampaignContext {

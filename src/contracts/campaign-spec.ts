@@ -115,8 +115,22 @@ const trainingShape = {
   maxGradientNorm: z.number().gt(0).default(1),
   /** Longest sample in tokens; longer ones are turned away, never cut. */
   maxTokens: z.int().min(8).max(131_072).default(512),
-  /** Steps between checkpoints inside an epoch. */
+  /** Rows whose loss is measured and that are never learned from. The weights with the lowest such loss become the student. */
+  development: z
+    .strictObject({
+      /** Share of the dataset that is held out. */
+      share: z.number().gt(0).max(0.5).default(0.1),
+      /** Steps between measurements, besides the one at the end of each epoch. */
+      everySteps: z.int().min(1).optional(),
+      /** Training stops after so many measurements in a row without a lower loss. Omitted: all epochs are trained. */
+      patience: z.int().min(1).optional(),
+    })
+    .optional(),
+  /** Tokens that go through the model at once. A batch of more is accumulated over several runs before its one optimizer step. */
+  rowTokens: z.int().min(8).max(131_072).default(512),
+  /** Steps, and minutes, between checkpoints inside an epoch: whichever comes first. */
   checkpointEverySteps: z.int().min(1).default(20),
+  checkpointEveryMinutes: z.number().gt(0).default(5),
 };
 const trainingSchema = z
   .strictObject(trainingShape)

@@ -147,4 +147,6 @@ export interface LossPoint {
   readonly learningRate: number;
   readonly tokens: number;
   readonly gradientNorm: number;
+  /** Mean loss of the development rows after the step, where it was measured. */
+  readonly developmentNats?: number;
 }

@@ -1,12 +1,15 @@
 /**
- * A checkpoint is one safetensors file: the adapter's matrices, both moments of Adam, and in its metadata
- * all state of the loop. It holds no clock, so that equal training gives equal bytes.
+ * A checkpoint is one safetensors file: the trained tensors, both moments of Adam, those trained tensors that had the
+ * lowest development loss where they are others, and in its metadata all state of the loop. It holds no clock, so that
+ * equal training gives equal bytes.
  */
+import { writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
 import { encodeSafetensors, openSafetensors } from '../lm/weights/safetensors.ts';
 import type { SafetensorsFile } from '../lm/weights/safetensors.ts';
+import type { StoredTensor } from '../lm/weights/tensor-file.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import type { AdamState } from './optimizer.ts';
 import { tensorView } from './parameters.ts';
@@ -14,7 +17,8 @@ import type { ParameterLayout } from './parameters.ts';
 
 export const FORMAT_VERSION = 2;
 const STATE_KEY = 'stillhouse.state';
-const PARTS = { parameters: '', mean: 'adam.mean.', square: 'adam.square.' } as const;
+const PARTS = { parameters: '', mean: 'adam.mean.', square: 'adam.square.', best: 'best.' } as const;
+type Part = keyof typeof PARTS;
 
 const lossPointSchema = z.strictObject({
   epoch: z.int().min(0),
@@ -23,12 +27,13 @@ const lossPointSchema = z.strictObject({
   learningRate: z.number(),
   tokens: z.int().min(1),
   gradientNorm: z.number(),
+  developmentNats: z.number().exactOptional(),
 });
 
 const loopStateSchema = z.strictObject({
   version: z.literal(FORMAT_VERSION),
   /** What decides the numbers: a checkpoint goes on only under the same. */
-  identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), seed: z.int(), training: z.string() }),
+  identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), developmentSha256: z.string().exactOptional(), seed: z.int(), training: z.string() }),
   /** What the tensors are: an adapter's matrices, or all of the model's. */
   tune: z.discriminatedUnion('kind', [
     z.strictObject({ kind: z.literal('lora'), r: z.int().min(1), alpha: z.number(), rankStabilised: z.boolean(), dropout: z.number(), targets: z.array(z.string()).min(1) }),
@@ -40,6 +45,11 @@ const loopStateSchema = z.strictObject({
   epochStep: z.int().min(0),
   stepsPerEpoch: z.int().min(1),
   curve: z.array(lossPointSchema),
+  /** The lowest development loss so far, and after which step it was measured. */
+  best: z.strictObject({ step: z.int().min(1), developmentNats: z.number() }).exactOptional(),
+  measurementsSinceBest: z.int().min(0),
+  /** Patience ran out: no step follows. */
+  stopped: z.boolean(),
 });
 export type LoopState = Readonly<z.output<typeof loopStateSchema>>;
 
@@ -47,14 +57,19 @@ export interface Checkpoint {
   readonly state: LoopState;
   readonly parameters: Float32Array;
   readonly adam: AdamState;
+  /** The parameters of `state.best`. */
+  readonly best?: Float32Array;
 }
 
-export function encodeCheckpoint(layout: ParameterLayout, { state, parameters, adam }: Checkpoint): Buffer {
-  const flat = { parameters, ...adam };
-  const tensors = (Object.keys(PARTS) as (keyof typeof PARTS)[]).flatMap((part) =>
-    layout.tensors.map((tensor) => ({ name: `${PARTS[part]}${tensor.name}`, shape: tensor.shape, values: tensorView(flat[part], tensor) })),
-  );
-  return encodeSafetensors(tensors, { [STATE_KEY]: canonicalJson(state) });
+/** Are the best parameters others than the present ones? */
+const hasOwnBest = ({ best, curve }: LoopState): boolean => best !== undefined && best.step !== curve.at(-1)?.step;
+
+/** Writes the file; the one who keeps it makes it durable. */
+export function writeCheckpoint(path: string, layout: ParameterLayout, { state, parameters, adam, best }: Checkpoint): void {
+  const parts: (readonly [Part, Float32Array])[] = [['parameters', parameters], ['mean', adam.mean], ['square', adam.square]];
+  if (best !== undefined && hasOwnBest(state)) parts.push(['best', best]);
+  const tensors = parts.flatMap(([part, flat]) => layout.tensors.map((tensor) => ({ name: `${PARTS[part]}${tensor.name}`, shape: tensor.shape, values: tensorView(flat, tensor) })));
+  writeFileSync(path, encodeSafetensors(tensors, { [STATE_KEY]: canonicalJson(state) }));
 }
 
 function readState(file: SafetensorsFile): LoopState {
@@ -67,7 +82,7 @@ function readState(file: SafetensorsFile): LoopState {
 
 export function readCheckpoint(path: string, layout: ParameterLayout): Checkpoint {
   using file = openSafetensors(path);
-  const flat = (part: keyof typeof PARTS): Float32Array => {
+  const flat = (part: Part): Float32Array => {
     const values = new Float32Array(layout.length);
     for (const tensor of layout.tensors) {
       const stored = file.tensors.get(`${PARTS[part]}${tensor.name}`);
@@ -78,7 +93,17 @@ export function readCheckpoint(path: string, layout: ParameterLayout): Checkpoin
     }
     return values;
   };
-  return { state: readState(file), parameters: flat('parameters'), adam: { mean: flat('mean'), square: flat('square') } };
+  const state = readState(file);
+  const parameters = flat('parameters');
+  const best = hasOwnBest(state) ? flat('best') : state.best === undefined ? undefined : parameters.slice();
+  return { state, parameters, adam: { mean: flat('mean'), square: flat('square') }, ...(best === undefined ? {} : { best }) };
+}
+
+/** The tensors of the student that a checkpoint holds, by their own names. */
+function studentTensors(file: SafetensorsFile, state: LoopState): readonly { readonly name: string; readonly tensor: StoredTensor }[] {
+  const prefix = PARTS[hasOwnBest(state) ? 'best' : 'parameters'];
+  const others = (Object.keys(PARTS) as Part[]).map((part) => PARTS[part]).filter((other) => other !== prefix && other !== '');
+  return [...file.tensors.values()].filter(({ name }) => name.startsWith(prefix) && !others.some((other) => name.startsWith(other))).map((tensor) => ({ name: tensor.name.slice(prefix.length), tensor }));
 }
 
 export interface AdapterMatrices {
@@ -87,13 +112,13 @@ export interface AdapterMatrices {
   readonly tensors: readonly { readonly name: string; readonly shape: readonly number[]; readonly values: Float32Array }[];
 }
 
-/** The adapter alone, without knowledge of the model. */
+/** The adapter that is the student, without knowledge of the model: the best where a development loss was measured, else the last. */
 export function readAdapterMatrices(path: string): AdapterMatrices {
   using file = openSafetensors(path);
-  const { tune } = readState(file);
+  const state = readState(file);
+  const { tune } = state;
   if (tune.kind !== 'lora') throw new StillhouseError('BAD_INPUT', `${path}: expected a checkpoint of an adapter, got one of a whole model`);
-  const own = [...file.tensors.values()].filter((tensor) => !tensor.name.startsWith(PARTS.mean) && !tensor.name.startsWith(PARTS.square));
-  return { lora: tune, tensors: own.map((tensor) => ({ name: tensor.name, shape: tensor.shape, values: tensor.read() })) };
+  return { lora: tune, tensors: studentTensors(file, state).map(({ name, tensor }) => ({ name, shape: tensor.shape, values: tensor.read() })) };
 }
 
 export function curveJsonl(curve: readonly LossPoint[]): string {

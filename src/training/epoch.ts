@@ -4,12 +4,14 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { canonicalJson } from '../store/jsonl.ts';
-import { encodeCheckpoint, FORMAT_VERSION, readCheckpoint } from './checkpoint.ts';
+import { FORMAT_VERSION, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import type { Checkpoint, LoopState } from './checkpoint.ts';
+import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from './development.ts';
+import type { SplitSamples } from './development.ts';
 import { checkMemory } from './memory.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
-import type { TrainingSample } from './packing.ts';
+import type { PackedRow, TrainingSample } from './packing.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
@@ -22,6 +24,8 @@ export interface EpochInput {
   readonly modelSha256: string;
   readonly datasetSha256: string;
   readonly samples: readonly TrainingSample[];
+  /** Rows for the development loss. Absent: the share of `samples` that the spec holds out, if it asks for one. */
+  readonly development?: { readonly samples: readonly TrainingSample[]; readonly sha256: string };
   readonly training: TrainingSpec;
   readonly seed: number;
   /** 0-based. */
@@ -29,70 +33,113 @@ export interface EpochInput {
   /** Path of a checkpoint of this epoch, or of the end of the one before. */
   readonly from?: string;
   readonly threads: number;
-  /** Tokens of one packed row, at least `training.maxTokens`. Another value sums gradients in another order. */
-  readonly maxRowTokens?: number;
+}
+
+export interface StepDone {
+  /** Steps of this epoch that are done, and of how many. */
+  readonly epochStep: number;
+  readonly steps: number;
+  readonly point: LossPoint;
+  /** By the number of steps; the clock is the caller's. */
+  readonly checkpointDue: boolean;
+  readonly writeCheckpoint: (path: string) => void;
 }
 
 export interface EpochHooks {
-  /** After each optimizer step. `checkpoint` makes the bytes of one at this point. */
-  readonly afterStep: (done: { readonly epochStep: number; readonly steps: number; readonly point: LossPoint; readonly checkpointDue: boolean; readonly checkpoint: () => Buffer }) => void;
+  /** After each optimizer step that is followed by another. */
+  readonly afterStep: (done: StepDone) => void;
   /** Asked between steps. */
   readonly shouldStop: () => boolean;
 }
 
 export interface EpochOutcome {
+  /** False: the caller stopped it between two steps. */
   readonly finished: boolean;
+  /** `stopped` in it: the development loss ended the training before its last epoch or step. */
   readonly state: LoopState;
-  readonly checkpoint: Buffer;
+  readonly writeCheckpoint: (path: string) => void;
 }
 
 export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<EpochOutcome> {
-  const { config, training, samples, seed, epoch } = input;
-  checkSamples(samples, training.maxTokens);
-  const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
-  const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
-  checkMemory(config, longest, longestAnswer);
-  const trainable = trainableOf(config, training);
+  const { training, seed, epoch } = input;
+  const { learned, development } = splitSamples(input);
+  const trainable = trainableOf(input.config, training);
   const { layout } = trainable;
-  const start = startingPoint(input, trainable);
-  const { parameters, adam } = start;
-  let state = start.state;
-  const order = permutation(samples.length, randomStream(seed, RANDOM_STREAM.dataOrder, epoch));
+  const run = startingPoint(input, learned.length, trainable);
+  const { parameters, adam } = run;
+  let { state, best } = run;
+  const order = permutation(learned.length, randomStream(seed, RANDOM_STREAM.dataOrder, epoch));
   const steps = state.stepsPerEpoch;
-  const checkpoint = (): Buffer => encodeCheckpoint(layout, { state, parameters, adam });
-  if (state.epochStep === steps) return { finished: true, state, checkpoint: checkpoint() };
+  const write = (path: string): void => writeCheckpoint(path, layout, { state, parameters, adam, ...(best === undefined ? {} : { best }) });
+  if (state.epochStep === steps || state.stopped) return { finished: true, state, writeCheckpoint: write };
 
   await using step = await createStep(input, trainable);
+  const measured = developmentRows(development, step.maxRowTokens);
   const gradients = new Float32Array(layout.length);
-  while (state.epochStep < steps) {
-    if (hooks.shouldStop()) return { finished: false, state, checkpoint: checkpoint() };
+  while (state.epochStep < steps && !state.stopped) {
+    if (hooks.shouldStop()) return { finished: false, state, writeCheckpoint: write };
     const at = state.epochStep;
     const globalStep = epoch * steps + at;
-    const batch = order.slice(at * training.batchSize, (at + 1) * training.batchSize).map((i) => samples[i] as TrainingSample);
+    const batch = order.slice(at * training.batchSize, (at + 1) * training.batchSize).map((i) => learned[i] as TrainingSample);
     const { lossNats, tokens } = await batchGradients(step, batch, { parameters, gradients, seed, globalStep });
     const learningRate = learningRateAt(training, globalStep, steps * training.epochs);
     const gradientNorm = clipGradients(gradients, training.maxGradientNorm);
-    if (!Number.isFinite(lossNats) || !Number.isFinite(gradientNorm)) {
-      throw new StillhouseError('DIVERGED', `training, epoch ${epoch}, step ${globalStep + 1}: expected a finite loss, got ${lossNats} with gradient norm ${gradientNorm}; lower learningRate (${training.learningRate})`, {
-        details: { epoch, step: globalStep + 1, ids: batch.map((sample) => sample.id) },
-      });
+    refuseDivergence(input, globalStep + 1, { 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, batch);
+    for (const tensor of layout.tensors) adamWStep(parameters, gradients, adam, tensor, { step: globalStep + 1, learningRate, weightDecay: training.weightDecay });
+    let point: LossPoint = { epoch, step: globalStep + 1, lossNats, learningRate, tokens, gradientNorm };
+    if (measured.length > 0 && measurementDue(training, globalStep + 1, at + 1 === steps)) {
+      const developmentNats = await developmentLoss(step, measured, parameters);
+      refuseDivergence(input, globalStep + 1, { 'a development loss of': developmentNats }, development);
+      point = { ...point, developmentNats };
+      state = { ...state, ...judge(training, state, point.step, developmentNats) };
+      if (state.best?.step === point.step) best = keep(best, parameters);
     }
-    adamWStep(parameters, gradients, adam, { step: globalStep + 1, learningRate, weightDecay: training.weightDecay });
-    const point: LossPoint = { epoch, step: globalStep + 1, lossNats, learningRate, tokens, gradientNorm };
     state = { ...state, epochStep: at + 1, curve: [...state.curve, point] };
-    hooks.afterStep({ epochStep: at + 1, steps, point, checkpointDue: (at + 1) % training.checkpointEverySteps === 0 && at + 1 < steps, checkpoint });
+    const more = at + 1 < steps && !state.stopped;
+    hooks.afterStep({ epochStep: at + 1, steps, point, checkpointDue: more && (at + 1) % training.checkpointEverySteps === 0, writeCheckpoint: write });
     await new Promise((resolve) => setImmediate(resolve)); // messages of the parent are read here
   }
-  return { finished: true, state, checkpoint: checkpoint() };
+  return { finished: true, state, writeCheckpoint: write };
 }
 
-/** Mean loss of the batch's answer tokens, and its gradient summed over the rows that the batch is packed into. */
+/** Which samples are learned from and which are measured, all of them fit for it, in memory too. */
+function splitSamples({ config, samples, development, training, seed }: EpochInput): SplitSamples {
+  checkSamples(samples, training.maxTokens);
+  if (development !== undefined) checkSamples(development.samples, training.maxTokens);
+  const all = [...samples, ...(development?.samples ?? [])];
+  const longest = all.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
+  const longestAnswer = all.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
+  checkMemory(config, longest, longestAnswer);
+  if (development !== undefined) return { learned: samples, development: development.samples };
+  return training.development === undefined ? { learned: samples, development: [] } : holdOut(samples, training.development.share, seed);
+}
+
+/** A copy of the parameters, in the place of the copy before. */
+function keep(place: Float32Array | undefined, parameters: Float32Array): Float32Array {
+  if (place === undefined) return parameters.slice();
+  place.set(parameters);
+  return place;
+}
+
+/** DIVERGED, with the ids of the rows, when a number is none. */
+function refuseDivergence({ epoch, training }: EpochInput, step: number, numbers: Readonly<Record<string, number>>, rows: readonly TrainingSample[]): void {
+  if (Object.values(numbers).every((value) => Number.isFinite(value))) return;
+  const got = Object.entries(numbers).map(([what, value]) => `${what} ${value}`).join(' and ');
+  throw new StillhouseError('DIVERGED', `training, epoch ${epoch}, step ${step}: expected finite numbers, got ${got}; lower learningRate (${training.learningRate})`, {
+    details: { epoch, step, ids: rows.slice(0, 100).map((sample) => sample.id) },
+  });
+}
+
+/**
+ * Mean loss of the batch's answer tokens, and its gradient, accumulated over the rows that the batch is packed into: one
+ * of at most `step.maxRowTokens` is in memory at a time.
+ */
 async function batchGradients(
   step: TrainingStep,
   batch: readonly TrainingSample[],
   run: { readonly parameters: Float32Array; readonly gradients: Float32Array; readonly seed: number; readonly globalStep: number },
 ): Promise<{ readonly lossNats: number; readonly tokens: number }> {
-  const rows = splitBatch(batch, step.maxRowTokens).map(packRow);
+  const rows: readonly PackedRow[] = splitBatch(batch, step.maxRowTokens).map(packRow);
   const labels = rows.reduce((sum, row) => sum + row.labels.length, 0);
   run.gradients.fill(0);
   let lossNats = 0;
@@ -104,21 +151,26 @@ async function batchGradients(
 
 const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
 
-function startingPoint(input: EpochInput, { layout, initial }: Trainable): Checkpoint {
-  const { training, samples, seed, epoch } = input;
-  const stepsPerEpoch = Math.ceil(samples.length / training.batchSize);
-  const { checkpointEverySteps: _cadence, ...decisive } = training;
-  const identity = { modelSha256: input.modelSha256, datasetSha256: input.datasetSha256, seed, training: canonicalJson(decisive) };
+/** What decides the numbers. When checkpoints are written does not. */
+function identityOf({ training, development, modelSha256, datasetSha256, seed }: EpochInput): LoopState['identity'] {
+  const { checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, ...decisive } = training;
+  return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), seed, training: canonicalJson(decisive) };
+}
+
+function startingPoint(input: EpochInput, learned: number, { layout, initial }: Trainable): Checkpoint {
+  const { training, epoch } = input;
+  const stepsPerEpoch = Math.ceil(learned / training.batchSize);
+  const identity = identityOf(input);
   if (input.from === undefined) {
     if (epoch !== 0) throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint to start epoch ${epoch} from, got none`);
-    const state: LoopState = { version: FORMAT_VERSION, identity, tune: tuned(training), epoch, epochStep: 0, stepsPerEpoch, curve: [] };
-    return { state, parameters: initial(input.weights, seed), adam: { mean: new Float32Array(layout.length), square: new Float32Array(layout.length) } };
+    const state: LoopState = { version: FORMAT_VERSION, identity, tune: tuned(training), epoch, epochStep: 0, stepsPerEpoch, curve: [], measurementsSinceBest: 0, stopped: false };
+    return { state, parameters: initial(input.weights, input.seed), adam: { mean: new Float32Array(layout.length), square: new Float32Array(layout.length) } };
   }
   const from = readCheckpoint(input.from, layout);
   if (canonicalJson(from.state.identity) !== canonicalJson(identity)) {
     throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint of this model, dataset, seed and training spec, got one of ${canonicalJson(from.state.identity)} for ${canonicalJson(identity)}`);
   }
-  if (from.state.epoch === epoch) return from;
+  if (from.state.epoch === epoch || from.state.stopped) return from;
   if (from.state.epoch !== epoch - 1 || from.state.epochStep !== from.state.stepsPerEpoch) {
     throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint of epoch ${epoch} or of the end of epoch ${epoch - 1}, got step ${from.state.epochStep} of ${from.state.stepsPerEpoch} of epoch ${from.state.epoch}`);
   }

@@ -118,18 +118,19 @@ function receive(store: ArtifactStore, child: ChildProcess, { onProgress }: Trai
     const handle = async (message: FromTrainer): Promise<void> => {
       switch (message.kind) {
         case 'progress': {
-          const { step, steps, lossNats, tokensPerSecond, checkpointPath } = message;
+          const { kind: _kind, checkpointPath, ...progress } = message;
           const checkpoint = checkpointPath === undefined ? undefined : await take(store, checkpointPath);
-          onProgress?.({ step, steps, lossNats, tokensPerSecond, ...(checkpoint === undefined ? {} : { checkpoint }) });
+          onProgress?.({ ...progress, ...(checkpoint === undefined ? {} : { checkpoint }) });
           return;
         }
         case 'finished':
-        case 'stopped': {
-          const { kind, step, steps, tokens, lossFirstNats, lossLastNats, seconds } = message;
-          const checkpoint = await take(store, message.checkpointPath);
+        case 'interrupted': {
+          const { kind, step, checkpointPath, curvePath, ...result } = message;
+          const { steps, tokens, lossLastNats, seconds } = result;
+          const checkpoint = await take(store, checkpointPath);
           onProgress?.({ step, steps, lossNats: lossLastNats, tokensPerSecond: seconds > 0 ? tokens / seconds : 0, checkpoint });
-          const lossCurve = await store.putFile('loss-curve', message.curvePath);
-          resolve(kind === 'stopped' ? undefined : { checkpoint, lossCurve, steps, tokens, lossFirstNats, lossLastNats, seconds });
+          const lossCurve = await store.putFile('loss-curve', curvePath);
+          resolve(kind === 'interrupted' ? undefined : { ...result, checkpoint, lossCurve });
           return;
         }
         case 'failed':

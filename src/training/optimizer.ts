@@ -1,5 +1,6 @@
 /** AdamW, gradient clipping and the learning rate's schedule over flat arrays. */
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { ParameterTensor } from './parameters.ts';
 
 const BETA_1 = 0.9;
 const BETA_2 = 0.999;
@@ -12,15 +13,20 @@ export interface AdamState {
 }
 
 /**
- * One step of AdamW (Loshchilov and Hutter 2019) in place, in PyTorch's order: decay, moments, update.
- * `step` counts from 1.
+ * One step of AdamW (Loshchilov and Hutter 2019) over one tensor, in place, in PyTorch's order: decay, moments, update.
+ * Matrices decay; biases and normalisations do not, as in transformers' Trainer. `step` counts from 1.
  */
-export function adamWStep(parameters: Float32Array, gradients: Float32Array, state: AdamState, options: { readonly step: number; readonly learningRate: number; readonly weightDecay: number }): void {
-  const { mean, square } = state;
+export function adamWStep(
+  parameters: Float32Array,
+  gradients: Float32Array,
+  { mean, square }: AdamState,
+  { offset, length, shape }: ParameterTensor,
+  options: { readonly step: number; readonly learningRate: number; readonly weightDecay: number },
+): void {
   const stepSize = options.learningRate / (1 - BETA_1 ** options.step);
   const correction = Math.sqrt(1 - BETA_2 ** options.step);
-  const kept = 1 - options.learningRate * options.weightDecay;
-  for (let i = 0; i < parameters.length; i++) {
+  const kept = shape.length < 2 ? 1 : 1 - options.learningRate * options.weightDecay;
+  for (let i = offset; i < offset + length; i++) {
     const gradient = gradients[i] as number;
     const m = Math.fround((mean[i] as number) + (gradient - (mean[i] as number)) * (1 - BETA_1));
     const v = Math.fround((square[i] as number) * BETA_2 + gradient * gradient * (1 - BETA_2));

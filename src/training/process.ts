@@ -41,9 +41,11 @@ async function train(order: TrainingOrder): Promise<void> {
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const begun = performance.now();
   let lastStep = begun;
-  const place = (name: string, bytes: Uint8Array | string): string => {
+  let lastCheckpoint = begun;
+  const place = (name: string, write: (path: string) => void): string => {
     const path = join(order.outFolder, name);
-    writeFileSync(path, bytes);
+    write(path);
+    lastCheckpoint = performance.now();
     return path;
   };
   const outcome = await trainEpoch(
@@ -61,27 +63,31 @@ async function train(order: TrainingOrder): Promise<void> {
     },
     {
       shouldStop: () => stopAsked,
-      afterStep: ({ epochStep, steps, point, checkpointDue, checkpoint }) => {
+      afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();
         const tokensPerSecond = (point.tokens / (now - lastStep)) * 1000;
         lastStep = now;
-        const written = checkpointDue ? { checkpointPath: place(`checkpoint-${point.step}`, checkpoint()) } : {};
-        send({ kind: 'progress', step: epochStep, steps, lossNats: point.lossNats, tokensPerSecond, ...written });
+        const { lossNats, developmentNats } = point;
+        const due = checkpointDue || (epochStep < steps && now - lastCheckpoint >= training.checkpointEveryMinutes * 60_000);
+        const written = due ? { checkpointPath: place(`checkpoint-${point.step}`, writeCheckpoint) } : {};
+        send({ kind: 'progress', step: epochStep, steps, lossNats, tokensPerSecond, ...(developmentNats === undefined ? {} : { developmentNats }), ...written });
       },
     },
   );
   const { state } = outcome;
   const points = state.curve.filter((point) => point.epoch === epoch);
   send({
-    kind: outcome.finished ? 'finished' : 'stopped',
+    kind: outcome.finished ? 'finished' : 'interrupted',
     step: state.epochStep,
-    checkpointPath: place('checkpoint-last', outcome.checkpoint),
-    curvePath: place('loss-curve', curveJsonl(state.curve)),
+    checkpointPath: place('checkpoint-last', outcome.writeCheckpoint),
+    curvePath: place('loss-curve', (path) => writeFileSync(path, curveJsonl(state.curve))),
     steps: state.stepsPerEpoch,
     tokens: points.reduce((sum, point) => sum + point.tokens, 0),
     lossFirstNats: points[0]?.lossNats ?? 0,
     lossLastNats: points.at(-1)?.lossNats ?? 0,
     seconds: (performance.now() - begun) / 1000,
+    stopped: state.stopped,
+    ...(state.best === undefined ? {} : { best: state.best }),
   });
 }
 

@@ -1,6 +1,7 @@
 /** What the trainer's process and its parent say to each other, through the IPC channel of child_process.fork. */
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import type { WireError } from '../lm/protocol.ts';
+import type { EpochProgress, EpochResult } from './trainer.ts';
 
 /** Everything is a local path: the process knows no store. */
 export interface TrainingOrder {
@@ -31,15 +32,6 @@ export interface WrittenCheckpoint {
 }
 
 export type FromTrainer =
-  | ({ readonly kind: 'progress'; readonly step: number; readonly steps: number; readonly lossNats: number; readonly tokensPerSecond: number } & Partial<WrittenCheckpoint>)
-  | ({
-      readonly kind: 'finished' | 'stopped';
-      readonly step: number;
-      readonly curvePath: string;
-      readonly steps: number;
-      readonly tokens: number;
-      readonly lossFirstNats: number;
-      readonly lossLastNats: number;
-      readonly seconds: number;
-    } & WrittenCheckpoint)
+  | ({ readonly kind: 'progress' } & Omit<EpochProgress, 'checkpoint'> & Partial<WrittenCheckpoint>)
+  | ({ readonly kind: 'finished' | 'interrupted'; readonly step: number; readonly curvePath: string } & Omit<EpochResult, 'checkpoint' | 'lossCurve'> & WrittenCheckpoint)
   | { readonly kind: 'failed'; readonly error: WireError };

@@ -4,7 +4,7 @@
  */
 
 /** What the draws are for; the first part of a stream's name. */
-export const RANDOM_STREAM = { initialWeights: 1, dataOrder: 2, dropout: 3 } as const;
+export const RANDOM_STREAM = { initialWeights: 1, dataOrder: 2, dropout: 3, heldOut: 4 } as const;
 
 const GOLDEN_RATIO = 0x9e3779b9;
 

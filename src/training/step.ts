@@ -10,13 +10,8 @@ import type { Trainable } from './trainable.ts';
 import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
 import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
 
-/**
- * Tokens of one packed row. Longer rows cost attention quadratically and memory for logits; a batch that
- * does not fit becomes several rows whose gradients are summed.
- */
-const MAX_ROW_TOKENS = 512;
-
 export interface TrainingStep extends AsyncDisposable {
+  /** Tokens of one packed row: `training.rowTokens`, or `training.maxTokens` where that is more. */
   readonly maxRowTokens: number;
   /** Adds the row's gradient to `gradients` and returns its loss, both times `scale`. `dropout` names the random stream. */
   accumulate(input: {
@@ -35,13 +30,12 @@ interface StepInput {
   readonly weights: WeightFile;
   readonly training: TrainingSpec;
   readonly threads: number;
-  readonly maxRowTokens?: number;
 }
 
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
   const { weights, training } = input;
   const { layout, dropout } = trainable;
-  const maxRowTokens = Math.max(input.maxRowTokens ?? MAX_ROW_TOKENS, training.maxTokens);
+  const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
     InferenceSession.create(trainingStepGraph({ config: input.config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), {
       intraOpNumThreads: input.threads,

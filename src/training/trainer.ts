@@ -19,6 +19,8 @@ export interface EpochProgress {
   readonly steps: number;
   readonly lossNats: number;
   readonly tokensPerSecond: number;
+  /** Where the development loss was measured after this step. */
+  readonly developmentNats?: number;
   /** A checkpoint that is durable in the store by now. */
   readonly checkpoint?: ArtifactRef;
 }
@@ -31,6 +33,10 @@ export interface EpochResult {
   readonly lossFirstNats: number;
   readonly lossLastNats: number;
   readonly seconds: number;
+  /** The development loss ended the training: there is no next epoch. */
+  readonly stopped: boolean;
+  /** The lowest development loss so far, whose weights the checkpoint gives as the student. `step` counts from 1 through all epochs. */
+  readonly best?: { readonly step: number; readonly developmentNats: number };
 }
 
 export interface Trainer {

@@ -3,7 +3,7 @@
  * fixtures/architectures_reference.py: gradients of the first step, and the losses of twenty.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -80,7 +80,7 @@ for (const [name, expected] of Object.entries(reference.architectures)) {
         );
         curve = outcome.state.curve;
         from = join(folder, `${name}-${epoch}`);
-        writeFileSync(from, outcome.checkpoint);
+        outcome.writeCheckpoint(from);
       }
       assert.equal(curve.length, expected.training.curve.length);
       const errors = expected.training.curve.map((loss, i) => relative(curve[i]?.lossNats ?? NaN, loss));

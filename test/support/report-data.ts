@@ -17,7 +17,8 @@ const WORDS = 'battery camera plot acting screen story price sound cast ending m
 const LABELS = ['negative', 'positive'] as const;
 
 /** Sentences, teacher answers and student answers drawn at random with the given rates of being right. */
-export async function realisticReport(store: ArtifactStore, folder: string, spec: CampaignSpec): Promise<WriteReportInput> {
+export async function realisticReport(store: ArtifactStore, folder: string, spec: CampaignSpec, developmentLosses: readonly (readonly [step: number, lossNats: number])[] = []): Promise<WriteReportInput> {
+  const measured = new Map(developmentLosses);
   const random = createRandom(11, 'report');
   const recorded: Record<string, TeacherAnswer> = {};
   const draw = (count: number): { readonly rows: InputRow[]; readonly requests: TeacherRequest[] } => {
@@ -59,6 +60,7 @@ export async function realisticReport(store: ArtifactStore, folder: string, spec
     const steps = Math.ceil(built.accepted / 8) * 2;
     const curve = Array.from({ length: steps }, (_, step): LossPoint => ({
       epoch: step < steps / 2 ? 0 : 1, step, lossNats: 0.22 + 1.9 * Math.exp(-step / 14) + 0.25 * (random() - 0.5) * (0.4 + Math.exp(-step / 25)), learningRate: 1e-3 * (1 - step / steps), tokens: 300, gradientNorm: 1,
+      ...(measured.has(step) ? { developmentNats: measured.get(step) as number } : {}),
     }));
     rounds.push({
       round, requests: round === 1 ? 480 : 240, accepted: built.accepted, rejected: built.rejectedCount, rejectedRows: built.rejected, dataset: built.dataset,

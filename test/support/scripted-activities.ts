@@ -29,6 +29,8 @@ export interface Script {
   /** What a batch truly costs. */
   readonly batchUsd: number;
   readonly rounds: readonly RoundScript[];
+  /** The development loss ends training in this epoch, counted from 0. */
+  readonly lastEpoch?: number;
 }
 
 export const SCRIPT: Script = {
@@ -161,6 +163,7 @@ export class ScriptedActivities {
         lossFirstNats: 2.123456789,
         lossLastNats: 1.123456789,
         seconds: 12.3456789,
+        ...(script.lastEpoch === undefined ? {} : { stopped: input.epoch >= script.lastEpoch, best: { step: 5, developmentNats: 1.2345678 } }),
       }),
       runStudent: (input) => ({
         predictions: remember(refOf('predictions', input), input.checkpoint === undefined ? 0 : (roundOf.get(input.checkpoint.sha256) ?? 0)),

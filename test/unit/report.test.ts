@@ -18,9 +18,9 @@ import type { Workspace } from '../support/rows.ts';
 const spec = parseSpec(await readFile(new URL('../../campaigns/review-sentiment.yaml', import.meta.url), 'utf8'));
 const models: ReportModels = { facts: async () => ({ license: 'Apache-2.0', sha256: 'b'.repeat(64), parameters: 134_515_008, sizeBytes: 98_362_432 }) };
 
-async function written(context: TestContext, change: (input: WriteReportInput) => WriteReportInput = (input) => input): Promise<{ readonly page: string; readonly input: WriteReportInput; readonly manifest: CampaignManifest; readonly space: Workspace }> {
+async function written(context: TestContext, change: (input: WriteReportInput) => WriteReportInput = (input) => input, developmentLosses: readonly (readonly [step: number, lossNats: number])[] = []): Promise<{ readonly page: string; readonly input: WriteReportInput; readonly manifest: CampaignManifest; readonly space: Workspace }> {
   const space = await workspace(context);
-  const input = change(await realisticReport(space.store, space.folder, spec));
+  const input = change(await realisticReport(space.store, space.folder, spec, developmentLosses));
   const result = await writeReport({ store: space.store, models }, input);
   const again = await writeReport({ store: space.store, models }, input);
   assert.deepEqual(again, result, 'the same input gives the same bytes');
@@ -77,6 +77,14 @@ test('ticks are round and enclose the values', () => {
     assert.ok((ticks[0] as number) <= low && (ticks.at(-1) as number) >= high, String(ticks));
   }
   assert.doesNotMatch(lossPlot([2], [0]).markup, /NaN/);
+});
+
+test('the development loss is drawn where it was measured, and the step of the student is named', async (context) => {
+  const { page } = await written(context);
+  assert.doesNotMatch(page, /Dots: the development loss/);
+  const { page: measured } = await written(context, (input) => input, [[3, 1.5], [9, 0.75], [12, 0.9]]);
+  assert.match(measured, /the student has the weights of step 9, where it was lowest \(0\.750\)/);
+  assert.match(lossPlot([2, 1, 1], [0], [{ index: 2, lossNats: 5 }]).markup, /<circle class="dot"/);
 });
 
 test('models are described by their verified files, endpoints by what binds', async (context) => {

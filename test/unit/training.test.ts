@@ -1,65 +1,21 @@
 /** Training is bitwise repeatable, resumes bitwise, learns, and says what is wrong with its input. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
-import { loadModel } from '../../src/lm/load.ts';
-import type { LoadedModel } from '../../src/lm/load.ts';
-import { trainEpoch } from '../../src/training/epoch.ts';
-import type { EpochInput, EpochOutcome } from '../../src/training/epoch.ts';
 import { checkMemory } from '../../src/training/memory.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';
 import { packRow, splitBatch } from '../../src/training/packing.ts';
 import { fillDropoutMask, permutation, randomStream } from '../../src/training/random.ts';
-import { writeTinyLlama } from '../support/tiny-llama.ts';
+import { ALL_LINEAR, openTrainingRuns, trainingSpec } from '../support/training-runs.ts';
+import type { TrainingRuns } from '../support/training-runs.ts';
 
-const trainingSchema = campaignSpecSchema.shape.training;
-const spec = (changes: object = {}): TrainingSpec => trainingSchema.parse({ epochs: 2, batchSize: 2, learningRate: 1e-2, checkpointEverySteps: 1, maxTokens: 128, ...changes });
-
-let folder: string;
-let model: LoadedModel;
+let runs: TrainingRuns;
+let { input, run, runAll, saved } = {} as Pick<TrainingRuns, 'input' | 'run' | 'runAll' | 'saved'>;
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'stillhouse-training-'));
-  model = await loadModel({ path: writeTinyLlama(join(folder, 'model')), cache: join(folder, 'cache') });
+  runs = await openTrainingRuns();
+  ({ input, run, runAll, saved } = runs);
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
-
-const ALL_LINEAR = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] as const;
-const SENTENCES = ['a fine film', 'dull and long', 'I loved it', 'never again', 'great sound', 'it broke', 'warm and funny', 'a waste of time'];
-
-function input(changes: Partial<EpochInput> = {}): EpochInput {
-  const samples = SENTENCES.map((text, i) => ({
-    id: `row-${i}`,
-    ...model.tokenizer.encodeForTraining([
-      { role: 'user', content: `Review: ${text}` },
-      { role: 'assistant', content: i % 2 === 0 ? 'good' : 'bad' },
-    ]),
-  }));
-  const { config, weights } = model;
-  return { config, weights, modelSha256: 'm', datasetSha256: 'd', samples, training: spec(), seed: 5, epoch: 0, threads: 1, ...changes };
-}
-
-interface Run extends EpochOutcome {
-  readonly checkpoints: readonly Buffer[];
-}
-async function run(changes: Partial<EpochInput> = {}, stopAfter = Infinity): Promise<Run> {
-  const checkpoints: Buffer[] = [];
-  const outcome = await trainEpoch(input(changes), {
-    shouldStop: () => checkpoints.length >= stopAfter,
-    afterStep: ({ checkpoint }) => checkpoints.push(checkpoint()),
-  });
-  return { ...outcome, checkpoints };
-}
-let files = 0;
-function saved(bytes: Buffer): string {
-  const path = join(folder, `checkpoint-${files++}`);
-  writeFileSync(path, bytes);
-  return path;
-}
+after(() => runs[Symbol.dispose]());
 
 describe('training', () => {
   test('is bitwise the same for one seed, and another for another', async () => {
@@ -98,24 +54,18 @@ describe('training', () => {
     ['all weights', { learningRate: 1e-2, tune: 'full' }],
   ] as const) {
     test(`of ${name} brings the loss of eight samples near zero`, async () => {
-      const training = spec({ epochs: 40, batchSize: 8, schedule: 'cosine', ...changes });
-      let from: string | undefined;
-      let last: Run | undefined;
-      for (let epoch = 0; epoch < training.epochs; epoch++) {
-        last = await run({ training, epoch, ...(from === undefined ? {} : { from }) });
-        from = saved(last.checkpoint);
-      }
-      const losses = last?.state.curve.map((point) => point.lossNats) ?? [];
+      const training = trainingSpec({ epochs: 40, batchSize: 8, schedule: 'cosine', ...changes });
+      const losses = (await runAll({ training })).state.curve.map((point) => point.lossNats);
       assert.ok((losses[0] ?? 0) > 3, `first loss ${losses[0]}`);
       assert.ok((losses.at(-1) ?? Infinity) < 0.1, `last loss ${losses.at(-1)}`);
     });
   }
 
   test('gives the same gradient step however the batch is split into rows', async () => {
-    const training = spec({ batchSize: 8, lora: { dropout: 0 } });
+    const training = trainingSpec({ batchSize: 8, lora: { dropout: 0 } });
     const { training: _, ...rest } = input();
     const one = await run({ ...rest, training });
-    const narrow = await run({ ...rest, training: { ...training, maxTokens: 64 }, maxRowTokens: 64 });
+    const narrow = await run({ ...rest, training: { ...training, maxTokens: 64, rowTokens: 64 } });
     const [a, b] = [one.state.curve[0], narrow.state.curve[0]];
     assert.ok(Math.abs((a?.lossNats ?? 0) - (b?.lossNats ?? 1)) < 1e-5);
     assert.ok(Math.abs((a?.gradientNorm ?? 0) - (b?.gradientNorm ?? 1)) < 1e-4);
@@ -125,8 +75,8 @@ describe('training', () => {
     const longest = input().samples.toSorted((a, b) => b.ids.length - a.ids.length)[0];
     assert.ok(longest !== undefined);
     const maxTokens = longest.ids.length - 1;
-    await assert.rejects(run({ training: spec({ maxTokens }) }), (error) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && error.message.includes(`maxTokens = ${maxTokens}`) && error.message.includes(longest.id));
-    assert.equal((await run({ training: spec({ maxTokens: maxTokens + 1 }) }, 1)).state.epochStep, 1);
+    await assert.rejects(run({ training: trainingSpec({ maxTokens }) }), (error) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && error.message.includes(`maxTokens = ${maxTokens}`) && error.message.includes(longest.id));
+    assert.equal((await run({ training: trainingSpec({ maxTokens: maxTokens + 1 }) }, 1)).state.epochStep, 1);
   });
 
   test('refuses a checkpoint of other data, and one of the wrong epoch', async () => {
@@ -137,12 +87,12 @@ describe('training', () => {
   });
 
   test('says how much memory a row would take where there is less', () => {
-    assert.doesNotThrow(() => checkMemory(model.config, 128, 8, 1e9));
-    assert.throws(() => checkMemory(model.config, 65_536, 8, 1e9), (error) => error instanceof StillhouseError && error.code === 'TOO_LARGE' && /65536 tokens to fit 1\.0 GB/.test(error.message));
+    assert.doesNotThrow(() => checkMemory(runs.model.config, 128, 8, 1e9));
+    assert.throws(() => checkMemory(runs.model.config, 65_536, 8, 1e9), (error) => error instanceof StillhouseError && error.code === 'TOO_LARGE' && /65536 tokens to fit 1\.0 GB/.test(error.message));
   });
 
   test('ends with DIVERGED when the loss is no number', async () => {
-    const training = spec({ learningRate: 0.9, warmupRatio: 0, epochs: 1, lora: { alpha: 1e300 } });
+    const training = trainingSpec({ learningRate: 0.9, warmupRatio: 0, epochs: 1, lora: { alpha: 1e300 } });
     await assert.rejects(run({ training }), (error) => error instanceof StillhouseError && error.code === 'DIVERGED');
   });
 });

@@ -20,7 +20,7 @@ import type { EpochJob, EpochProgress, EpochResult, Trainer } from '../../src/tr
 import { refOf } from '../support/scripted-activities.ts';
 
 const EPOCH: EpochResult = {
-  checkpoint: refOf('checkpoint', 'end'), lossCurve: refOf('loss-curve', 'end'), steps: 4, tokens: 400, lossFirstNats: 2, lossLastNats: 1, seconds: 1,
+  checkpoint: refOf('checkpoint', 'end'), lossCurve: refOf('loss-curve', 'end'), steps: 4, tokens: 400, lossFirstNats: 2, lossLastNats: 1, seconds: 1, stopped: false,
 };
 const environment = (info: ConstructorParameters<typeof MockActivityEnvironment>[0] = {}): MockActivityEnvironment =>
   new MockActivityEnvironment({ heartbeatTimeoutMs: 2_000, ...info });

@@ -82,6 +82,18 @@ describe('campaign workflow', () => {
     });
   });
 
+  it('goes on to evaluate when the development loss ends training before its last epoch', async () => {
+    const script = new ScriptedActivities({ lastEpoch: 1 });
+    await run(script, async () => {
+      const handle = await start(campaignInput('early-stop', { epochs: 9, maxRounds: 1 }, { hours: 8 }));
+      assert.equal((await handle.result()).status, 'completed');
+      const epochs = script.inputs('trainEpoch');
+      assert.deepEqual(epochs.map(({ epoch }) => epoch), [0, 1]);
+      assert.ok(epochs.every(({ hoursLeft }) => hoursLeft !== undefined && hoursLeft > 7.9 && hoursLeft <= 8));
+      assert.equal(script.inputs('runStudent')[0]?.checkpoint?.kind, 'checkpoint');
+    });
+  });
+
   it('stops at the target, and without gain reports the earlier student', async () => {
     await run(new ScriptedActivities(), async () => {
       const handle = await start(campaignInput('target', { targetRetention: 0.8, maxRounds: 5 }));

@@ -158,11 +158,19 @@ ${evaluation.calibration !== undefined && html`<p class="note">The teacher’s p
 ${evaluation.unscored.length > 0 && html`<p class="note">${evaluation.unscored.length} rows are left out for all three because the judge’s answer could not be read.</p>`}`;
 }
 
+function developmentNote(measured: readonly { readonly step: number; readonly lossNats: number }[]): string {
+  const [first, ...others] = measured;
+  if (first === undefined) return '';
+  const best = others.reduce((low, point) => (point.lossNats < low.lossNats ? point : low), first);
+  return ` Dots: the development loss, of rows that are not learned from; the student has the weights of step ${best.step}, where it was lowest (${best.lossNats.toFixed(3)}).`;
+}
+
 function training(data: ReportData): Markup {
   const { lossCurve, confidences, rejections, input } = data;
   const starts = lossCurve.flatMap((point, index) => (index === 0 || point.epoch !== lossCurve[index - 1]?.epoch ? [index] : []));
+  const measured = lossCurve.flatMap(({ step, developmentNats }, index) => (developmentNats === undefined ? [] : [{ index, step, lossNats: developmentNats }]));
   const figures = [
-    lossCurve.length > 1 && html`<figure><h3>Training loss</h3><figcaption>Nats per answer token, round ${input.bestRound}; the strong line is a moving average.</figcaption>${lossPlot(lossCurve.map((point) => point.lossNats), starts)}</figure>`,
+    lossCurve.length > 1 && html`<figure><h3>Training loss</h3><figcaption>Nats per answer token, round ${input.bestRound}; the strong line is a moving average.${developmentNote(measured)}</figcaption>${lossPlot(lossCurve.map((point) => point.lossNats), starts, measured)}</figure>`,
     confidences.length > 1 && html`<figure><h3>Confidence of the accepted rows</h3><figcaption>${count(confidences.length)} rows, the probability that the teacher gives its own label.</figcaption>${confidencePlot(confidences)}</figure>`,
     rejections.length > 0 && html`<figure><h3>Rejected rows by reason</h3><figcaption>Kept with their reason; nothing that was paid for is thrown away.</figcaption>${barsPlot(rejections.map(({ reason, rows }) => ({ name: reason.replaceAll('-', ' '), value: rows })), 'Rejected rows by reason')}</figure>`,
   ];

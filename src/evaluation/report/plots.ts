@@ -87,12 +87,13 @@ export function roundsPlot(points: readonly RoundPoint[], format: (value: number
 /** The teacher's path goes on where its own first point is drawn: L instead of M. */
 const continued = (path: string): string => path.replace(/^M/, 'L');
 
-/** Loss of each step, faint, with its exponential moving average. */
-export function lossPlot(losses: readonly number[], epochStarts: readonly number[]): Markup {
+/** Loss of each step, faint, with its exponential moving average, and the development loss where it was measured. */
+export function lossPlot(losses: readonly number[], epochStarts: readonly number[], measured: readonly { readonly index: number; readonly lossNats: number }[] = []): Markup {
   const thinned = thin(losses, 400);
   const smooth: number[] = [];
   for (const loss of losses) smooth.push(smooth.length === 0 ? loss : 0.75 * (smooth.at(-1) as number) + 0.25 * loss);
-  const ticks = niceTicks(0, Math.max(...thinned.map(([, value]) => value)), 4);
+  const development = measured.map(({ index, lossNats }) => [index, lossNats] as const);
+  const ticks = niceTicks(0, Math.max(...[...thinned, ...development].map(([, value]) => value)), 4);
   const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
   const x = linear(0, Math.max(1, losses.length - 1), PLOT.left, PLOT.right);
   const path = (values: readonly (readonly [number, number])[]): string => values.map(([step, value], index) => `${index === 0 ? 'M' : 'L'}${x(step).toFixed(1)} ${y(value).toFixed(1)}`).join('');
@@ -101,6 +102,7 @@ export function lossPlot(losses: readonly number[], epochStarts: readonly number
     ...yAxis(ticks, y, (value) => String(value)),
     ...epochStarts.slice(1).map((step, index) => html`<line class="mark" x1="${x(step)}" x2="${x(step)}" y1="${PLOT.top}" y2="${PLOT.bottom}"/><text class="tick" x="${x(step) + 5}" y="${PLOT.top + 10}">epoch ${index + 2}</text>`),
     html`<g class="student"><path class="line faint" d="${path(thinned)}"/><path class="line" d="${path(thin(smooth, 400))}"/></g>`,
+    html`<g class="teacher"><path class="line dashed" d="${path(development)}"/>${development.map(([index, value]) => html`<circle class="dot" cx="${x(index).toFixed(1)}" cy="${y(value).toFixed(1)}" r="3"/>`)}</g>`,
     ...steps.map((tick) => html`<text class="tick middle" x="${x(Math.min(tick, losses.length - 1))}" y="${PLOT.bottom + 16}">${tick}</text>`),
     xLabel('optimizer step'),
   ]);
