@@ -2,22 +2,31 @@
 import { existsSync } from 'node:fs';
 import { homePaths } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { LedgerTotals, LedgerUsage } from '../ledger/ledger.ts';
 import { createLedger } from '../ledger/sqlite-ledger.ts';
 import type { CommandContext } from './commands.ts';
 import { table } from './format.ts';
+
+const HEADER = ['campaign', 'model', 'for', 'calls', 'open', 'asked twice', 'prompt tokens', 'completion tokens', 'USD', 'reused', 'USD saved'];
+
+const columns = ({ calls, open, repeated, promptTokens, completionTokens, costUsd, reused, savedUsd }: LedgerTotals): readonly string[] => [
+  ...[calls, open, repeated, promptTokens, completionTokens].map(String), costUsd.toFixed(6), String(reused), savedUsd.toFixed(6),
+];
+
+/** A local model's name carries the hash of its weights: its first digits tell two apart. */
+const shortModel = (model: string): string => model.replace(/@sha256:([0-9a-f]{8})[0-9a-f]+$/, '@$1');
+
+const line = (usage: LedgerUsage): readonly string[] => [usage.campaign, shortModel(usage.model), usage.purpose ?? '', ...columns(usage)];
 
 export async function ledgerTotals({ config, json }: CommandContext, campaign?: string): Promise<number> {
   const path = homePaths(config.home).ledger;
   if (!existsSync(path)) throw new StillhouseError('NOT_FOUND', `expected a ledger at ${path}, got none: no campaign has asked a teacher in this home folder yet`);
   const ledger = createLedger(path);
   try {
-    const totals = await ledger.totals(campaign === undefined ? {} : { campaign });
-    const { calls, open, repeated, promptTokens, completionTokens, costUsd } = totals;
-    const text = table(
-      ['calls', 'open', 'asked twice', 'prompt tokens', 'completion tokens', 'USD'],
-      [[calls, open, repeated, promptTokens, completionTokens].map(String).concat(costUsd.toFixed(6))],
-    );
-    process.stdout.write(`${json ? JSON.stringify({ ledger: path, ...(campaign === undefined ? {} : { campaign }), ...totals }, undefined, 2) : text}\n`);
+    const filter = campaign === undefined ? {} : { campaign };
+    const [totals, usage] = await Promise.all([ledger.totals(filter), ledger.usage(filter)]);
+    const text = table(HEADER, [...usage.map(line), ['all', '', '', ...columns(totals)]]);
+    process.stdout.write(`${json ? JSON.stringify({ ledger: path, ...filter, ...totals, usage }, undefined, 2) : text}\n`);
     return 0;
   } finally {
     await ledger.close();

@@ -1,5 +1,5 @@
 /** The durable record of every teacher and judge call: write before acknowledging, look up before buying. */
-import type { TeacherAnswer } from '../contracts/records.ts';
+import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
 
 /** 64 hex digits: SHA-256 of the canonical JSON of what decides the answer. See src/ledger/key.ts. */
 export type LedgerKey = string;
@@ -11,8 +11,25 @@ export interface LedgerCall {
   /** Canonical JSON of the task and parameters, kept so that an answer can be explained later. */
   readonly request: string;
   readonly campaign: string;
+  readonly purpose?: RequestPurpose;
   /** The batch that pays for it: all attempts at one batch share a name and are settled together. */
   readonly batch?: string;
+}
+
+/**
+ * Whoever asks holds a claim while it does. An open intent belongs to the claim that recorded it last;
+ * while that claim lives nobody else asks the same. It lives until it is released, its process is
+ * gone, or its lease ran out unrenewed.
+ */
+export interface Claim extends AsyncDisposable {
+  readonly id: number;
+}
+
+export interface RecordedIntents {
+  /** Keys whose intent had been recorded before without an answer: a call that an earlier process may have paid for already. */
+  readonly repeated: readonly LedgerKey[];
+  /** Keys that are answered by now, or asked by another living claim: no intent was recorded and they must not be asked. */
+  readonly elsewhere: readonly LedgerKey[];
 }
 
 /** What one batch bought, over all its attempts: read from the record, so that a lost attempt is still paid for once. */
@@ -32,21 +49,36 @@ export interface LedgerTotals {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly costUsd: number;
+  /** Answers taken from the record by batches that did not buy them, once for each such batch; and what buying them would have cost. */
+  readonly reused: number;
+  readonly savedUsd: number;
+}
+
+/** The totals of one campaign's calls of one purpose to one model. */
+export interface LedgerUsage extends LedgerTotals {
+  readonly campaign: string;
+  readonly model: string;
+  /** Absent for calls recorded before purposes were. */
+  readonly purpose?: RequestPurpose;
 }
 
 export interface Ledger {
   /** Recorded answers, by key; keys without one are absent. */
   lookup(keys: readonly LedgerKey[]): Promise<ReadonlyMap<LedgerKey, TeacherAnswer>>;
-  /**
-   * Durable before any call is made. Returns the keys whose intent had been recorded before without
-   * an answer: a call that an earlier process may have paid for already.
-   */
-  recordIntents(calls: readonly LedgerCall[]): Promise<readonly LedgerKey[]>;
+  claim(): Promise<Claim>;
+  /** Of these keys, those that are open and that another living claim asks. */
+  askedElsewhere(keys: readonly LedgerKey[], claim?: Claim): Promise<ReadonlySet<LedgerKey>>;
+  /** Durable before any call is made. Intents without a claim are nobody's: whoever asks next takes them over. */
+  recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents>;
   /** Durable when it resolves, all or none; a second answer to a key is ignored. */
   recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void>;
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;
+  /** Notes which recorded answers a batch took without having bought them: of `keys`, those that another batch paid for. */
+  recordReuse(use: { readonly batch: string; readonly campaign: string; readonly keys: readonly { readonly key: LedgerKey; readonly purpose: RequestPurpose }[] }): Promise<void>;
   batchSpending(batch: string): Promise<BatchSpending>;
   totals(filter?: { readonly campaign?: string }): Promise<LedgerTotals>;
+  /** The same by campaign, model and purpose. */
+  usage(filter?: { readonly campaign?: string }): Promise<readonly LedgerUsage[]>;
   close(): Promise<void>;
 }

@@ -1,152 +1,62 @@
 /**
- * The ledger in one SQLite file. Write-ahead log with synchronous=FULL: a commit is on the disk when it
- * returns. Several processes read and write it; each write is one short transaction.
+ * The ledger in one SQLite file that several processes read and write. What is recorded in one turn of
+ * the event loop is one transaction: a commit costs a write to the disk, however much is in it.
  */
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
-import type { SQLOutputValue, StatementSync } from 'node:sqlite';
+import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { deflateRawSync } from 'node:zlib';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { TeacherAnswer } from '../contracts/records.ts';
-import type { BatchSpending, Ledger, LedgerCall, LedgerKey, LedgerTotals } from './ledger.ts';
-
-const SCHEMA_VERSION = 1;
-/** How long a writer waits for another process's transaction, which takes milliseconds. */
-const BUSY_TIMEOUT_MS = 20_000;
-
-const SCHEMA = `
-  CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
-  CREATE TABLE calls (
-    key BLOB PRIMARY KEY,              -- SHA-256, 32 bytes
-    provider INTEGER NOT NULL REFERENCES names,
-    model INTEGER NOT NULL REFERENCES names,
-    campaign INTEGER NOT NULL REFERENCES names,
-    batch INTEGER REFERENCES names,
-    request BLOB NOT NULL,             -- canonical JSON, raw deflate
-    intents INTEGER NOT NULL,          -- more than one: possibly bought twice
-    intendedAtMs INTEGER NOT NULL
-  ) STRICT;
-  CREATE INDEX callsByCampaign ON calls (campaign);
-  CREATE INDEX callsByBatch ON calls (batch);
-  CREATE TABLE answers (
-    key BLOB PRIMARY KEY REFERENCES calls,
-    text TEXT NOT NULL,
-    labelLogProbs BLOB,                -- float32, little endian
-    finishReason TEXT NOT NULL,
-    promptTokens INTEGER NOT NULL,
-    cachedPromptTokens INTEGER NOT NULL,
-    completionTokens INTEGER NOT NULL,
-    costUsd REAL NOT NULL,
-    latencyMs REAL NOT NULL,
-    model INTEGER NOT NULL REFERENCES names,
-    answeredAtMs INTEGER NOT NULL
-  ) STRICT;
-  PRAGMA user_version = ${SCHEMA_VERSION};
-`;
-
-const keyBytes = (key: LedgerKey): Buffer => Buffer.from(key, 'hex');
-
-function packLogProbs(values: readonly number[] | undefined): Uint8Array | null {
-  if (values === undefined) return null;
-  const bytes = Buffer.alloc(values.length * 4);
-  values.forEach((value, index) => bytes.writeFloatLE(value, index * 4));
-  return bytes;
-}
-
-function unpackLogProbs(bytes: SQLOutputValue): number[] | undefined {
-  if (!(bytes instanceof Uint8Array)) return undefined;
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  return Array.from({ length: bytes.byteLength / 4 }, (_, index) => view.getFloat32(index * 4, true));
-}
-
-type Row = Record<string, SQLOutputValue>;
-
-function answerOf(row: Row): TeacherAnswer {
-  const labelLogProbs = unpackLogProbs(row['labelLogProbs'] ?? null);
-  return {
-    text: String(row['text']),
-    ...(labelLogProbs === undefined ? {} : { labelLogProbs }),
-    finishReason: String(row['finishReason']) as TeacherAnswer['finishReason'],
-    usage: {
-      promptTokens: Number(row['promptTokens']),
-      cachedPromptTokens: Number(row['cachedPromptTokens']),
-      completionTokens: Number(row['completionTokens']),
-    },
-    costUsd: Number(row['costUsd']),
-    latencyMs: Number(row['latencyMs']),
-    model: String(row['model']),
-  };
-}
-
-/** SQLite's primary result codes, https://sqlite.org/rescode.html; the extended code's low byte. */
-function asLedgerError(error: unknown, path: string): unknown {
-  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;
-  const options = { cause: error, details: { errcode: error.errcode } };
-  const IOERR_WRITE = 778;
-  if ((error.errcode & 0xff) === 13 || error.errcode === IOERR_WRITE) {
-    return new StillhouseError('DISK_FULL', `expected free space to write the ledger ${path}, got "${error.message}": free some space and resume`, options);
-  }
-  switch (error.errcode & 0xff) {
-    case 5: // BUSY
-    case 6: // LOCKED
-    case 10: // IOERR
-      return new StillhouseError('UNAVAILABLE', `expected to read and write the ledger ${path}, got "${error.message}"`, options);
-    case 11: // CORRUPT
-    case 26: // NOTADB
-      return new StillhouseError('CORRUPT', `expected a ledger at ${path}, got "${error.message}"`, options);
-    case 8: // READONLY
-    case 14: // CANTOPEN
-      return new StillhouseError('BAD_INPUT', `expected a ledger that can be written at ${path}, got "${error.message}"`, options);
-    default:
-      return error;
-  }
-}
-
-function openDatabase(path: string): DatabaseSync {
-  mkdirSync(dirname(path), { recursive: true });
-  const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
-  try {
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
-    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
-    if (version === 0) database.exec(SCHEMA);
-    database.exec('COMMIT');
-    if (version > SCHEMA_VERSION) {
-      throw new StillhouseError('CONFLICT', `expected a ledger of version ${SCHEMA_VERSION} or older at ${path}, got version ${version}: it was written by a newer release`);
-    }
-    return database;
-  } catch (error) {
-    database.close();
-    throw error;
-  }
-}
+import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
+import { isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
+import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
+import { answerOf, BOUGHT_SUMS, keyBytes, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
+import type { Row } from './rows.ts';
+import { asLedgerError, openDatabase } from './schema.ts';
+import { createSpareSpace } from './spare-space.ts';
+import type { SpareSpace } from './spare-space.ts';
 
 const STATEMENTS = {
   answer: 'SELECT a.*, n.name AS model FROM answers a JOIN names n ON n.id = a.model WHERE a.key = ?',
   isAnswered: 'SELECT 1 FROM answers WHERE key = ?',
   addName: 'INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING',
   nameId: 'SELECT id FROM names WHERE name = ?',
+  addClaim: 'INSERT INTO claims (host, pid, startTicks, aliveUntilMs) VALUES (?, ?, ?, ?) RETURNING id',
+  renewClaim: 'UPDATE claims SET aliveUntilMs = ? WHERE id = ?',
+  dropClaim: 'DELETE FROM claims WHERE id = ?',
+  claimOf: 'SELECT k.* FROM calls c JOIN claims k ON k.id = c.claim WHERE c.key = ?',
   // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
-  addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, 1, ?)
-    ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch RETURNING intents`,
+  addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
+    ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
   addAnswer: `INSERT INTO answers (key, text, labelLogProbs, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-  lessIntent: 'UPDATE calls SET intents = intents - 1 WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
+  lessIntent: 'UPDATE calls SET intents = intents - 1, claim = NULL WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
   dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',
+  addReuse: 'INSERT INTO reuses (batch, key, campaign, purpose) SELECT ?1, key, ?3, ?4 FROM calls WHERE key = ?2 AND batch IS NOT ?1 ON CONFLICT DO NOTHING',
 } as const;
 
-const SUMS = `COUNT(a.key) AS calls, COUNT(*) - COUNT(a.key) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
-  TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd
-  FROM calls c LEFT JOIN answers a ON a.key = c.key`;
+const BOUGHT = 'FROM calls c LEFT JOIN answers a ON a.key = c.key';
+const REUSED = 'FROM reuses u JOIN answers a ON a.key = u.key JOIN calls c ON c.key = u.key';
+const GROUP = `, p.name AS campaign, m.name AS model, w.name AS purpose`;
+const groupBy = (table: 'c' | 'u'): string => `JOIN names p ON p.id = ${table}.campaign JOIN names m ON m.id = c.model LEFT JOIN names w ON w.id = ${table}.purpose`;
+
+interface Job {
+  readonly run: () => unknown;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
 
 class SqliteLedger implements Ledger {
   readonly #path: string;
   readonly #database: DatabaseSync;
+  readonly #spare: SpareSpace;
   readonly #statements: Readonly<Record<keyof typeof STATEMENTS, StatementSync>>;
+  readonly #names = new Map<string, number>();
+  readonly #renewals = new Set<NodeJS.Timeout>();
+  #jobs: Job[] = [];
 
-  constructor(path: string, database: DatabaseSync) {
+  constructor(path: string, database: DatabaseSync, spare: SpareSpace) {
     this.#path = path;
     this.#database = database;
+    this.#spare = spare;
     this.#statements = Object.fromEntries(Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)])) as Record<keyof typeof STATEMENTS, StatementSync>;
   }
 
@@ -161,27 +71,57 @@ class SqliteLedger implements Ledger {
     });
   }
 
-  async recordIntents(calls: readonly LedgerCall[]): Promise<readonly LedgerKey[]> {
-    if (calls.length === 0) return [];
+  async claim(): Promise<Claim> {
+    const { host, pid, startTicks } = ownClaim();
+    const id = await this.#commit(() => Number(this.#statements.addClaim.get(host, pid, startTicks, Date.now() + LEASE_MS)?.['id']));
+    const renewal = setInterval(() => {
+      // One that fails is followed by another well before the lease ends.
+      this.#commit(() => this.#statements.renewClaim.run(Date.now() + LEASE_MS, id)).catch(() => undefined);
+    }, RENEW_EVERY_MS).unref();
+    this.#renewals.add(renewal);
+    return {
+      id,
+      [Symbol.asyncDispose]: async () => {
+        clearInterval(renewal);
+        this.#renewals.delete(renewal);
+        if (this.#database.isOpen) await this.#commit(() => this.#statements.dropClaim.run(id));
+      },
+    };
+  }
+
+  async askedElsewhere(keys: readonly LedgerKey[], claim?: Claim): Promise<ReadonlySet<LedgerKey>> {
+    return this.#guarded(() => {
+      const living = this.#livingClaims(claim);
+      return new Set(keys.filter((key) => this.#statements.isAnswered.get(keyBytes(key)) === undefined && living(this.#statements.claimOf.get(keyBytes(key)))));
+    });
+  }
+
+  async recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents> {
+    if (calls.length === 0) return { repeated: [], elsewhere: [] };
+    this.#guarded(() => this.#spare.require());
     const requests = calls.map((call) => deflateRawSync(call.request));
-    return this.#transaction(() => {
+    return this.#commit(() => {
+      const living = this.#livingClaims(claim);
       const repeated: LedgerKey[] = [];
+      const elsewhere: LedgerKey[] = [];
       calls.forEach((call, index) => {
         const key = keyBytes(call.key);
-        if (this.#statements.isAnswered.get(key) !== undefined) return;
-        const batch = call.batch === undefined ? null : this.#idOf(call.batch);
+        if (this.#statements.isAnswered.get(key) !== undefined || living(this.#statements.claimOf.get(key))) {
+          elsewhere.push(call.key);
+          return;
+        }
         const row = this.#statements.addIntent.get(
-          key, this.#idOf(call.provider), this.#idOf(call.model), this.#idOf(call.campaign), batch, requests[index] ?? null, Date.now(),
+          key, this.#idOf(call.provider), this.#idOf(call.model), this.#idOf(call.campaign), this.#idOrNull(call.batch), this.#idOrNull(call.purpose), claim?.id ?? null, requests[index] ?? null, Date.now(),
         );
         if (Number(row?.['intents']) > 1) repeated.push(call.key);
       });
-      return repeated;
+      return { repeated, elsewhere };
     });
   }
 
   async recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void> {
     if (answers.length === 0) return;
-    this.#transaction(() => {
+    await this.#commit(() => {
       for (const { key, answer } of answers) {
         const { usage } = answer;
         this.#statements.addAnswer.run(
@@ -195,7 +135,7 @@ class SqliteLedger implements Ledger {
 
   async withdrawIntents(keys: readonly LedgerKey[]): Promise<void> {
     if (keys.length === 0) return;
-    this.#transaction(() => {
+    await this.#commit(() => {
       for (const key of keys.map(keyBytes)) {
         this.#statements.lessIntent.run(key);
         this.#statements.dropIntent.run(key);
@@ -203,42 +143,79 @@ class SqliteLedger implements Ledger {
     });
   }
 
-  async batchSpending(batch: string): Promise<BatchSpending> {
-    return this.#guarded(() => {
-      const row = this.#database.prepare(`SELECT ${SUMS} WHERE c.batch = (SELECT id FROM names WHERE name = ?)`).get(batch) ?? {};
-      return {
-        usd: Number(row['costUsd']),
-        tokens: Number(row['promptTokens']) + Number(row['completionTokens']),
-        calls: Number(row['calls']),
-        repeated: Number(row['repeated']),
-      };
+  async recordReuse({ batch, campaign, keys }: Parameters<Ledger['recordReuse']>[0]): Promise<void> {
+    if (keys.length === 0) return;
+    await this.#commit(() => {
+      for (const { key, purpose } of keys) this.#statements.addReuse.run(this.#idOf(batch), keyBytes(key), this.#idOf(campaign), this.#idOf(purpose));
     });
   }
 
-  async totals(filter: { readonly campaign?: string } = {}): Promise<LedgerTotals> {
+  async batchSpending(batch: string): Promise<BatchSpending> {
     return this.#guarded(() => {
-      const row = (filter.campaign === undefined
-        ? this.#database.prepare(`SELECT ${SUMS}`).get()
-        : this.#database.prepare(`SELECT ${SUMS} WHERE c.campaign = (SELECT id FROM names WHERE name = ?)`).get(filter.campaign)) ?? {};
-      return {
-        calls: Number(row['calls']),
-        open: Number(row['open']),
-        repeated: Number(row['repeated']),
-        promptTokens: Number(row['promptTokens']),
-        completionTokens: Number(row['completionTokens']),
-        costUsd: Number(row['costUsd']),
-      };
+      const { costUsd, promptTokens, completionTokens, calls, repeated } = totalsOf(this.#one(`SELECT ${BOUGHT_SUMS} ${BOUGHT} WHERE c.batch = (SELECT id FROM names WHERE name = ?)`, batch));
+      return { usd: costUsd, tokens: promptTokens + completionTokens, calls, repeated };
+    });
+  }
+
+  async totals({ campaign }: { readonly campaign?: string } = {}): Promise<LedgerTotals> {
+    return this.#guarded(() => {
+      const where = (table: string): string => (campaign === undefined ? '' : `WHERE ${table}.campaign = (SELECT id FROM names WHERE name = ?)`);
+      const values = campaign === undefined ? [] : [campaign];
+      return totalsOf(this.#one(`SELECT ${BOUGHT_SUMS} ${BOUGHT} ${where('c')}`, ...values), this.#one(`SELECT ${REUSED_SUMS} ${REUSED} ${where('u')}`, ...values));
+    });
+  }
+
+  async usage({ campaign }: { readonly campaign?: string } = {}): Promise<readonly LedgerUsage[]> {
+    return this.#guarded(() => {
+      const where = campaign === undefined ? '' : 'WHERE p.name = ?';
+      const values = campaign === undefined ? [] : [campaign];
+      const all = (sums: string, from: string, table: 'c' | 'u'): readonly Row[] =>
+        this.#database.prepare(`SELECT ${sums}${GROUP} ${from} ${groupBy(table)} ${where} GROUP BY p.name, m.name, w.name`).all(...values);
+      const rows = [...all(BOUGHT_SUMS, BOUGHT, 'c'), ...all(REUSED_SUMS, REUSED, 'u')];
+      const groups = Map.groupBy(rows, (row) => [row['campaign'], row['model'], row['purpose']].join('\n'));
+      return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => {
+        const { campaign: name, model, purpose } = members[0] ?? {};
+        return { campaign: String(name), model: String(model), ...(typeof purpose === 'string' ? { purpose: purpose as RequestPurpose } : {}), ...totalsOf(...members) };
+      });
     });
   }
 
   async close(): Promise<void> {
+    for (const renewal of this.#renewals) clearInterval(renewal);
+    if (this.#jobs.length > 0) this.#flush();
     if (this.#database.isOpen) this.#database.close();
   }
 
+  #one(sql: string, ...values: readonly SQLInputValue[]): Row | undefined {
+    return this.#database.prepare(sql).get(...values);
+  }
+
+  /** Whether a claim is somebody else's and lives; each is looked for once. */
+  #livingClaims(own: Claim | undefined): (claim: Row | undefined) => boolean {
+    const known = new Map<number, boolean>();
+    const nowMs = Date.now();
+    return (claim) => {
+      if (claim === undefined) return false;
+      const id = Number(claim['id']);
+      if (id === own?.id) return false;
+      const living = known.get(id) ?? isLiving(claim, nowMs);
+      known.set(id, living);
+      return living;
+    };
+  }
+
+  #idOrNull(name: string | undefined): number | null {
+    return name === undefined ? null : this.#idOf(name);
+  }
+
   #idOf(name: string): number {
+    const cached = this.#names.get(name);
+    if (cached !== undefined) return cached;
     const known = this.#statements.nameId.get(name)?.['id'];
-    if (known !== undefined) return Number(known);
-    return Number(this.#statements.addName.run(name).lastInsertRowid);
+    if (known === undefined) return Number(this.#statements.addName.run(name).lastInsertRowid);
+    // Only what an earlier transaction has made durable: one that is rolled back takes its names with it.
+    this.#names.set(name, Number(known));
+    return Number(known);
   }
 
   #guarded<T>(work: () => T): T {
@@ -246,6 +223,36 @@ class SqliteLedger implements Ledger {
       return work();
     } catch (error) {
       throw asLedgerError(error, this.#path);
+    }
+  }
+
+  /** Runs `run` in the next transaction, with all else that comes before it; resolves when that is durable. */
+  #commit<T>(run: () => T): Promise<T> {
+    return new Promise<T>((resolve, reject) => {
+      this.#jobs.push({ run, resolve: resolve as (value: unknown) => void, reject });
+      if (this.#jobs.length === 1) setImmediate(() => this.#flush());
+    });
+  }
+
+  #flush(): void {
+    const jobs = this.#jobs;
+    this.#jobs = [];
+    if (jobs.length === 0) return;
+    try {
+      const results = this.#roomy(() => this.#transaction(() => jobs.map(({ run }) => run())));
+      jobs.forEach(({ resolve }, index) => resolve(results[index]));
+    } catch (error) {
+      for (const { reject } of jobs) reject(error);
+    }
+  }
+
+  /** Where the disk is full the spare space is given up for what has to be written now; nothing is bought until it is back. */
+  #roomy<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      if (!(error instanceof StillhouseError) || error.code !== 'DISK_FULL' || !this.#spare.release()) throw error;
+      return work();
     }
   }
 
@@ -257,6 +264,7 @@ class SqliteLedger implements Ledger {
         this.#database.exec('COMMIT');
         return result;
       } catch (error) {
+        this.#names.clear();
         // SQLite has rolled back by itself after a full disk; then there is nothing left to undo.
         if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
         throw error;
@@ -265,10 +273,15 @@ class SqliteLedger implements Ledger {
   }
 }
 
+export interface LedgerOptions {
+  /** Default: a file beside the ledger. */
+  readonly spare?: SpareSpace;
+}
+
 /** Opens the ledger at `path`, made when absent. `labelLogProbs` are kept as float32. */
-export function createLedger(path: string): Ledger {
+export function createLedger(path: string, options: LedgerOptions = {}): Ledger {
   try {
-    return new SqliteLedger(path, openDatabase(path));
+    return new SqliteLedger(path, openDatabase(path), options.spare ?? createSpareSpace(`${path}.spare`));
   } catch (error) {
     throw asLedgerError(error, path);
   }

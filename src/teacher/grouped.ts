@@ -1,18 +1,18 @@
 /** Group commit: items that arrive while a write is under way are written together by the next one. */
 import { setImmediate } from 'node:timers/promises';
 
-export class Grouped<T> {
-  readonly #write: (items: readonly T[]) => Promise<void>;
+export class Grouped<T, Result = void> {
+  readonly #write: (items: readonly T[]) => Promise<Result>;
   #pending: T[] = [];
-  #flush: Promise<void> | undefined;
+  #flush: Promise<Result> | undefined;
   #previous: Promise<unknown> = Promise.resolve();
 
-  constructor(write: (items: readonly T[]) => Promise<void>) {
+  constructor(write: (items: readonly T[]) => Promise<Result>) {
     this.#write = write;
   }
 
-  /** Resolves when the group with this item is written; rejects when that write failed. */
-  add(item: T): Promise<void> {
+  /** Resolves with the result of the group's write when the group with this item is written; rejects when that write failed. */
+  add(item: T): Promise<Result> {
     this.#pending.push(item);
     if (this.#flush !== undefined) return this.#flush;
     const flush = this.#previous
@@ -21,7 +21,7 @@ export class Grouped<T> {
         const items = this.#pending;
         this.#pending = [];
         this.#flush = undefined;
-        await this.#write(items);
+        return await this.#write(items);
       });
     this.#flush = flush;
     this.#previous = flush.catch(() => undefined);

@@ -61,7 +61,8 @@ class LocalTeacher implements Teacher {
       if (options.signal?.aborted === true) throw new StillhouseError('CANCELLED', `stopped while asking ${this.identity.model}`);
       const group = requests.slice(from, from + LOCAL_GROUP_SIZE);
       const model = await this.#load();
-      await options.onAsk?.(group);
+      const elsewhere = await options.onAsk?.(group);
+      if (elsewhere !== undefined && group.every((request) => elsewhere.has(request))) continue;
       await options.onAnswers(await this.#answerGroup(model, group));
     }
   }

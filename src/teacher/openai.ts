@@ -54,7 +54,7 @@ interface Asking {
   readonly stop: AbortController;
   /** Aborts calls in flight. */
   readonly kill: AbortController;
-  readonly intents: Grouped<TeacherRequest>;
+  readonly intents: Grouped<TeacherRequest, ReadonlySet<TeacherRequest> | undefined>;
   readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
   readonly refusals: Grouped<TeacherRequest>;
 }
@@ -148,19 +148,19 @@ class OpenAITeacher implements Teacher {
     };
   }
 
-  /** Asks until there is an answer, and makes it durable; throws when trying again cannot help or the budget for it is spent. */
+  /** Asks until there is an answer, and makes it durable, unless somebody else asks; throws when trying again cannot help or the budget for it is spent. */
   async #askOne(request: TeacherRequest, asking: Asking): Promise<void> {
     const progress: CallProgress = { intended: false, maybeBought: false, lastFailure: undefined };
     try {
       const answer = await this.#answerTo(request, asking, progress);
-      await asking.answers.add({ request, answer });
+      if (answer !== 'elsewhere') await asking.answers.add({ request, answer });
     } catch (error) {
       if (progress.intended && !progress.maybeBought) await asking.refusals.add(request);
       throw asking.stop.signal.aborted ? (progress.lastFailure ?? error) : error;
     }
   }
 
-  async #answerTo(request: TeacherRequest, asking: Asking, progress: CallProgress): Promise<TeacherAnswer> {
+  async #answerTo(request: TeacherRequest, asking: Asking, progress: CallProgress): Promise<TeacherAnswer | 'elsewhere'> {
     let firstFailureMs: number | undefined;
     let lessons = 0;
     for (let attempt = 0; ; attempt += 1) {
@@ -169,7 +169,7 @@ class OpenAITeacher implements Teacher {
       let outcome: TeacherAnswer | CallFailure;
       try {
         // Only now: a request that waits for its turn has cost nothing yet.
-        if (!progress.intended) await asking.intents.add(request);
+        if (!progress.intended && (await asking.intents.add(request))?.has(request) === true) return 'elsewhere';
         progress.intended = true;
         outcome = await this.#attempt(request, traits, asking, permit);
       } finally {

@@ -1,11 +1,12 @@
 /** Sampling: a batch of questions is looked up in the ledger, what is missing is bought, and each answer is durable before it counts. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { SampleBatchInput, SampledBatch } from '../contracts/activities.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherRequest } from '../contracts/records.ts';
 import type { Spending } from '../contracts/state.ts';
 import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
-import type { Ledger, LedgerKey } from '../ledger/ledger.ts';
+import type { Claim, Ledger, LedgerKey } from '../ledger/ledger.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import type { TeacherDirectory, TeacherIdentity } from './teacher.ts';
@@ -38,6 +39,10 @@ export function endpointOf(spec: CampaignSpec, { purpose, teacher = 0 }: Pick<Te
   if (scorer.kind !== 'judge') throw new StillhouseError('BAD_INPUT', `expected evaluation.scorer.kind judge for requests to a judge, got ${scorer.kind}`);
   return scorer.judge;
 }
+
+/** Between looks at what another campaign is asking: a call takes a second as a rule. */
+const FIRST_WAIT_MS = 50;
+const MAX_WAIT_MS = 1_000;
 
 interface KeyedRequest {
   readonly request: TeacherRequest;
@@ -96,6 +101,8 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
   } catch (error) {
     throw await withSpending(error, spent);
   }
+  const uses = parts.flatMap(({ keyed }) => keyed.map(({ request, key }) => ({ key, purpose: request.purpose })));
+  await ledger.recordReuse({ batch, campaign: input.campaign, keys: uses });
   return { answered: requests.length, spending: await spent() };
 }
 
@@ -108,25 +115,50 @@ interface Asked {
   readonly signal: AbortSignal | undefined;
 }
 
-async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identity, keyed }: Part, { batch, campaign, done, progressed, signal }: Asked): Promise<void> {
+/** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. */
+async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<void> {
+  const { batch, campaign, done, progressed, signal } = asked;
   if (keyed.every(({ key }) => done.has(key))) return;
   await using teacher = await directory.open(endpoint);
-  const missing = missingGroups(keyed, done, teacher.groupSize);
-  const keys = new Map(missing.map(({ request, key }) => [request, key]));
+  await using claim = await ledger.claim();
+  const keys = new Map(keyed.map(({ request, key }) => [request, key]));
   const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);
-  await teacher.ask(missing.map(({ request }) => request), {
-    ...(signal === undefined ? {} : { signal }),
-    user: campaign,
-    onAsk: async (asked) => {
-      await ledger.recordIntents(asked.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch })));
-    },
-    onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
-    onAnswers: async (answers) => {
-      await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
-      for (const { request } of answers) done.add(keyOf(request));
-      progressed();
-    },
-  });
+  for (;;) {
+    const missing = missingGroups(keyed, done, teacher.groupSize);
+    if (missing.length === 0) return;
+    await teacher.ask(missing.map(({ request }) => request), {
+      ...(signal === undefined ? {} : { signal }),
+      user: campaign,
+      onAsk: async (requests) => {
+        const calls = requests.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose }));
+        const { elsewhere } = await ledger.recordIntents(calls, claim);
+        if (elsewhere.length === 0) return undefined;
+        const others = new Set(elsewhere);
+        return new Set(requests.filter((request) => others.has(keyOf(request))));
+      },
+      onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
+      onAnswers: async (answers) => {
+        await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
+        for (const { request } of answers) done.add(keyOf(request));
+        progressed();
+      },
+    });
+    await awaitOthers(ledger, missing.map(({ key }) => key), claim, asked);
+  }
+}
+
+/** Returns when one of the keys is nobody's, so that it can be asked here, or when all are answered. */
+async function awaitOthers(ledger: Ledger, keys: readonly LedgerKey[], claim: Claim, { done, progressed, signal }: Asked): Promise<void> {
+  for (let pauseMs = FIRST_WAIT_MS; ; pauseMs = Math.min(2 * pauseMs, MAX_WAIT_MS)) {
+    const open = keys.filter((key) => !done.has(key));
+    for (const key of (await ledger.lookup(open)).keys()) done.add(key);
+    progressed();
+    const left = open.filter((key) => !done.has(key));
+    if (left.length === 0 || (await ledger.askedElsewhere(left, claim)).size < left.length) return;
+    await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(() => {
+      throw new StillhouseError('CANCELLED', 'stopped while waiting for answers that another campaign asks for');
+    });
+  }
 }
 
 /** The same failure with what the batch has cost so far; without it where the ledger itself is what failed. */

@@ -13,8 +13,12 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
   /** Whose turn it is where several campaigns wait for one provider key. */
   readonly user?: string;
-  /** Called with requests that are about to be sent, and awaited: makes the intent durable before the call. */
-  readonly onAsk?: (requests: readonly TeacherRequest[]) => Promise<void>;
+  /**
+   * Called with requests that are about to be sent, and awaited: makes the intent durable before the
+   * call. Resolves with those that are not to be asked after all, because somebody else has asked or asks
+   * them; a group that must be asked together is left out only when all of it is.
+   */
+  readonly onAsk?: (requests: readonly TeacherRequest[]) => Promise<ReadonlySet<TeacherRequest> | undefined>;
   /** Called with requests that the provider refused without doing them: nothing was bought. */
   readonly onRefused?: (requests: readonly TeacherRequest[]) => Promise<void>;
   /** Called with groups of answers as they arrive, each group to be made durable before its calls count as done. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync, statSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,6 +11,8 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../../src/contracts/records.ts';
 import { ledgerKey, ledgerRequest } from '../../src/ledger/key.ts';
 import type { LedgerCall } from '../../src/ledger/ledger.ts';
+import { MIGRATIONS } from '../../src/ledger/schema.ts';
+import { createSpareSpace } from '../../src/ledger/spare-space.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
@@ -60,13 +63,13 @@ describe('ledger', () => {
     const path = join(folder, 'a', 'ledger.sqlite');
     const first = createLedger(path);
     const calls = [call('一'), call('b'), call('c')];
-    assert.deepEqual(await first.recordIntents(calls), []);
+    assert.deepEqual(await first.recordIntents(calls), { repeated: [], elsewhere: [] });
     await first.recordAnswers([{ key: calls[0]!.key, answer: answer('正面') }]);
     await first.recordAnswers([{ key: calls[0]!.key, answer: answer('negative') }]);
     const second = createLedger(path);
     const found = await second.lookup(calls.map((each) => each.key));
     assert.deepEqual([...found], [[calls[0]!.key, answer('正面')]]);
-    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25 });
+    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25, reused: 0, savedUsd: 0 });
     await first.close();
     await second.close();
   });
@@ -77,7 +80,7 @@ describe('ledger', () => {
     await ledger.recordIntents([a, b, c]);
     await ledger.recordAnswers([{ key: a.key, answer: answer('x') }]);
     await ledger.withdrawIntents([a.key, c.key]);
-    assert.deepEqual(await ledger.recordIntents([a, b, c]), [b.key], 'a is answered, c was withdrawn');
+    assert.deepEqual(await ledger.recordIntents([a, b, c]), { repeated: [b.key], elsewhere: [a.key] }, 'a is answered, c was withdrawn');
     await ledger.recordAnswers([b, c].map(({ key }) => ({ key, answer: answer('y') })));
     assert.deepEqual(await ledger.batchSpending('one'), { usd: 0.75, tokens: 315, calls: 3, repeated: 1 });
     assert.deepEqual(await ledger.batchSpending('two'), { usd: 0, tokens: 0, calls: 0, repeated: 0 });
@@ -131,34 +134,146 @@ describe('ledger', () => {
     const database = new DatabaseSync(newer);
     database.exec('PRAGMA user_version = 99');
     database.close();
-    assert.throws(() => createLedger(newer), /expected a ledger of version 1 or older .* got version 99/);
+    assert.throws(() => createLedger(newer), /expected a ledger of version \d or older .* got version 99/);
   });
 
-  it('reports a full disk and keeps what was recorded before', async () => {
-    const path = join(folder, 'full.sqlite');
-    await createLedger(path).close();
-    // A limit on file size makes the kernel refuse the write, as a full disk does.
+  /** Records intent and answer of one call after the other until it cannot, in a process whose files may not grow beyond 300 KiB: the kernel refuses the write, as a full disk does. */
+  function fillDisk(path: string, ledger: string): { readonly recorded: number; readonly intended: number; readonly code: string; readonly message: string } {
     const script = `
       import { createHash } from 'node:crypto';
+      import { spawnSync } from 'node:child_process';
       import { createLedger } from ${JSON.stringify(new URL('../../src/ledger/sqlite-ledger.ts', import.meta.url).href)};
-      const ledger = createLedger(${JSON.stringify(path)});
+      let room = true;
+      const ledger = createLedger(${JSON.stringify(path)}${ledger});
       let recorded = 0;
+      let intended = 0;
       try {
         for (;;) {
           const key = createHash('sha256').update(String(recorded)).digest('hex');
           await ledger.recordIntents([{ key, provider: 'p', model: 'm', request: '{}', campaign: 'c' }]);
+          intended += 1;
           await ledger.recordAnswers([{ key, answer: { ...${JSON.stringify(answer('x'))}, text: 'x'.repeat(20000) } }]);
           recorded += 1;
         }
       } catch (error) {
-        console.log(JSON.stringify({ recorded, code: error.code, message: error.message }));
+        console.log(JSON.stringify({ recorded, intended, code: error.code, message: error.message }));
       }`;
-    const child = spawnSync('sh', ['-c', 'ulimit -f 600; exec "$0" --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8' });
-    const outcome = JSON.parse(child.stdout) as { recorded: number; code: string; message: string };
+    const child = spawnSync('sh', ['-c', 'ulimit -S -f 600; exec "$0" --input-type=module -e "$1"', process.execPath, script], { encoding: 'utf8' });
+    return JSON.parse(child.stdout) as ReturnType<typeof fillDisk>;
+  }
+
+  it('reports a full disk and keeps what was recorded before', async () => {
+    const path = join(folder, 'full.sqlite');
+    await createLedger(path).close();
+    const outcome = fillDisk(path, ', { spare: { require() {}, release: () => false } }');
     assert.equal(outcome.code, 'DISK_FULL', outcome.message);
     assert.ok(outcome.recorded > 3);
     const ledger = createLedger(path);
     assert.equal((await ledger.totals()).calls, outcome.recorded);
+    await ledger.close();
+  });
+
+  it('writes the answers of calls in flight into its spare space when the disk fills up, and buys no more', async () => {
+    const path = join(folder, 'spare.sqlite');
+    await createLedger(path).close();
+    const outcome = fillDisk(path, `, { spare: {
+      require() { if (!room) throw Object.assign(new Error('no spare'), { code: 'DISK_FULL' }); },
+      release() {
+        room = false;
+        return spawnSync('prlimit', ['--pid', String(process.pid), '--fsize=unlimited']).status === 0;
+      },
+    } }`);
+    assert.equal(outcome.code, 'DISK_FULL', outcome.message);
+    assert.equal(outcome.recorded, outcome.intended, 'every call that was intended is answered');
+    const ledger = createLedger(path);
+    const { calls, open } = await ledger.totals();
+    assert.deepEqual([calls, open], [outcome.recorded, 0]);
+    await ledger.close();
+  });
+
+  it('sets its spare space aside on the disk, and is told when there is no room for it', () => {
+    const path = join(folder, 'x.spare');
+    const spare = createSpareSpace(path, 1 << 20, 1 << 21);
+    spare.require();
+    assert.ok(statSync(path).blocks * 512 >= 1 << 20, 'not a sparse file');
+    assert.equal(spare.release(), true);
+    assert.equal(spare.release(), false);
+    assert.ok(!existsSync(path));
+    assert.throws(() => createSpareSpace(path, 1, Number.MAX_SAFE_INTEGER).require(), hasCode('DISK_FULL'));
+  });
+
+  it('keeps a question for the living claim that asks it, and gives it to the next when the claim is gone', async () => {
+    const path = join(folder, 'claims.sqlite');
+    const [one, two] = [createLedger(path), createLedger(path)];
+    const [a, b] = [call('a', { campaign: 'one' }), call('b', { campaign: 'one' })];
+    const first = await one.claim();
+    await one.recordIntents([a, b], first);
+    const second = await two.claim();
+    assert.deepEqual(await two.recordIntents([a, b], second), { repeated: [], elsewhere: [a.key, b.key] });
+    assert.deepEqual(await two.askedElsewhere([a.key, b.key], second), new Set([a.key, b.key]));
+    assert.deepEqual(await one.recordIntents([a], first), { repeated: [a.key], elsewhere: [] }, 'its own intent is in nobody\'s way');
+    await one.recordAnswers([{ key: a.key, answer: answer('x') }]);
+    await first[Symbol.asyncDispose]();
+    assert.deepEqual(await two.recordIntents([a, b], second), { repeated: [b.key], elsewhere: [a.key] });
+    await second[Symbol.asyncDispose]();
+    await Promise.all([one.close(), two.close()]);
+  });
+
+  it('takes over from a process that was killed, at once', async () => {
+    const path = join(folder, 'killed.sqlite');
+    const { key, ...rest } = call('a');
+    const script = `
+      import { createLedger } from ${JSON.stringify(new URL('../../src/ledger/sqlite-ledger.ts', import.meta.url).href)};
+      const ledger = createLedger(${JSON.stringify(path)});
+      await ledger.recordIntents([${JSON.stringify({ key, ...rest })}], await ledger.claim());
+      console.log('asked');
+      setInterval(() => {}, 1000);`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(child.stdout, 'data');
+    const ledger = createLedger(path);
+    assert.deepEqual(await ledger.askedElsewhere([key]), new Set([key]));
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    assert.deepEqual(await ledger.recordIntents([{ key, ...rest }], await ledger.claim()), { repeated: [key], elsewhere: [] });
+    await ledger.close();
+  });
+
+  it('counts what was saved by reuse, by campaign, model and purpose', async () => {
+    const ledger = createLedger(join(folder, 'usage.sqlite'));
+    const calls = ['a', 'b', 'c'].map((content) => call(content, { campaign: 'one', batch: 'one 0-3', purpose: content === 'c' ? 'test' : 'train' }));
+    await ledger.recordIntents(calls);
+    await ledger.recordAnswers(calls.slice(0, 2).map(({ key }) => ({ key, answer: answer('x') })));
+    const use = { batch: 'two 0-3', campaign: 'two', keys: calls.map(({ key }) => ({ key, purpose: 'train' as const })) };
+    await ledger.recordAnswers([{ key: calls[2]!.key, answer: answer('y') }]);
+    for (let again = 0; again < 2; again += 1) await ledger.recordReuse(use);
+    await ledger.recordReuse({ ...use, batch: 'one 0-3', campaign: 'one' });
+    const nothing = { calls: 0, open: 0, repeated: 0, promptTokens: 0, completionTokens: 0, costUsd: 0, reused: 0, savedUsd: 0 };
+    const { model } = identity;
+    assert.deepEqual(await ledger.usage(), [
+      { campaign: 'one', model, purpose: 'test', ...nothing, calls: 1, promptTokens: 100, completionTokens: 5, costUsd: 0.25 },
+      { campaign: 'one', model, purpose: 'train', ...nothing, calls: 2, promptTokens: 200, completionTokens: 10, costUsd: 0.5 },
+      { campaign: 'two', model, purpose: 'train', ...nothing, reused: 3, savedUsd: 0.75 },
+    ]);
+    assert.deepEqual((await ledger.usage({ campaign: 'two' })).map(({ reused }) => reused), [3]);
+    const { reused, savedUsd, costUsd } = await ledger.totals();
+    assert.deepEqual([reused, savedUsd, costUsd], [3, 0.75, 0.75]);
+    await ledger.close();
+  });
+
+  it('reads and extends a file of the first version', async () => {
+    const path = join(folder, 'first.sqlite');
+    const database = new DatabaseSync(path);
+    database.exec(MIGRATIONS[0]!);
+    database.exec("PRAGMA user_version = 1; INSERT INTO names VALUES (1, 'http://x/v1'), (2, 'm'), (3, 'old')");
+    const { key } = call('a');
+    database.prepare('INSERT INTO calls VALUES (?, 1, 2, 3, NULL, x\'00\', 1, 1)').run(Buffer.from(key, 'hex'));
+    database.prepare("INSERT INTO answers VALUES (?, 'yes', NULL, 'stop', 1, 0, 1, 0.5, 1, 2, 1)").run(Buffer.from(key, 'hex'));
+    database.close();
+    const ledger = createLedger(path);
+    assert.equal((await ledger.lookup([key])).get(key)?.text, 'yes');
+    assert.deepEqual((await ledger.usage()).map(({ campaign, purpose, costUsd }) => [campaign, purpose, costUsd]), [['old', undefined, 0.5]]);
+    await ledger.recordReuse({ batch: 'new', campaign: 'new', keys: [{ key, purpose: 'train' }] });
+    assert.equal((await ledger.totals({ campaign: 'new' })).savedUsd, 0.5);
     await ledger.close();
   });
 });

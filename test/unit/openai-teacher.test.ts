@@ -53,7 +53,10 @@ describe('OpenAI teacher', () => {
     await teacher
       .ask(requests, {
         ...(more.signal === undefined ? {} : { signal: more.signal }),
-        onAsk: async (asked) => void result.asked.push(...asked.map(({ id }) => id)),
+        onAsk: async (asked) => {
+          result.asked.push(...asked.map(({ id }) => id));
+          return undefined;
+        },
         onRefused: async (refused) => void result.refused.push(...refused.map(({ id }) => id)),
         onAnswers: async (answers) => answers.forEach(({ request, answer }) => result.answers.set(request.id, answer)),
       })

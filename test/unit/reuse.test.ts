@@ -57,9 +57,9 @@ describe('reuse of recorded answers', () => {
   }
 
   /** Plans and samples one round as the campaign of this spec would. */
-  async function sampleRound(spec: CampaignSpecInput, round: { readonly round: number; readonly earlier?: ArtifactRef; readonly selection?: ArtifactRef } = { round: 1 }): Promise<Round> {
+  async function sampleRound(spec: CampaignSpecInput, round: { readonly round: number; readonly earlier?: ArtifactRef; readonly selection?: ArtifactRef } = { round: 1 }, itsLedger: Ledger = ledger, key: string = TEST_KEY): Promise<Round> {
     const store = createFileStore(join(folder, 'objects'));
-    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY });
+    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => key });
     const data: PreparedData = {
       pool: await putRows(store, 'rows', rowsOf('pool', 100)), development: await putRows(store, 'rows', rowsOf('development', 5)), test: await putRows(store, 'rows', rowsOf('test', 5)),
       poolRows: 100, developmentRows: 5, testRows: 5,
@@ -67,7 +67,7 @@ describe('reuse of recorded answers', () => {
     const context = { campaign: spec.name, spec: await putJson(store, 'spec', campaignSpecSchema.parse(spec)) };
     const planned = await planRequests({ store, directory }, { ...context, data, purpose: 'train', ...round });
     const before = server.counts.billedCalls;
-    const sampled = await sampleBatch({ store, ledger, directory }, { ...context, requests: planned.requests, from: 0, to: planned.count }, { run: `${spec.name} ${round.round}` });
+    const sampled = await sampleBatch({ store, ledger: itsLedger, directory }, { ...context, requests: planned.requests, from: 0, to: planned.count }, { run: `${spec.name} ${round.round}` });
     return { ...sampled, requests: planned.requests, billed: server.counts.billedCalls - before };
   }
   const selectionOf = (rows: number): Promise<ArtifactRef> => putRows(createFileStore(join(folder, 'objects')), 'rows', rowsOf('pool', rows).reverse());
@@ -119,5 +119,35 @@ describe('reuse of recorded answers', () => {
       assert.equal((await sampleRound({ ...base, ...change, name: `changed-${index}` })).billed, 40, JSON.stringify(change));
     }
     assert.equal((await sampleRound({ ...base, name: 'back-again' })).billed, 0, 'the answers to the old prompt are still there');
+  });
+
+  it('two campaigns that ask the same at the same time buy each answer once, though each has its own connection to the ledger', async () => {
+    server.options = { latencyMs: 30, answer: () => 'positive' };
+    const other = createLedger(join(folder, 'ledger.sqlite'));
+    const before = server.counts.billedCalls;
+    const [one, two] = await Promise.all([sampleRound({ ...base, name: 'one' }), sampleRound({ ...base, name: 'two' }, { round: 1 }, other)]);
+    assert.equal(server.counts.billedCalls - before, 40);
+    assert.deepEqual([one.answered, two.answered], [40, 40]);
+    assert.equal(one.spending.callsBought + two.spending.callsBought, 40);
+    assert.ok(Math.abs(one.spending.usd + two.spending.usd - server.counts.usd) < 1e-12);
+    const { reused, savedUsd, costUsd, open } = await ledger.totals();
+    assert.deepEqual([reused, open], [40, 0]);
+    assert.ok(Math.abs(savedUsd - costUsd) < 1e-12);
+    await other.close();
+  });
+
+  it('what another campaign asks and gives up is asked by the one that waits for it', async () => {
+    server.options = { keys: [TEST_KEY, 'sk-withdrawn'], latencyMs: 40, answer: (_call, index) => {
+      if (index === 20) server.options = { latencyMs: 5, answer: () => 'positive' };
+      return 'positive';
+    } };
+    const other = createLedger(join(folder, 'ledger.sqlite'));
+    const giving = assert.rejects(sampleRound({ ...base, name: 'giving' }, { round: 1 }, other, 'sk-withdrawn'), /401/);
+    while (server.counts.calls < 16) await new Promise((resolve) => setTimeout(resolve, 2));
+    const { answered } = await sampleRound({ ...base, name: 'waiting' });
+    await giving;
+    assert.equal(answered, 40);
+    assert.equal(server.counts.billedCalls, 40);
+    await other.close();
   });
 });

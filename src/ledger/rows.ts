@@ -1,0 +1,52 @@
+/** How answers and sums look as rows. */
+import type { SQLOutputValue } from 'node:sqlite';
+import type { TeacherAnswer } from '../contracts/records.ts';
+import type { LedgerKey, LedgerTotals } from './ledger.ts';
+
+export type Row = Readonly<Record<string, SQLOutputValue>>;
+
+export const keyBytes = (key: LedgerKey): Buffer => Buffer.from(key, 'hex');
+export const keyText = (bytes: SQLOutputValue | undefined): LedgerKey => (bytes instanceof Uint8Array ? Buffer.from(bytes).toString('hex') : '');
+
+export function packLogProbs(values: readonly number[] | undefined): Uint8Array | null {
+  if (values === undefined) return null;
+  const bytes = Buffer.alloc(values.length * 4);
+  values.forEach((value, index) => bytes.writeFloatLE(value, index * 4));
+  return bytes;
+}
+
+function unpackLogProbs(bytes: SQLOutputValue): number[] | undefined {
+  if (!(bytes instanceof Uint8Array)) return undefined;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Array.from({ length: bytes.byteLength / 4 }, (_, index) => view.getFloat32(index * 4, true));
+}
+
+export function answerOf(row: Row): TeacherAnswer {
+  const labelLogProbs = unpackLogProbs(row['labelLogProbs'] ?? null);
+  return {
+    text: String(row['text']),
+    ...(labelLogProbs === undefined ? {} : { labelLogProbs }),
+    finishReason: String(row['finishReason']) as TeacherAnswer['finishReason'],
+    usage: {
+      promptTokens: Number(row['promptTokens']),
+      cachedPromptTokens: Number(row['cachedPromptTokens']),
+      completionTokens: Number(row['completionTokens']),
+    },
+    costUsd: Number(row['costUsd']),
+    latencyMs: Number(row['latencyMs']),
+    model: String(row['model']),
+  };
+}
+
+/** Columns of `calls c LEFT JOIN answers a`. */
+export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) - COUNT(a.key) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
+  TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd`;
+/** Columns of `reuses u JOIN answers a`. */
+export const REUSED_SUMS = 'COUNT(*) AS reused, TOTAL(a.costUsd) AS savedUsd';
+
+const TOTALS: readonly (keyof LedgerTotals)[] = ['calls', 'open', 'repeated', 'promptTokens', 'completionTokens', 'costUsd', 'reused', 'savedUsd'];
+
+export function totalsOf(...rows: readonly (Row | undefined)[]): LedgerTotals {
+  const sum = (name: string): number => rows.reduce((total, row) => total + Number(row?.[name] ?? 0), 0);
+  return Object.fromEntries(TOTALS.map((name) => [name, sum(name)])) as unknown as LedgerTotals;
+}

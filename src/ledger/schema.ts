@@ -1,0 +1,108 @@
+/** The ledger's tables, and how an older file becomes a newer one. */
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { StillhouseError } from '../contracts/errors.ts';
+
+/** Step n brings a file of version n to n + 1; a step that was released is never changed. */
+export const MIGRATIONS: readonly string[] = [
+  `CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
+  CREATE TABLE calls (
+    key BLOB PRIMARY KEY,              -- SHA-256, 32 bytes
+    provider INTEGER NOT NULL REFERENCES names,
+    model INTEGER NOT NULL REFERENCES names,
+    campaign INTEGER NOT NULL REFERENCES names,
+    batch INTEGER REFERENCES names,
+    request BLOB NOT NULL,             -- canonical JSON, raw deflate
+    intents INTEGER NOT NULL,          -- more than one: possibly bought twice
+    intendedAtMs INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX callsByCampaign ON calls (campaign);
+  CREATE INDEX callsByBatch ON calls (batch);
+  CREATE TABLE answers (
+    key BLOB PRIMARY KEY REFERENCES calls,
+    text TEXT NOT NULL,
+    labelLogProbs BLOB,                -- float32, little endian
+    finishReason TEXT NOT NULL,
+    promptTokens INTEGER NOT NULL,
+    cachedPromptTokens INTEGER NOT NULL,
+    completionTokens INTEGER NOT NULL,
+    costUsd REAL NOT NULL,
+    latencyMs REAL NOT NULL,
+    model INTEGER NOT NULL REFERENCES names,
+    answeredAtMs INTEGER NOT NULL
+  ) STRICT;`,
+  `CREATE TABLE claims (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    startTicks TEXT,                   -- tells the process from a later one with its number
+    aliveUntilMs INTEGER NOT NULL
+  ) STRICT;
+  CREATE TABLE submissions (
+    id TEXT PRIMARY KEY,
+    providerId TEXT,                   -- null: intended, perhaps sent
+    claim INTEGER,                     -- who sends it
+    createdAtMs INTEGER NOT NULL
+  ) STRICT;
+  ALTER TABLE calls ADD COLUMN purpose INTEGER REFERENCES names;
+  ALTER TABLE calls ADD COLUMN claim INTEGER;       -- who asks; a claim that is gone is nobody
+  ALTER TABLE calls ADD COLUMN submission TEXT REFERENCES submissions;
+  CREATE INDEX callsBySubmission ON calls (submission) WHERE submission IS NOT NULL;
+  CREATE TABLE reuses (
+    batch INTEGER NOT NULL REFERENCES names,        -- who took the answer without paying
+    key BLOB NOT NULL REFERENCES answers,
+    campaign INTEGER NOT NULL REFERENCES names,
+    purpose INTEGER NOT NULL REFERENCES names,
+    PRIMARY KEY (batch, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX reusesByCampaign ON reuses (campaign);`,
+];
+export const SCHEMA_VERSION = MIGRATIONS.length;
+
+/** How long a writer waits for another process's transaction, which takes milliseconds. */
+const BUSY_TIMEOUT_MS = 20_000;
+
+/** Opens the file, made when absent and brought to this version when older. Write-ahead log with synchronous=FULL: a commit is on the disk when it returns. */
+export function openDatabase(path: string): DatabaseSync {
+  mkdirSync(dirname(path), { recursive: true });
+  const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
+    const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
+    for (const step of MIGRATIONS.slice(version)) database.exec(step);
+    if (version < SCHEMA_VERSION) database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);
+    database.exec('COMMIT');
+    if (version > SCHEMA_VERSION) {
+      throw new StillhouseError('CONFLICT', `expected a ledger of version ${SCHEMA_VERSION} or older at ${path}, got version ${version}: it was written by a newer release`);
+    }
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** SQLite's primary result codes, https://sqlite.org/rescode.html; the extended code's low byte. */
+export function asLedgerError(error: unknown, path: string): unknown {
+  if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;
+  const options = { cause: error, details: { errcode: error.errcode } };
+  const IOERR_WRITE = 778;
+  if ((error.errcode & 0xff) === 13 || error.errcode === IOERR_WRITE) {
+    return new StillhouseError('DISK_FULL', `expected free space to write the ledger ${path}, got "${error.message}": free some space and resume`, options);
+  }
+  switch (error.errcode & 0xff) {
+    case 5: // BUSY
+    case 6: // LOCKED
+    case 10: // IOERR
+      return new StillhouseError('UNAVAILABLE', `expected to read and write the ledger ${path}, got "${error.message}"`, options);
+    case 11: // CORRUPT
+    case 26: // NOTADB
+      return new StillhouseError('CORRUPT', `expected a ledger at ${path}, got "${error.message}"`, options);
+    case 8: // READONLY
+    case 14: // CANTOPEN
+      return new StillhouseError('BAD_INPUT', `expected a ledger that can be written at ${path}, got "${error.message}"`, options);
+    default:
+      return error;
+  }
+}
