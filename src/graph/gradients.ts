@@ -6,6 +6,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { Graph } from './graph.ts';
 import type { FloatValue, GraphNode, IntValue, OpType, Value } from './ops.ts';
 import { formatShape, multiplyDims } from './shape.ts';
+import type { Shape } from './shape.ts';
 
 interface RuleArguments<Op extends OpType> {
   readonly g: Graph;
@@ -14,19 +15,21 @@ interface RuleArguments<Op extends OpType> {
   readonly dY: FloatValue;
   /** Per input: is its gradient wanted? */
   readonly needs: readonly boolean[];
+  /** The values that the node had in the forward pass: kept from then, or computed again. */
+  readonly input: (i: number) => FloatValue;
+  readonly output: (i?: number) => FloatValue;
 }
 /** One gradient for each differentiable input, in order; what is not needed may be null. */
 type GradientRule<Op extends OpType> = (args: RuleArguments<Op>) => readonly (FloatValue | null)[];
 /** null: no gradient flows through. */
 export type GradientTable = { readonly [Op in OpType]: GradientRule<Op> | null };
 
-const input = (node: GraphNode, i: number): FloatValue => node.inputs[i] as FloatValue;
 const indices = (node: GraphNode, i: number): IntValue => node.inputs[i] as IntValue;
-const output = (node: GraphNode, i = 0): FloatValue => node.outputs[i] as FloatValue;
+const shapeOf = (node: GraphNode, i: number): Shape => node.inputs[i]?.shape ?? [];
 const when = (needed: boolean | undefined, make: () => FloatValue): FloatValue | null => (needed === true ? make() : null);
 
 /** Sums a gradient over the dimensions along which `like` was repeated. */
-function unbroadcast(g: Graph, gradient: FloatValue, like: FloatValue): FloatValue {
+function unbroadcast(g: Graph, gradient: FloatValue, like: Value): FloatValue {
   const extra = gradient.shape.length - like.shape.length;
   const axes = gradient.shape.flatMap((dim, i) => (i < extra || (like.shape[i - extra] === 1 && dim !== 1) ? [i] : []));
   return axes.length === 0 ? gradient : g.reshape(g.reduceSum(gradient, axes), like.shape, like);
@@ -39,56 +42,56 @@ function flattenRows(g: Graph, x: FloatValue): FloatValue {
 
 export const GRADIENTS: GradientTable = {
   // y = a + b: da = dy, db = dy
-  Add: ({ g, node, dY, needs }) => [when(needs[0], () => unbroadcast(g, dY, input(node, 0))), when(needs[1], () => unbroadcast(g, dY, input(node, 1)))],
+  Add: ({ g, node, dY, needs }) => [when(needs[0], () => unbroadcast(g, dY, node.inputs[0] as Value)), when(needs[1], () => unbroadcast(g, dY, node.inputs[1] as Value))],
   // y = a − b: da = dy, db = −dy
-  Sub: ({ g, node, dY, needs }) => [when(needs[0], () => unbroadcast(g, dY, input(node, 0))), when(needs[1], () => unbroadcast(g, g.neg(dY), input(node, 1)))],
+  Sub: ({ g, node, dY, needs }) => [when(needs[0], () => unbroadcast(g, dY, node.inputs[0] as Value)), when(needs[1], () => unbroadcast(g, g.neg(dY), node.inputs[1] as Value))],
   // y = a·b: da = dy·b, db = dy·a
-  Mul: ({ g, node, dY, needs }) => [
-    when(needs[0], () => unbroadcast(g, g.mul(dY, input(node, 1)), input(node, 0))),
-    when(needs[1], () => unbroadcast(g, g.mul(dY, input(node, 0)), input(node, 1))),
+  Mul: ({ g, node, dY, needs, input }) => [
+    when(needs[0], () => unbroadcast(g, g.mul(dY, input(1)), node.inputs[0] as Value)),
+    when(needs[1], () => unbroadcast(g, g.mul(dY, input(0)), node.inputs[1] as Value)),
   ],
   // y = a/b: da = dy/b, db = −dy·y/b
-  Div: ({ g, node, dY, needs }) => [
-    when(needs[0], () => unbroadcast(g, g.div(dY, input(node, 1)), input(node, 0))),
-    when(needs[1], () => unbroadcast(g, g.neg(g.div(g.mul(dY, output(node)), input(node, 1))), input(node, 1))),
+  Div: ({ g, node, dY, needs, input, output }) => [
+    when(needs[0], () => unbroadcast(g, g.div(dY, input(1)), node.inputs[0] as Value)),
+    when(needs[1], () => unbroadcast(g, g.neg(g.div(g.mul(dY, output()), input(1))), node.inputs[1] as Value)),
   ],
   // y = −x: dx = −dy
   Neg: ({ g, dY }) => [g.neg(dY)],
   // y = eˣ: dx = dy·y
-  Exp: ({ g, node, dY }) => [g.mul(dY, output(node))],
+  Exp: ({ g, dY, output }) => [g.mul(dY, output())],
   // y = σ(x): dx = dy·y·(1 − y)
-  Sigmoid: ({ g, node, dY }) => [g.mul(dY, g.mul(output(node), g.sub(g.scalar(1), output(node))))],
+  Sigmoid: ({ g, dY, output }) => [g.mul(dY, g.mul(output(), g.sub(g.scalar(1), output())))],
   // y = α·op(A)·op(B): dop(A) = α·dy·op(B)ᵀ, dop(B) = α·op(A)ᵀ·dy; transposed again where op transposes
-  FusedMatMul: ({ g, node, dY, needs }) => matMulGradients(g, node, dY, needs),
+  FusedMatMul: (args) => matMulGradients(args),
   // y = softmax(x): dx = y·(dy − Σ dy·y)
-  Softmax: ({ g, node, dY }) => {
-    const y = output(node);
+  Softmax: ({ g, node, dY, output }) => {
+    const y = output();
     return [g.mul(y, g.sub(dY, g.reduceSum(g.mul(dY, y), [node.attributes.axis])))];
   },
   // y = x·ι·w with ι = 1/sqrt(mean(x²) + ε): dx = ι·(dy·w − x·ι·mean(dy·y)), because mean(dy·w·x·ι) = mean(dy·y); dw = Σ dy·x·ι
-  SimplifiedLayerNormalization: ({ g, node, dY, needs }) => {
-    const [x, w, y, inverse] = [input(node, 0), input(node, 1), output(node), output(node, 1)];
-    const mean = (): FloatValue => g.reduceMean(g.mul(dY, y), [-1]);
+  SimplifiedLayerNormalization: ({ g, node, dY, needs, input, output }) => {
+    const [x, inverse] = [input(0), output(1)];
+    const mean = (): FloatValue => g.reduceMean(g.mul(dY, output()), [-1]);
     return [
-      when(needs[0], () => g.mul(inverse, g.sub(g.mul(dY, w), g.mul(x, g.mul(inverse, mean()))))),
-      when(needs[1], () => unbroadcast(g, g.mul(dY, g.mul(x, inverse)), w)),
+      when(needs[0], () => g.mul(inverse, g.sub(g.mul(dY, input(1)), g.mul(x, g.mul(inverse, mean()))))),
+      when(needs[1], () => unbroadcast(g, g.mul(dY, g.mul(x, inverse)), node.inputs[1] as Value)),
     ];
   },
   // y = R(θ)·x: dx = R(θ)ᵀ·dy = R(−θ)·dy
-  RotaryEmbedding: ({ g, node, dY }) => [g.rotary(dY, indices(node, 1), input(node, 2), g.neg(input(node, 3)))],
+  RotaryEmbedding: ({ g, node, dY, input }) => [g.rotary(dY, indices(node, 1), input(2), g.neg(input(3)))],
   // y = −log p[label] with p = softmax(x): dx = dy·(p − one-hot(label))
-  SoftmaxCrossEntropyLoss: ({ g, node, dY }) => {
+  SoftmaxCrossEntropyLoss: ({ g, node, dY, output }) => {
     const labels = g.unsqueeze(indices(node, 1), [1]); // (R, 1)
     const minusOne = g.expandLike(g.floats([-1], [1, 1]), g.unsqueeze(dY, [1]));
-    const difference = g.scatterAddElements(g.exp(output(node, 1)), labels, minusOne, 1); // (R, V)
+    const difference = g.scatterAddElements(g.exp(output(1)), labels, minusOne, 1); // (R, V)
     return [g.mul(difference, g.unsqueeze(dY, [1]))];
   },
   // the same elements in the input's shape
-  Reshape: ({ g, node, dY }) => [g.reshape(dY, input(node, 0).shape, input(node, 0))],
+  Reshape: ({ g, node, dY }) => [g.reshape(dY, shapeOf(node, 0), node.inputs[0])],
   // the inverse permutation
   Transpose: ({ g, node, dY }) => [g.transpose(dY, node.attributes.perm.map((_, i) => node.attributes.perm.indexOf(i)))],
   // the same elements without the ones
-  Unsqueeze: ({ g, node, dY }) => [g.reshape(dY, input(node, 0).shape, input(node, 0))],
+  Unsqueeze: ({ g, node, dY }) => [g.reshape(dY, shapeOf(node, 0), node.inputs[0])],
   // each input its own part
   Concat: ({ g, node, dY, needs }) => {
     let start = 0;
@@ -100,32 +103,31 @@ export const GRADIENTS: GradientTable = {
     });
   },
   // zeros around the slice
-  Slice: ({ g, node, dY }) => {
+  Slice: ({ g, node, dY, input }) => {
     const { axis, start, end } = node.attributes;
-    const x = input(node, 0);
-    const size = x.shape[axis] as number;
-    const zeros = (width: number): FloatValue[] => (width === 0 ? [] : [g.expandLike(g.mul(g.slice(dY, axis, 0, 1), g.scalar(0)), g.slice(x, axis, 0, width))]);
+    const size = shapeOf(node, 0)[axis] as number;
+    const zeros = (width: number): FloatValue[] => (width === 0 ? [] : [g.expandLike(g.mul(g.slice(dY, axis, 0, 1), g.scalar(0)), g.slice(input(0), axis, 0, width))]);
     return [g.concat([...zeros(start), dY, ...zeros(size - end)], axis)];
   },
   // the sum over the repeats
-  Expand: ({ g, node, dY }) => [unbroadcast(g, dY, input(node, 0))],
+  Expand: ({ g, node, dY }) => [unbroadcast(g, dY, node.inputs[0] as Value)],
   // y = x[i]: dx[i] += dy
   Gather: ({ g, node, dY }) => {
     const at = indices(node, 1);
     if (node.attributes.axis !== 0) throw new StillhouseError('INTERNAL', `gradient of Gather: expected axis 0, got ${node.attributes.axis}`);
-    return [g.scatterAdd(g.zerosLike(input(node, 0)), g.unsqueeze(at, [at.shape.length]), dY)];
+    return [g.scatterAdd(g.zerosLike(node.inputs[0] as FloatValue), g.unsqueeze(at, [at.shape.length]), dY)];
   },
   // y = x[i]: dx[i] += dy
-  GatherElements: ({ g, node, dY }) => [g.scatterAddElements(g.zerosLike(input(node, 0)), indices(node, 1), dY, node.attributes.axis)],
+  GatherElements: ({ g, node, dY }) => [g.scatterAddElements(g.zerosLike(node.inputs[0] as FloatValue), indices(node, 1), dY, node.attributes.axis)],
   // y = x with u added at i: dx = dy, du = dy[i]
   ScatterElements: ({ g, node, dY, needs }) => [dY, null, when(needs[2], () => g.gatherElements(dY, indices(node, 1), node.attributes.axis))],
   // y = x with u added at i: dx = dy, du = dy[i]
-  ScatterND: ({ g, node, dY, needs }) => [dY, null, when(needs[2], () => g.reshape(g.gather(dY, indices(node, 1)), input(node, 2).shape, input(node, 2)))],
+  ScatterND: ({ g, node, dY, needs }) => [dY, null, when(needs[2], () => g.reshape(g.gather(dY, indices(node, 1)), shapeOf(node, 2), node.inputs[2]))],
   // y = Σ x: dx = dy, repeated
   ReduceSum: ({ g, node, dY }) => [spread(g, node, dY)],
   // y = Σ x / n: dx = dy / n, repeated
   ReduceMean: ({ g, node, dY }) => {
-    const count = multiplyDims(node.attributes.axes.map((axis) => input(node, 0).shape[axis] ?? 1));
+    const count = multiplyDims(node.attributes.axes.map((axis) => shapeOf(node, 0)[axis] ?? 1));
     if (typeof count !== 'number') throw new StillhouseError('INTERNAL', `gradient of ReduceMean: expected known sizes, got ${count}`);
     return [g.mul(spread(g, node, dY), g.scalar(1 / count))];
   },
@@ -135,21 +137,22 @@ export const GRADIENTS: GradientTable = {
   ConstantOfShape: null,
   // y = x: dx = dy
   Identity: ({ dY }) => [dY],
+  // a body computes the gradients of what it computes
+  Scan: null,
 };
 
 function spread(g: Graph, node: GraphNode<'ReduceSum' | 'ReduceMean'>, dY: FloatValue): FloatValue {
-  const x = input(node, 0);
   const kept = node.attributes.keepDims ? dY : g.unsqueeze(dY, node.attributes.axes);
-  return g.expandLike(kept, x);
+  return g.expandLike(kept, node.inputs[0] as FloatValue);
 }
 
-function matMulGradients(g: Graph, node: GraphNode<'FusedMatMul'>, dY: FloatValue, needs: readonly boolean[]): readonly (FloatValue | null)[] {
+function matMulGradients({ g, node, dY, needs, input }: RuleArguments<'FusedMatMul'>): readonly (FloatValue | null)[] {
   const { transA, transB, alpha } = node.attributes;
-  const [a, b] = [input(node, 0), input(node, 1)];
   const dA = (): FloatValue =>
-    transA ? g.matMul(b, dY, { transA: transB, transB: true, alpha }) : g.matMul(dY, b, { transB: !transB, alpha });
+    transA ? g.matMul(input(1), dY, { transA: transB, transB: true, alpha }) : g.matMul(dY, input(1), { transB: !transB, alpha });
   const dB = (): FloatValue => {
-    const shared = b.shape.length === 2 && a.shape.length > 2;
+    const a = input(0);
+    const shared = shapeOf(node, 1).length === 2 && a.shape.length > 2;
     if (shared && transA) throw new StillhouseError('INTERNAL', `gradient of FusedMatMul: expected no transposed batch against a matrix, got ${formatShape(a.shape)}ᵀ`);
     const [rows, dRows] = shared ? [flattenRows(g, a), flattenRows(g, dY)] : [a, dY];
     return transB ? g.matMul(dRows, rows, { transA: true, transB: transA, alpha }) : g.matMul(rows, dRows, { transA: !transA, alpha });
@@ -157,36 +160,81 @@ function matMulGradients(g: Graph, node: GraphNode<'FusedMatMul'>, dY: FloatValu
   return [when(needs[0], dA), when(needs[1], dB)];
 }
 
+/** What is differentiated: `Σ of`, weighted by `seed` (of the shape of `of`; ones where it is absent). */
+export interface GradientRoot {
+  readonly of: FloatValue;
+  readonly seed?: FloatValue;
+}
+
 /**
- * The gradients of `Σ of`, weighted by `seed` (of the shape of `of`; ones where it is absent), with respect to
- * each of `wrt`, in order. What `of` does not depend on is an error. `table` lets a test show that a wrong rule is caught.
+ * The gradients of the sum of `roots` with respect to each of `wrt`, in order. What no root depends on is an
+ * error. Values that the graph marks as recomputed are made again, from what is kept, when their gradient's turn has
+ * come. `table` lets a test show that a wrong rule is caught.
  */
-export function gradients(g: Graph, of: FloatValue, wrt: readonly FloatValue[], seed?: FloatValue, table: GradientTable = GRADIENTS): readonly FloatValue[] {
+export function gradients(g: Graph, roots: readonly GradientRoot[], wrt: readonly FloatValue[], table: GradientTable = GRADIENTS): readonly FloatValue[] {
   const forward = [...g.nodes];
-  const needed = new Set<Value>(wrt);
+  const pass: BackwardPass = { g, table, needed: new Set<Value>(wrt), known: new Map(), remade: new Map(), made: new Set() };
   for (const node of forward) {
-    if (table[node.op] !== null && node.inputs.some((value) => needed.has(value))) for (const result of node.outputs) needed.add(result);
+    if (table[node.op] !== null && node.inputs.some((value) => pass.needed.has(value))) for (const result of node.outputs) pass.needed.add(result);
   }
-  const known = new Map<Value, FloatValue>([[of, seed ?? g.expandLike(g.scalar(1), of)]]);
-  for (const node of forward.toReversed()) backpropagate(g, node, needed, known, table);
+  for (const { of, seed } of roots) addGradient(pass, of, seed ?? g.expandLike(g.scalar(1), of));
+  for (const node of forward.toReversed()) backpropagate(pass, node);
   return wrt.map((value) => {
-    const gradient = known.get(value);
-    if (gradient === undefined) throw new StillhouseError('INTERNAL', `gradients: expected ${of.name} to depend on ${value.name} ${formatShape(value.shape)}, got no path`);
+    const gradient = pass.known.get(value);
+    const names = roots.map(({ of }) => of.name).join(' or ');
+    if (gradient === undefined) throw new StillhouseError('INTERNAL', `gradients: expected ${names} to depend on ${value.name} ${formatShape(value.shape)}, got no path`);
     return gradient;
   });
 }
 
-function backpropagate<Op extends OpType>(g: Graph, node: GraphNode<Op>, needed: ReadonlySet<Value>, known: Map<Value, FloatValue>, table: GradientTable): void {
+interface BackwardPass {
+  readonly g: Graph;
+  readonly table: GradientTable;
+  readonly needed: Set<Value>;
+  readonly known: Map<Value, FloatValue>;
+  /** Values of the forward pass as the backward pass sees them, where that is not the same. */
+  readonly remade: Map<Value, Value>;
+  /** Those that are made again, and so wait by themselves. */
+  readonly made: Set<Value>;
+}
+
+function addGradient({ g, known }: BackwardPass, value: Value, gradient: FloatValue): void {
+  const earlier = known.get(value);
+  known.set(value, earlier === undefined ? gradient : g.add(earlier, gradient));
+}
+
+function backpropagate<Op extends OpType>(pass: BackwardPass, node: GraphNode<Op>): void {
+  const { g, needed } = pass;
   const y = node.outputs[0];
-  const dY = y === undefined ? undefined : known.get(y);
-  const rule = table[node.op];
+  const dY = y === undefined ? undefined : pass.known.get(y);
+  const rule = pass.table[node.op];
   const needs = node.inputs.map((value) => value.dtype === 'float32' && needed.has(value));
   if (dY === undefined || rule === null || !needs.includes(true)) return;
-  const results = rule({ g, node, dY, needs });
+  const saved = (values: readonly Value[], i: number): FloatValue => remake(pass, values[i] as FloatValue, dY);
+  const results = rule({ g, node, dY, needs, input: (i) => saved(node.inputs, i), output: (i = 0) => saved(node.outputs, i) });
   node.inputs.forEach((value, i) => {
     const gradient = results[i] ?? null;
-    if (gradient === null || needs[i] !== true) return;
-    const earlier = known.get(value);
-    known.set(value, earlier === undefined ? gradient : g.add(earlier, gradient));
+    if (gradient !== null && needs[i] === true) addGradient(pass, value, gradient);
   });
+}
+
+/** The value itself where it is kept; else its nodes again, which wait for `trigger`. */
+function remake<V extends Value>(pass: BackwardPass, value: V, trigger: FloatValue): V {
+  const { source } = value;
+  if (source.kind !== 'node' || !source.node.recomputed) return value;
+  const { node } = source;
+  if (!pass.remade.has(value)) {
+    const results = pass.g.again(node, node.inputs.map((input) => waiting(pass, remake(pass, input, trigger), trigger)));
+    node.outputs.forEach((output, i) => pass.remade.set(output, results[i] as Value));
+    for (const result of results) pass.made.add(result);
+  }
+  return pass.remade.get(value) as V;
+}
+
+/** A value that is kept from the forward pass, after `trigger`. */
+function waiting(pass: BackwardPass, value: Value, trigger: FloatValue): Value {
+  if (value.source.kind !== 'node' || value.dtype !== 'float32' || pass.made.has(value)) return value;
+  const known = pass.remade.get(value) ?? pass.g.after(value as FloatValue, trigger);
+  pass.remade.set(value, known);
+  return known;
 }

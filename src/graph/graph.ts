@@ -3,7 +3,7 @@
  * a mistake is found where it is made. Nodes are kept in the order in which they can run.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import type { DataType, FloatValue, GraphNode, IntValue, OpAttributes, OpType, TensorSource, Value } from './ops.ts';
+import type { DataType, FloatValue, GraphNode, IntValue, OpAttributes, OpType, Subgraph, TensorSource, Value } from './ops.ts';
 import { addDims, broadcastShapes, formatShape, multiplyDims, resolveAxis, sameShape } from './shape.ts';
 import type { Dim, Shape } from './shape.ts';
 
@@ -29,13 +29,27 @@ function elements(shape: Shape): number {
   return shape.reduce<number>((product, dim) => product * Number(dim), 1);
 }
 
-export class Graph {
+/** One run of a loop's body: the states that the next run begins with, and results that are put together. */
+export interface ScanStep {
+  readonly states: readonly FloatValue[];
+  readonly results: readonly FloatValue[];
+}
+
+export class Graph implements Subgraph {
   readonly nodes: GraphNode[] = [];
   readonly inputs: Value[] = [];
   readonly outputs: { readonly name: string; readonly value: Value }[] = [];
-  readonly #names = new Map<string, number>();
-  readonly #constants = new Map<string, Value>();
-  readonly #externals = new Map<string, FloatValue>();
+  // Names and constants belong to the outermost graph: a body sees them all.
+  readonly #names: Map<string, number>;
+  readonly #constants: Map<string, Value>;
+  readonly #externals: Map<string, FloatValue>;
+  #recomputing = false;
+
+  constructor(outer?: Graph) {
+    this.#names = outer === undefined ? new Map() : outer.#names;
+    this.#constants = outer === undefined ? new Map() : outer.#constants;
+    this.#externals = outer === undefined ? new Map() : outer.#externals;
+  }
 
   // -- sources ----------------------------------------------------------------------------------
 
@@ -74,6 +88,57 @@ export class Graph {
   output(name: string, value: Value): void {
     if (this.outputs.some((output) => output.name === name)) throw expected(`output ${name}`, 'a name that is not taken', name);
     this.outputs.push({ name, value });
+  }
+
+  /** What `build` adds is cheap: a backward pass makes its results again rather than keep them. */
+  recomputed<T>(build: () => T): T {
+    const before = this.#recomputing;
+    this.#recomputing = true;
+    try {
+      return build();
+    } finally {
+      this.#recomputing = before;
+    }
+  }
+
+  /** A node like `node` with other inputs, as a backward pass computes it again. */
+  again(node: GraphNode, inputs: readonly Value[]): readonly Value[] {
+    return this.#node(node.op, inputs, node.attributes, node.outputs.map(({ shape }) => shape), node.outputs[0]?.dtype);
+  }
+
+  /**
+   * x itself, but not before `trigger` is computed. The runtime runs a node as early as its inputs allow;
+   * what is computed again for the backward pass must wait, or it would live as long as what it replaces.
+   */
+  after(x: FloatValue, trigger: FloatValue): FloatValue {
+    const size = this.#node('Shape', [trigger], { start: 0, end: 1 }, [[1]], 'int64')[0] as IntValue;
+    return this.#float('Reshape', [x, this.sub(this.shapeOf(x), this.sub(size, size))], {}, x.shape);
+  }
+
+  /**
+   * Runs a body for each slice along the first dimension, one after another, so that what a run needs is never there
+   * twice. `sequences` are (n, …), `states` go from run to run; the body gets slices (…) and may use any value
+   * of this graph. Results are (n, …). Gradients do not flow through: a body computes what is needed of them.
+   */
+  scan(inputs: { readonly states: readonly FloatValue[]; readonly sequences: readonly Value[] }, build: (body: Graph, slices: readonly Value[], states: readonly FloatValue[]) => ScanStep): ScanStep {
+    const { states, sequences } = inputs;
+    const count = sequences[0]?.shape[0];
+    if (count === undefined || sequences.some((sequence) => sequence.shape[0] !== count)) throw expected('scan', 'sequences of one length', sequences.map(({ shape }) => formatShape(shape)).join(', '));
+    const body = new Graph(this);
+    const enter = <V extends Value>(value: V, shape: Shape): V => {
+      const inside = { ...value, name: this.#claim(`${value.name}.slice`), shape, source: { kind: 'input' } } as V;
+      body.inputs.push(inside);
+      return inside;
+    };
+    const entered = states.map((state) => enter(state, state.shape));
+    const step = build(body, sequences.map((sequence) => enter(sequence, sequence.shape.slice(1))), entered);
+    step.states.forEach(({ shape }, i) => {
+      if (!sameShape(shape, states[i]?.shape ?? [])) throw expected('scan', `a state ${formatShape(states[i]?.shape ?? [])}`, formatShape(shape));
+    });
+    for (const value of [...step.states, ...step.results]) body.output(value.name, value);
+    const shapes = [...step.states.map(({ shape }) => shape), ...step.results.map(({ shape }) => [count, ...shape])];
+    const outputs = this.#node('Scan', [...states, ...sequences], { body, states: states.length }, shapes) as readonly FloatValue[];
+    return { states: outputs.slice(0, states.length), results: outputs.slice(states.length) };
   }
 
   // -- element by element -----------------------------------------------------------------------
@@ -162,7 +227,7 @@ export class Graph {
    * To `shape`, which must hold as many elements. A dimension is found from the input's at the same place, as a
    * number, or as the one that is left over; where that is not enough, `like` lends its own at run time.
    */
-  reshape(x: FloatValue, shape: Shape, like?: FloatValue): FloatValue {
+  reshape(x: FloatValue, shape: Shape, like?: Value): FloatValue {
     if (sameShape(x.shape, shape)) return x;
     if (multiplyDims(x.shape) !== multiplyDims(shape)) throw expected('reshape', `as many elements as ${formatShape(x.shape)}`, formatShape(shape));
     const target = shape.map((dim, i) => (typeof dim === 'number' ? dim : dim === x.shape[i] ? 0 : -1));
@@ -215,7 +280,7 @@ export class Graph {
   }
 
   shapeOf(x: Value): IntValue {
-    return this.#node('Shape', [x], {}, [[x.shape.length]], 'int64')[0] as IntValue;
+    return this.#node('Shape', [x], { start: 0, end: x.shape.length }, [[x.shape.length]], 'int64')[0] as IntValue;
   }
 
   zerosLike(x: FloatValue): FloatValue {
@@ -281,7 +346,7 @@ export class Graph {
 
   #node<Op extends OpType>(op: Op, inputs: readonly Value[], attributes: OpAttributes[Op], shapes: readonly Shape[], dtype: DataType = 'float32'): readonly Value[] {
     const outputs: Value[] = [];
-    const node: GraphNode<Op> = { op, inputs, outputs, attributes };
+    const node: GraphNode<Op> = { op, inputs, outputs, attributes, recomputed: this.#recomputing };
     const source: TensorSource = { kind: 'node', node };
     for (const shape of shapes) outputs.push({ name: this.#claim(op), dtype, shape, source });
     this.nodes.push(node);

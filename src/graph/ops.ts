@@ -33,10 +33,13 @@ export interface OpAttributes {
   ScatterND: NoAttributes;
   ReduceSum: { readonly axes: readonly number[]; readonly keepDims: boolean };
   ReduceMean: { readonly axes: readonly number[]; readonly keepDims: boolean };
-  Shape: NoAttributes;
+  /** Of the dimensions from `start` to before `end`. */
+  Shape: { readonly start: number; readonly end: number };
   /** Zeros of the shape that the input holds. */
   ConstantOfShape: NoAttributes;
   Identity: NoAttributes;
+  /** Inputs are the first states, then what is cut along its first dimension: a slice of each for one run of the body. */
+  Scan: { readonly body: Subgraph; readonly states: number };
 }
 export type OpType = keyof OpAttributes;
 
@@ -56,9 +59,18 @@ export interface Value<D extends DataType = DataType> {
 export type FloatValue = Value<'float32'>;
 export type IntValue = Value<'int64'>;
 
+/** The body of a Scan. It may use values of the graph around it. */
+export interface Subgraph {
+  readonly nodes: readonly GraphNode[];
+  readonly inputs: readonly Value[];
+  readonly outputs: readonly { readonly name: string; readonly value: Value }[];
+}
+
 export interface GraphNode<Op extends OpType = OpType> {
   readonly op: Op;
   readonly inputs: readonly Value[];
   readonly outputs: readonly Value[];
   readonly attributes: OpAttributes[Op];
+  /** Cheap: a backward pass computes its results again instead of keeping them from the forward pass. */
+  readonly recomputed: boolean;
 }

@@ -1,6 +1,6 @@
 /** Writes a graph as an ONNX model (onnx.proto3, IR version 10, opset 21 and com.microsoft 1). */
 import type { Graph } from './graph.ts';
-import type { DataType, GraphNode, OpAttributes, OpType, Value } from './ops.ts';
+import type { DataType, GraphNode, OpAttributes, OpType, Subgraph, Value } from './ops.ts';
 import { MessageWriter } from './protobuf.ts';
 import type { Dim } from './shape.ts';
 
@@ -13,10 +13,11 @@ const ELEMENT_TYPE: { readonly [D in DataType]: number } = { float32: 1, int64: 
 const ATTRIBUTE_FLOAT = 1;
 const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_STRING = 3;
+const ATTRIBUTE_GRAPH = 5;
 const ATTRIBUTE_INTS = 7;
 const DATA_LOCATION_EXTERNAL = 1;
 
-type AttributeValue = { readonly float: number } | { readonly int: number } | { readonly ints: readonly number[] } | { readonly text: string };
+type AttributeValue = { readonly float: number } | { readonly int: number } | { readonly ints: readonly number[] } | { readonly text: string } | { readonly graph: Subgraph };
 interface WrittenNode {
   readonly type: string;
   readonly domain?: string;
@@ -60,25 +61,47 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   ScatterND: () => ({ type: 'ScatterND', attributes: { reduction: { text: 'add' } } }),
   ReduceSum: reduction('ReduceSum'),
   ReduceMean: reduction('ReduceMean'),
-  Shape: plain('Shape'),
+  Shape: (at) => ({ type: 'Shape', attributes: { start: { int: at.start }, end: { int: at.end } } }),
   ConstantOfShape: plain('ConstantOfShape'),
   Identity: plain('Identity'),
+  Scan: (at) => ({ type: 'Scan', attributes: { body: { graph: at.body }, num_scan_inputs: { int: at.body.inputs.length - at.states } } }),
 };
 
-/** What the outputs need, in the order in which it can run. */
-function reachable(graph: Graph): { readonly nodes: readonly GraphNode[]; readonly constants: readonly Value[] } {
+interface Reachable {
+  /** In the order in which they can run. */
+  readonly nodes: readonly GraphNode[];
+  readonly constants: readonly Value[];
+  /** Of a body: values of the graph around it. */
+  readonly captured: readonly Value[];
+}
+
+/** What the outputs need. */
+function reachable(graph: Subgraph): Reachable {
+  const own = new Set(graph.nodes);
+  const inputs = new Set(graph.inputs);
   const used = new Set<GraphNode>();
   const constants = new Set<Value>();
+  const captured = new Set<Value>();
   const open: Value[] = graph.outputs.map((output) => output.value);
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
-    if (value.source.kind === 'node') {
-      if (used.has(value.source.node)) continue;
-      used.add(value.source.node);
-      open.push(...value.source.node.inputs);
-    } else if (value.source.kind !== 'input') constants.add(value);
+    const { source } = value;
+    if (source.kind === 'input') {
+      if (!inputs.has(value)) captured.add(value);
+    } else if (source.kind !== 'node') constants.add(value);
+    else if (!own.has(source.node)) captured.add(value);
+    else if (!used.has(source.node)) {
+      used.add(source.node);
+      open.push(...source.node.inputs);
+      if (isScan(source.node)) {
+        const inside = reachable(source.node.attributes.body);
+        open.push(...inside.captured, ...inside.constants);
+      }
+    }
   }
-  return { nodes: graph.nodes.filter((node) => used.has(node)), constants: [...constants] };
+  return { nodes: graph.nodes.filter((node) => used.has(node)), constants: [...constants], captured: [...captured] };
 }
+
+const isScan = (node: GraphNode): node is GraphNode<'Scan'> => node.op === 'Scan';
 
 export function toOnnx(graph: Graph, name: string): Uint8Array {
   const { nodes, constants } = reachable(graph);
@@ -99,6 +122,14 @@ export function toOnnx(graph: Graph, name: string): Uint8Array {
   return model.finish();
 }
 
+/** A body's outputs are results of its own nodes; constants are the outermost graph's. */
+function writeBody(message: MessageWriter, body: Subgraph): void {
+  for (const node of reachable(body).nodes) message.message(1, (written) => writeNode(written, node));
+  message.text(2, 'body');
+  for (const input of body.inputs) message.message(11, (written) => writeValueInfo(written, input.name, input));
+  for (const { value } of body.outputs) message.message(12, (written) => writeValueInfo(written, value.name, value));
+}
+
 function writeNode<Op extends OpType>(message: MessageWriter, node: GraphNode<Op>): void {
   const written = NODE_WRITERS[node.op](node.attributes);
   for (const input of node.inputs) message.text(1, input.name);
@@ -113,6 +144,7 @@ function writeAttribute(message: MessageWriter, name: string, value: AttributeVa
   if ('float' in value) message.float(2, value.float).integer(20, ATTRIBUTE_FLOAT);
   else if ('int' in value) message.integer(3, value.int).integer(20, ATTRIBUTE_INT);
   else if ('text' in value) message.text(4, value.text).integer(20, ATTRIBUTE_STRING);
+  else if ('graph' in value) message.message(6, (body) => writeBody(body, value.graph)).integer(20, ATTRIBUTE_GRAPH);
   else {
     for (const item of value.ints) message.integer(8, item);
     message.integer(20, ATTRIBUTE_INTS);

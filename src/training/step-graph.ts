@@ -1,20 +1,21 @@
-/** The training step as a graph: loss and the gradient of each trained tensor for one packed row. */
+/** The training step as a graph: loss and the gradient of each trained tensor for packed samples. N chunks of C learned tokens. */
 import { gradients } from '../graph/gradients.ts';
 import { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { decoderInputs } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
-import { decoder, decoderLogits } from '../lm/architectures/registry.ts';
+import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
 import type { ModelConfig } from '../lm/config.ts';
+import { chunkedLoss, crossEntropy } from './row-loss.ts';
 import type { Trainable } from './trainable.ts';
 
 export const dropoutInputName = (target: string): string => `dropout.${target}`;
 export const gradientOutputName = (parameter: string): string => `gradient.${parameter}`;
 
 /**
- * Inputs: `ids`, `positions` (1, T), `mask` (1, 1, T, T), `rows`, `labels` (R), `scale` () that multiplies the
- * sum of the rows' losses, each parameter by its name, and with dropout a mask (1, T, in) for each target.
+ * Inputs: `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` into (B·T), `labels` and `weights` of their losses (N, C),
+ * each parameter by its name, and with dropout a mask (B, T, in) for each target.
  * Outputs: `loss` () in nats, and with `backward` the `gradient.NAME` of each parameter.
  */
 export function trainingStepGraph(options: {
@@ -28,10 +29,9 @@ export function trainingStepGraph(options: {
 }): Uint8Array {
   const { config, trainable, backward } = options;
   const g = new Graph();
-  const inputs = decoderInputs(g, config, { batch: 1 });
-  const rows = g.input('rows', 'int64', ['R']);
-  const labels = g.input('labels', 'int64', ['R']);
-  const scale = g.input('scale', 'float32', []);
+  const inputs = decoderInputs(g, config);
+  const rows = g.input('rows', 'int64', ['N', 'C']);
+  const weights = g.input('weights', 'float32', ['N', 'C']);
   const parameters = new Map(trainable.layout.tensors.map((tensor) => [tensor.name, g.input(tensor.name, 'float32', tensor.shape)]));
   const dropsOut = backward && trainable.dropout.targets.length > 0;
   const { weight, ...hooks } = trainable.bind(g, {
@@ -40,11 +40,15 @@ export function trainingStepGraph(options: {
     ...(dropsOut ? { dropout: (target: string, like: FloatValue) => g.input(dropoutInputName(target), 'float32', like.shape) } : {}),
   });
   const { hidden } = decoder(g, config, weight, inputs, { ...hooks, contextTokens: options.maxRowTokens });
-  const losses = g.crossEntropy(decoderLogits(g, config, weight, hidden, rows), labels); // (R)
-  g.output('loss', g.mul(g.sumAll(losses), scale));
-  if (!backward) return toOnnx(g, 'loss');
+  const learned = headRows(g, config, weight, hidden, rows); // (N, C, H)
+  const head = headWeight(config, weight);
+  const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: crossEntropy, backward });
+  g.output('loss', g.sumAll(chunked.losses));
+  if (chunked.backward === undefined) return toOnnx(g, 'loss');
+  const { rows: dLearned, head: dHead } = chunked.backward;
   const wanted = [...parameters];
-  const results = gradients(g, losses, wanted.map(([, value]) => value), g.expandLike(g.unsqueeze(scale, [0]), losses));
+  const roots = [{ of: learned, seed: dLearned }, ...(dHead === undefined ? [] : [{ of: head, seed: dHead }])];
+  const results = gradients(g, roots, wanted.map(([, value]) => value));
   wanted.forEach(([name], i) => g.output(gradientOutputName(name), results[i] as FloatValue));
   return toOnnx(g, 'training-step');
 }

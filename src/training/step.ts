@@ -8,6 +8,7 @@ import type { PackedRow } from './packing.ts';
 import { tensorView } from './parameters.ts';
 import type { Trainable } from './trainable.ts';
 import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
+import { chunkRows } from './row-loss.ts';
 import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
 
 export interface TrainingStep extends AsyncDisposable {
@@ -33,40 +34,54 @@ interface StepInput {
 }
 
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
-  const { weights, training } = input;
+  const { config, weights, training } = input;
   const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
-    InferenceSession.create(trainingStepGraph({ config: input.config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), {
+    InferenceSession.create(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), {
       intraOpNumThreads: input.threads,
       interOpNumThreads: 1,
       enableMemPattern: false, // rows differ in length
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
-      extra: { session: { model_external_initializers_file_folder_path: dirname(weights.path) } },
+      extra: {
+        session: {
+          model_external_initializers_file_folder_path: dirname(weights.path),
+          // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
+          disable_prepacking: '1',
+        },
+      },
     });
   const session = await open(true);
   let lossSession: Promise<InferenceSession> | undefined;
   const masks = dropout.targets.map(() => new Float32Array(0));
 
-  /** A mask (1, T, in) for each target, in buffers that are kept from step to step. */
-  const dropoutMasks = (tokens: number, [seed, step, row]: readonly [number, number, number]): [string, Tensor][] =>
+  /** A mask (B, T, in) for each target, in buffers that are kept from step to step. */
+  const dropoutMasks = ({ batch, width }: PackedRow, [seed, step, row]: readonly [number, number, number]): [string, Tensor][] =>
     dropout.targets.map((target, i) => {
-      const length = tokens * target.inSize;
+      const length = batch * width * target.inSize;
       if ((masks[i]?.length ?? 0) < length) masks[i] = new Float32Array(length);
       const mask = (masks[i] as Float32Array<ArrayBuffer>).subarray(0, length);
       fillDropoutMask(mask, dropout.probability, randomStream(seed, RANDOM_STREAM.dropout, step, row, i));
-      return [dropoutInputName(target.name), new Tensor('float32', mask, [1, tokens, target.inSize])];
+      return [dropoutInputName(target.name), new Tensor('float32', mask, [batch, width, target.inSize])];
     });
 
   const rowFeeds = (row: PackedRow, scale: number, parameters: Float32Array): Record<string, Tensor> => {
+    const { batch, width } = row;
+    const { chunks, size } = chunkRows(row.rows.length, config.vocabularySize);
+    /** With zeros, whose weight is zero, to the end of the last chunk. */
+    const chunked = (values: BigInt64Array): Tensor => {
+      const padded = new BigInt64Array(chunks * size);
+      padded.set(values);
+      return new Tensor('int64', padded, [chunks, size]);
+    };
     const feeds: Record<string, Tensor> = {
-      ids: new Tensor('int64', row.ids, [1, row.tokens]),
-      positions: new Tensor('int64', row.positions, [1, row.tokens]),
-      mask: new Tensor('float32', row.mask, [1, 1, row.tokens, row.tokens]),
-      rows: new Tensor('int64', row.rows, [row.rows.length]),
-      labels: new Tensor('int64', row.labels, [row.labels.length]),
-      scale: new Tensor('float32', Float32Array.of(scale), []),
+      ids: new Tensor('int64', row.ids, [batch, width]),
+      positions: new Tensor('int64', row.positions, [batch, width]),
+      mask: new Tensor('float32', row.mask, [batch, 1, width, width]),
+      rows: chunked(row.rows),
+      labels: chunked(row.labels),
+      weights: new Tensor('float32', new Float32Array(chunks * size).fill(scale, 0, row.rows.length), [chunks, size]),
     };
     for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
     return feeds;
@@ -75,7 +90,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
   return {
     maxRowTokens,
     async accumulate({ row, scale, parameters, gradients, dropout: stream }) {
-      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row.tokens, stream)) });
+      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row, stream)) });
       for (const tensor of layout.tensors) {
         const gradient = results[gradientOutputName(tensor.name)]?.data as Float32Array;
         const sum = tensorView(gradients, tensor);

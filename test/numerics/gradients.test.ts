@@ -68,6 +68,7 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
   Shape: [],
   ConstantOfShape: [],
   Identity: [one([3], (g, x) => g.identity(x))],
+  Scan: [],
 };
 
 const size = (shape: readonly number[]): number => shape.reduce((product, dim) => product * dim, 1);
@@ -82,7 +83,7 @@ async function largestError({ shapes, build }: Case, table: GradientTable = GRAD
   const inputs = shapes.map((shape, i) => g.input(`x${i}`, 'float32', shape));
   const y = build(g, inputs);
   const weights = g.floats(draw(size(y.shape.map(Number)), 0), y.shape);
-  const results = gradients(g, y, inputs, weights, table);
+  const results = gradients(g, [{ of: y, seed: weights }], inputs, table);
   g.output('loss', g.sumAll(g.mul(y, weights)));
   results.forEach((value, i) => {
     assert.deepEqual(value.shape, shapes[i]);
@@ -154,11 +155,60 @@ test('no gradient is computed where none is asked for', () => {
   const below = g.matMul(x, frozen);
   const loss = g.sumAll(g.matMul(below, y));
   const before = g.nodes.length;
-  const [dY] = gradients(g, loss, [y]);
+  const [dY] = gradients(g, [{ of: loss }], [y]);
   assert.deepEqual(dY?.shape, [2, 2]);
   const added = g.nodes.slice(before).filter((node) => node.op === 'FusedMatMul');
   assert.equal(added.length, 1, 'one product, for y alone');
-  assert.throws(() => gradients(g, below, [y]), /expected FusedMatMul to depend on y/);
+  assert.throws(() => gradients(g, [{ of: below }], [y]), /expected FusedMatMul to depend on y/);
+});
+
+test('what is recomputed gives the same bits, and waits for its gradient', async () => {
+  /** Two gated layers; the gates are computed again for the backward pass, or kept. */
+  const build = (again: boolean) => {
+    const g = new Graph();
+    const [x, w] = [g.input('x', 'float32', ['B', 4]), g.input('w', 'float32', [4, 4])];
+    const gate = (v: FloatValue): FloatValue => g.mul(v, g.sigmoid(v));
+    let y: FloatValue = x;
+    for (let layer = 0; layer < 2; layer++) {
+      const projected = g.matMul(y, w);
+      y = g.matMul(again ? g.recomputed(() => gate(projected)) : gate(projected), w);
+    }
+    const forward = g.nodes.length;
+    const [dW] = gradients(g, [{ of: y }], [w]);
+    g.output('dW', dW as FloatValue);
+    return { g, forward };
+  };
+  const results = await Promise.all([false, true].map(async (again) => {
+    const session = await InferenceSession.create(toOnnx(build(again).g, 'again'), { intraOpNumThreads: 1, logSeverityLevel: 3 });
+    const { dW } = await session.run({ x: new Tensor('float32', draw(12, 1), [3, 4]), w: new Tensor('float32', draw(16, 2), [4, 4]) });
+    await session.release();
+    return dW?.data;
+  }));
+  assert.deepEqual(results[0], results[1]);
+
+  const { g, forward } = build(true);
+  const early = new Set<unknown>(g.nodes.slice(0, forward).flatMap((node) => node.outputs));
+  const later = g.nodes.slice(forward).filter((node) => node.op === 'Sigmoid');
+  assert.equal(later.length, 2, 'each gate once more');
+  for (const node of later) assert.ok(node.inputs.every((value) => !early.has(value)), 'nothing of it can run before the backward pass');
+});
+
+test('a loop runs its body slice by slice, with states and with values from outside', async () => {
+  const g = new Graph();
+  const [x, w, start] = [g.input('x', 'float32', ['N', 2, 3]), g.input('w', 'float32', [3, 2]), g.input('start', 'float32', [2, 2])];
+  const { states, results } = g.scan({ states: [start], sequences: [x] }, (body, [slice], [state]) => {
+    const product = body.matMul(slice as FloatValue, w);
+    return { states: [body.add(state as FloatValue, product)], results: [body.mul(product, body.scalar(2))] };
+  });
+  g.output('state', states[0] as FloatValue);
+  g.output('twice', results[0] as FloatValue);
+  const session = await InferenceSession.create(toOnnx(g, 'scan'), { intraOpNumThreads: 1, logSeverityLevel: 3 });
+  const run = await session.run({ x: new Tensor('float32', Float32Array.of(1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 1, 1), [2, 2, 3]), w: new Tensor('float32', Float32Array.of(1, 2, 3, 4, 5, 6), [3, 2]), start: new Tensor('float32', new Float32Array(4).fill(100), [2, 2]) });
+  await session.release();
+  const numbers = (name: string): number[] => Array.from(run[name]?.data as Float32Array);
+  assert.deepEqual(numbers('twice'), [2, 4, 6, 8, 10, 12, 18, 24]);
+  assert.deepEqual(numbers('state'), [106, 108, 112, 116]);
+  assert.throws(() => g.scan({ states: [], sequences: [x, w] }, () => ({ states: [], results: [] })), /sequences of one length, got \(N, 2, 3\), \(3, 2\)/);
 });
 
 test('shapes are checked where a node is made', () => {

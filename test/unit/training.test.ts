@@ -111,6 +111,15 @@ describe('packing', () => {
     assert.deepEqual(open, ['10000', '11000', '11100', '11110', '11001']);
   });
 
+  test('lays samples side by side where one long row would cost more', () => {
+    const long = (id: string) => sample(id, Array.from({ length: 513 }, (_, i) => i), 1);
+    const row = packRow([long('a'), long('b'), sample('c', Array.from({ length: 401 }, (_, i) => i + 1), 1)]);
+    assert.deepEqual([row.batch, row.width, row.tokens, row.labels.length], [3, 512, 1_536, 1_424]);
+    assert.deepEqual([row.rows[0], row.rows[512], row.rows.at(-1)], [0n, 512n, 1_423n]);
+    const opens = (b: number, i: number, j: number): boolean => row.mask[(b * 512 + i) * 512 + j] === 0;
+    assert.ok(opens(2, 399, 0) && !opens(2, 0, 399) && opens(2, 450, 450) && !opens(2, 450, 0), 'padding attends to itself alone');
+  });
+
   test('splits a batch in order at the token limit', () => {
     const batch = [sample('a', [1, 2, 3], 1), sample('b', [1, 2, 3], 1), sample('c', [1, 2, 3, 4, 5, 6, 7], 1)];
     assert.deepEqual(splitBatch(batch, 6).map((row) => row.map(({ id }) => id)), [['a', 'b'], ['c']]);

@@ -138,7 +138,7 @@ function windowMask(g: Graph, positions: IntValue, keyPositions: IntValue, token
 export function norm(d: Pick<Decoder, 'g' | 'config' | 'weight'>, x: FloatValue, name: string, size: number, offset = 0): FloatValue {
   const { g, config } = d;
   const weight = d.weight(`${name}.weight`, [size]);
-  return g.rmsNorm(x, offset === 0 ? weight : g.add(weight, g.scalar(offset)), config.normEpsilon);
+  return g.recomputed(() => g.rmsNorm(x, offset === 0 ? weight : g.add(weight, g.scalar(offset)), config.normEpsilon));
 }
 
 export function project(d: Decoder, x: FloatValue, name: string, sizes: readonly [inSize: number, outSize: number], bias = false): FloatValue {
@@ -176,8 +176,9 @@ export function attention(d: Decoder, x: FloatValue, layer: number, past: KeyVal
 
   const groupRows = multiplyDims([attentionHeads / keyValueHeads, tokens]); // G·T
   const queries = g.reshape(heads(query, attentionHeads), [batch, keyValueHeads, groupRows, headSize]);
-  const scores = g.add(g.matMul(queries, keys, { transB: true, alpha: config.attentionScale ?? 1 / Math.sqrt(headSize) }), groupMask); // (B, K, G·T, S)
-  const mixed = g.matMul(g.softmax(scores), values); // (B, K, G·T, D)
+  // (B, K, G·T, S): the largest values of a layer where rows are long, and cheap beside its projections.
+  const shares = g.recomputed(() => g.softmax(g.add(g.matMul(queries, keys, { transB: true, alpha: config.attentionScale ?? 1 / Math.sqrt(headSize) }), groupMask)));
+  const mixed = g.matMul(shares, values); // (B, K, G·T, D)
   const joined = g.transpose(g.reshape(mixed, [batch, attentionHeads, tokens, headSize]), [0, 2, 1, 3]);
   const flat = g.reshape(joined, [batch, tokens, attentionHeads * headSize]);
   return { output: project(d, flat, `${name}.o_proj`, [attentionHeads * headSize, H]), present: { key: keys, value: values } };
@@ -208,5 +209,5 @@ export function feedForward(d: Decoder, x: FloatValue, layer: number, activation
   const name = `model.layers.${layer}.mlp`;
   const gate = project(d, x, `${name}.gate_proj`, [H, F]); // (B, T, F)
   const up = project(d, x, `${name}.up_proj`, [H, F]);
-  return project(d, g.mul(activation(g, gate), up), `${name}.down_proj`, [F, H]);
+  return project(d, g.recomputed(() => g.mul(activation(g, gate), up)), `${name}.down_proj`, [F, H]);
 }

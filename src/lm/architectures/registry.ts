@@ -60,13 +60,21 @@ export function decoder(
   return { hidden, present, ...(d.keyPositions === undefined ? {} : { presentPositions: d.keyPositions }) };
 }
 
+/** What the head sees: the given rows of (B·T) alone, after the final normalisation. rows: (R…) → (R…, H) */
+export function headRows(g: Graph, config: ModelConfig, weight: WeightLookup, hidden: FloatValue, rows: IntValue): FloatValue {
+  const { hiddenSize } = config;
+  const flat = g.reshape(hidden, [multiplyDims(hidden.shape.slice(0, 2)), hiddenSize]);
+  return norm({ g, config, weight }, g.gather(flat, rows), 'model.norm', hiddenSize, ARCHITECTURES[config.architecture].normOffset);
+}
+
+/** (V, H): logits are rows · headᵀ. */
+export function headWeight({ tiedEmbeddings, vocabularySize, hiddenSize }: ModelConfig, weight: WeightLookup): FloatValue {
+  return weight(tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight', [vocabularySize, hiddenSize]);
+}
+
 /** Final normalisation and head for the given rows of (B·T) alone. rows: (R) → (R, V) */
 export function decoderLogits(g: Graph, config: ModelConfig, weight: WeightLookup, hidden: FloatValue, rows: IntValue): FloatValue {
-  const { hiddenSize, vocabularySize } = config;
-  const flat = g.reshape(hidden, [multiplyDims(hidden.shape.slice(0, 2)), hiddenSize]);
-  const normed = norm({ g, config, weight }, g.gather(flat, rows), 'model.norm', hiddenSize, ARCHITECTURES[config.architecture].normOffset); // (R, H)
-  const head = weight(config.tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight', [vocabularySize, hiddenSize]);
-  return g.matMul(normed, head, { transB: true });
+  return g.matMul(headRows(g, config, weight, hidden, rows), headWeight(config, weight), { transB: true });
 }
 
 /** Every tensor that a model of this shape has, one at a time: a configuration may claim any number of layers. */

@@ -1,0 +1,64 @@
+/**
+ * Losses of single rows of logits, and the head that computes them chunk by chunk: no more than one chunk of
+ * (rows × vocabulary) values is ever there, with its gradient. Letters as in src/lm/model.ts; N chunks of C rows each.
+ */
+import { gradients } from '../graph/gradients.ts';
+import type { Graph } from '../graph/graph.ts';
+import type { DataType, FloatValue, Value } from '../graph/ops.ts';
+import type { Shape } from '../graph/shape.ts';
+
+/** A loss that depends on one row of logits and on what is known about that row. */
+export interface RowLoss {
+  /** What is given for each row, by name; `shape` is that of one row. */
+  readonly inputs: readonly { readonly name: string; readonly dtype: DataType; readonly shape: Shape }[];
+  /** logits: (C, V), each input (C, …) → (C) nats. Built of operators that have gradients. */
+  readonly loss: (g: Graph, logits: FloatValue, input: (name: string) => Value) => FloatValue;
+}
+
+/** −log softmax(logits)[label]. */
+export const crossEntropy: RowLoss = {
+  inputs: [{ name: 'labels', dtype: 'int64', shape: [] }],
+  loss: (g, logits, input) => g.crossEntropy(logits, input('labels') as Value<'int64'>),
+};
+
+export interface ChunkedLoss {
+  /** (N, C) nats, each times its weight. */
+  readonly losses: FloatValue;
+  /** The gradients of their sum: (N, C, H), and (V, H) where the head is trained. */
+  readonly backward?: { readonly rows: FloatValue; readonly head?: FloatValue };
+}
+
+/**
+ * The loss of rows through the head, one chunk of rows after another. Loss and gradient come from the same run of a
+ * chunk, so that nothing of it has to be kept. rows: (N, C, H), weights: (N, C), head: (V, H).
+ */
+export function chunkedLoss(
+  g: Graph,
+  input: { readonly rows: FloatValue; readonly weights: FloatValue; readonly head: FloatValue; readonly given: (name: string, dtype: DataType, shape: Shape) => Value; readonly loss: RowLoss; readonly backward: boolean },
+): ChunkedLoss {
+  const { rows, weights, head, loss } = input;
+  const chunks = rows.shape.slice(0, 2);
+  const given = loss.inputs.map(({ name, dtype, shape }) => input.given(name, dtype, [...chunks, ...shape]));
+  const trainsHead = input.backward && head.source.kind !== 'external' && head.source.kind !== 'constant';
+  const { states, results } = g.scan({ states: trainsHead ? [g.zerosLike(head)] : [], sequences: [rows, weights, ...given] }, (body, [row, weight, ...values], [dHead]) => {
+    const [x, seed] = [row as FloatValue, weight as FloatValue];
+    const byName = new Map(loss.inputs.map(({ name }, i) => [name, values[i] as Value]));
+    const losses = loss.loss(body, body.matMul(x, head, { transB: true }), (name) => byName.get(name) as Value); // (C)
+    const weighted = body.mul(losses, seed);
+    if (!input.backward) return { states: [], results: [weighted] };
+    const [dRow, dHeadOfChunk] = gradients(body, [{ of: losses, seed }], trainsHead ? [x, head] : [x]) as readonly [FloatValue, FloatValue?];
+    return { states: dHead === undefined || dHeadOfChunk === undefined ? [] : [body.add(dHead, dHeadOfChunk)], results: [weighted, dRow] };
+  });
+  const [losses, dRows] = results as readonly [FloatValue, FloatValue?];
+  return { losses, ...(dRows === undefined ? {} : { backward: { rows: dRows, ...(states[0] === undefined ? {} : { head: states[0] }) } }) };
+}
+
+/** Bytes of one chunk of logits. The head's weights are read twice for each chunk: larger chunks are faster and take more memory. */
+const CHUNK_BYTES = 2 ** 25;
+
+/** N chunks of C rows that hold `rows` rows, all but as many each. */
+export function chunkRows(rows: number, vocabularySize: number): { readonly chunks: number; readonly size: number } {
+  const most = Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocabularySize)));
+  const chunks = Math.max(1, Math.ceil(rows / most));
+  return { chunks, size: Math.max(1, Math.ceil(rows / chunks)) };
+}
