@@ -3,9 +3,11 @@
  * A permanent failure does not end a campaign: its workflow pauses with the message as the reason.
  */
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
+import type { FailureFacts } from '../src/contracts/activities.ts';
 import { StillhouseError } from '../src/contracts/errors.ts';
 import type { ErrorCode } from '../src/contracts/errors.ts';
 import { failureType } from '../src/contracts/names.ts';
+import type { Spending } from '../src/contracts/state.ts';
 
 const RETRYABLE: { readonly [Code in ErrorCode]: boolean } = {
   BAD_INPUT: false,
@@ -34,32 +36,52 @@ const FULL_ERRNO: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 /** A process that dies as often as this in one activity will go on doing so: too little memory, as a rule. */
 const MAX_PROCESS_DEATHS = 10;
 
+/** A provider that asks for a longer pause than this is away for the time being. */
+const LONGEST_WAIT_MS = 60_000;
+
 export interface FailureContext {
   /** 1-based. */
   readonly attempt: number;
+  /**
+   * The work has retried an absent provider for long enough itself: its campaign should know, pause and
+   * ask again later, instead of an activity that retries out of sight.
+   */
+  readonly surfacesOutages?: boolean;
   /** Why the activity was told to stop, when it was: the reason of its cancellation signal. */
   readonly stopped?: unknown;
 }
 
 /** The failure that an activity throws in place of `error`. */
 export function toFailure(error: unknown, context: FailureContext): Error {
-  if (context.stopped !== undefined) return stoppedFailure(context.stopped);
+  const facts = factsOf(error);
+  if (context.stopped !== undefined) return stoppedFailure(context.stopped, facts);
   if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
   const { code, message, retryAfterMs } = asStillhouseError(error);
   const exhausted = code === 'PROCESS_DIED' && context.attempt >= MAX_PROCESS_DEATHS;
+  const away = context.surfacesOutages === true && (code === 'UNAVAILABLE' || (code === 'RATE_LIMITED' && (retryAfterMs ?? 0) > LONGEST_WAIT_MS));
   return ApplicationFailure.create({
     type: failureType(code),
     message: exhausted ? `${message} (${context.attempt} times: is there enough memory?)` : message,
-    nonRetryable: exhausted || !RETRYABLE[code],
+    nonRetryable: exhausted || away || !RETRYABLE[code],
+    ...(facts === undefined ? {} : { details: [facts] }),
     ...(retryAfterMs === undefined ? {} : { nextRetryDelay: retryAfterMs }),
     ...(error instanceof Error ? { cause: error } : {}),
   });
 }
 
+/** What the workflow can use of a failure: for how long the provider asked not to be called, what was bought before. */
+function factsOf(error: unknown): FailureFacts | undefined {
+  if (!(error instanceof StillhouseError)) return undefined;
+  const { retryAfterMs, details } = error;
+  const spending = details['spending'] as Spending | undefined;
+  if (spending === undefined && retryAfterMs === undefined) return undefined;
+  return { ...(spending === undefined ? {} : { spending }), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+}
+
 /** A worker that shuts down hands its activities to the next one; everything else is the caller's own wish. */
-function stoppedFailure(reason: unknown): Error {
+function stoppedFailure(reason: unknown, facts: FailureFacts | undefined): Error {
   const failure = reason instanceof CancelledFailure ? reason : new CancelledFailure('CANCELLED');
-  if (failure.message !== 'WORKER_SHUTDOWN') return failure;
+  if (failure.message !== 'WORKER_SHUTDOWN') return facts === undefined ? failure : new CancelledFailure(failure.message, [facts]);
   return ApplicationFailure.create({ type: failureType('CANCELLED'), message: 'the worker shuts down', nonRetryable: false });
 }
 

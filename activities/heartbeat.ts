@@ -1,6 +1,7 @@
 /** Supervision of an activity's work: beats while it runs, a signal when it should stop, failures in Temporal's terms. */
 import { Context } from '@temporalio/activity';
 import { toFailure } from './failures.ts';
+import type { FailureContext } from './failures.ts';
 
 export interface Supervision {
   /** Aborted when the activity is cancelled or its worker shuts down. */
@@ -18,7 +19,7 @@ export interface Supervision {
  * a cancellation arrives with the answer to a beat and thus within that time. An activity that is
  * retried keeps the details of the attempt before until it has newer ones.
  */
-export async function supervised<T>(work: (supervision: Supervision) => Promise<T>): Promise<T> {
+export async function supervised<T>(work: (supervision: Supervision) => Promise<T>, options: Pick<FailureContext, 'surfacesOutages'> = {}): Promise<T> {
   const context = Context.current();
   const { heartbeatTimeoutMs, heartbeatDetails, attempt, workflowExecution } = context.info;
   const signal = context.cancellationSignal;
@@ -37,7 +38,7 @@ export async function supervised<T>(work: (supervision: Supervision) => Promise<
   try {
     return await work(supervision);
   } catch (error) {
-    throw toFailure(error, { attempt, ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
+    throw toFailure(error, { ...options, attempt, ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
   } finally {
     clearInterval(timer);
   }

@@ -22,6 +22,7 @@ export function createOrchestratorActivities({ store, stages }: OrchestratorDeps
         return await stages.buildDataset({ ...input, requests: [...earlier, requests] });
       }),
     planJudgements: (input) => supervised(() => stages.planJudgements(input)),
+    reassignRequests: (input) => supervised(() => stages.reassignRequests(input)),
     evaluate: (input) => supervised(() => stages.evaluate(input)),
     recordRound: (input) => supervised(() => recordRound(store, input)),
     planCandidates: (input) => supervised(() => planCandidates(store, input)),

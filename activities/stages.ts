@@ -21,6 +21,7 @@ export interface OrchestratorStages {
   planRequests(input: Contract.PlanRequestsInput): Promise<Contract.PlannedRequests>;
   buildDataset(input: Contract.BuildDatasetInput): Promise<Contract.BuiltDataset>;
   planJudgements(input: Contract.PlanJudgementsInput): Promise<Contract.PlannedRequests>;
+  reassignRequests(input: Contract.ReassignRequestsInput): Promise<Contract.PlannedRequests>;
   evaluate(input: Contract.EvaluateInput): Promise<Contract.Evaluated>;
   selectInputs(input: Contract.SelectInputsInput): Promise<Contract.SelectedInputs>;
   writeReport(input: Contract.WriteReportInput): Promise<Contract.WrittenReport>;

@@ -8,6 +8,6 @@ export function createTeacherActivities({ stages }: { readonly stages: TeacherSt
   return {
     // A repeated attempt finds what the one before bought in the ledger: its progress needs no heartbeat to survive.
     sampleBatch: (input) =>
-      supervised((supervision) => stages.sampleBatch(input, { ...stageOptions(supervision), run: supervision.workflowRunId })),
+      supervised((supervision) => stages.sampleBatch(input, { ...stageOptions(supervision), run: supervision.workflowRunId }), { surfacesOutages: true }),
   };
 }

@@ -22,6 +22,7 @@ import { createFileStore } from '../src/store/file-store.ts';
 import { createAnswerReader } from '../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../src/teacher/directory.ts';
 import { planRequests } from '../src/teacher/plan.ts';
+import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
@@ -64,6 +65,7 @@ export function composeWorker(config: Config): Composition {
           planRequests: (input) => planRequests({ store, directory }, input),
           buildDataset: (input) => buildDataset({ store, answers }, input),
           planJudgements: (input) => planJudgements({ store, answers, upperBound }, input),
+          reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
           evaluate: (input) => evaluate({ store, answers }, input),
           selectInputs: (input) => selectInputs({ store }, input),
           writeReport: (input) => writeReport({ store, models }, input),

@@ -2,16 +2,16 @@
 import { ActivityFailure } from '@temporalio/common';
 import { CancellationScope, allHandlersFinished, condition, continueAsNew, isCancellation, setHandler } from '@temporalio/workflow';
 import type { CampaignInput } from '../src/contracts/campaign.ts';
-import type { PauseInput } from '../src/contracts/messages.ts';
-import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, stateQuery } from '../src/contracts/messages.ts';
+import type { PauseInput, SetTeacherInput } from '../src/contracts/messages.ts';
+import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setTeacherUpdate, stateQuery } from '../src/contracts/messages.ts';
 import { failureType } from '../src/contracts/names.ts';
 import type { CampaignState } from '../src/contracts/state.ts';
 import type { Findings } from './closing.ts';
 import { close, report } from './closing.ts';
+import { whyNotRaise } from './money.ts';
 import type { RoundStart } from './round.ts';
 import { runRound } from './round.ts';
 import { CampaignRun, preparation, refusal } from './run.ts';
-import { whyNotRaise } from './state.ts';
 
 export async function campaign(input: CampaignInput): Promise<CampaignState> {
   const run = new CampaignRun(input);
@@ -82,7 +82,8 @@ function setHandlers(run: CampaignRun, scope: CancellationScope): void {
       validator: (input) => {
         checkReason(input);
         refuseWhenOver(run);
-        if (run.state.status === 'paused') throw conflict(`expected a running campaign, got one that is paused: ${run.state.pauseReason}`);
+        // One that would go on by itself can be told not to.
+        if (run.state.status === 'paused' && run.state.pauseKind !== 'provider') throw conflict(`expected a running campaign, got one that is paused: ${run.state.pauseReason}`);
       },
     },
   );
@@ -128,6 +129,21 @@ function setHandlers(run: CampaignRun, scope: CancellationScope): void {
       },
     },
   );
+  setHandler(
+    setTeacherUpdate,
+    ({ spec }) => {
+      run.apply({ type: 'teacher-set', spec });
+      return run.state;
+    },
+    {
+      validator: (input) => {
+        refuseWhenOver(run);
+        checkTeacher(input);
+        const { sha256 } = run.context.spec;
+        if (input.replaces !== sha256) throw conflict(`expected a change of the spec ${sha256} as it stands now, got one of ${input.replaces}: the teacher was changed in between`);
+      },
+    },
+  );
 }
 
 const conflict = (message: string) => refusal(failureType('CONFLICT'), message);
@@ -136,6 +152,13 @@ function refuseWhenOver(run: CampaignRun): void {
   const { status } = run.state;
   if (status === 'completed' || status === 'cancelled') throw conflict(`expected a campaign that is not over, got one that is ${status}`);
   if (run.memory.cancelReason !== undefined) throw conflict('expected a campaign that goes on, got one that is being cancelled');
+}
+
+function checkTeacher(input: SetTeacherInput): void {
+  const { spec, replaces } = (input ?? {}) as Partial<SetTeacherInput>;
+  if (spec?.kind !== 'spec' || !/^[0-9a-f]{64}$/.test(String(spec.sha256)) || typeof replaces !== 'string') {
+    throw refusal(failureType('BAD_INPUT'), 'expected a stored spec and the hash of the one that it replaces');
+  }
 }
 
 function checkReason(input: PauseInput): void {

@@ -1,6 +1,7 @@
 /** The end of a campaign: the test rows are looked at once, the best student is measured and exported, and all is written down. */
 import type { MeasuredSpeed, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import { answer, plan } from './answer.ts';
 import type { RoundStart } from './round.ts';
 import { judgeAndEvaluate } from './round.ts';
 import type { CampaignRun } from './run.ts';
@@ -32,23 +33,22 @@ export async function close(run: CampaignRun, from: RoundStart, findings: Findin
 }
 
 async function examine(run: CampaignRun, from: RoundStart, checkpoint: ArtifactRef, findings: Findings): Promise<void> {
-  const { context } = run;
   const { data } = from;
-  const planned = await run.attempt('Planning the test rows', () =>
+  const planned = await plan(run, 'Planning the test rows', (context) =>
     rowWork.planRequests.executeWithOptions({ summary: 'plan test requests' }, [{ ...context, data, purpose: 'test', round: 0 }]),
   );
-  await run.answer(planned, 'teacher (test rows)', 'evaluation');
+  const teacherRequests = await answer(run, planned, 'teacher (test rows)', 'evaluation');
   run.progressed(1, 5);
   const ask = (who: string, tuned: { readonly checkpoint?: ArtifactRef }) =>
     run.attempt('Asking the student', () =>
-      device.runStudent.executeWithOptions({ summary: `${who} answers ${data.testRows} test rows` }, [{ ...context, rows: data.test, ...tuned }]),
+      device.runStudent.executeWithOptions({ summary: `${who} answers ${data.testRows} test rows` }, [{ ...run.context, rows: data.test, ...tuned }]),
     );
   const untuned = await ask('untuned student', {});
   run.progressed(2, 5);
   const student = await ask('best student', { checkpoint });
   run.progressed(3, 5);
   const evaluated = await judgeAndEvaluate(run, 'test', {
-    ...context, rows: data.test, teacherRequests: planned.requests, student: student.predictions, untuned: untuned.predictions,
+    rows: data.test, teacherRequests, student: student.predictions, untuned: untuned.predictions,
     ...(from.calibration === undefined ? {} : { calibration: from.calibration }),
   });
   findings.testEvaluation = evaluated.evaluation;

@@ -1,4 +1,5 @@
 /** What an operator reads about a campaign in Temporal's own UI, as Markdown. */
+import { formatUsd } from '../src/contracts/money.ts';
 import type { CampaignState } from '../src/contracts/state.ts';
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
@@ -12,8 +13,10 @@ export function describeState(state: CampaignState): string {
   const lines = [
     `**${state.status}** · ${state.stage} · round ${state.round} of ${state.maxRounds} · ${Math.round(100 * state.progress)} % of this stage`,
     '',
-    ...(state.pauseReason === undefined ? [] : [`> Paused: ${state.pauseReason}`, '']),
+    ...(state.pauseReason === undefined ? [] : [`> Paused: ${state.pauseReason}${state.resumesAtMs === undefined ? '' : `. Asked again by itself at ${new Date(state.resumesAtMs).toISOString()}`}`, '']),
     `- Spent: ${limit(spending.usd.toFixed(4), budget.usd, 'USD')}, ${limit(String(spending.tokens), budget.tokens, 'tokens')}${budget.hours === undefined ? '' : `, time limit ${budget.hours} hours`}`,
+    ...(state.inFlight === undefined ? [] : [`- In flight: at most ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`]),
+    ...(state.uncertain === undefined ? [] : [`- Possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`]),
     `- Calls: ${spending.callsBought} bought, ${spending.callsReused} found in the ledger, ${spending.callsRepeated} possibly bought twice`,
   ];
   if (bestRetention !== undefined && state.bestRound !== undefined) {

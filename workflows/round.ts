@@ -1,8 +1,9 @@
 /** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
-import type { EvaluateInput, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
+import type { CampaignContext, EvaluateInput, Evaluated, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { CarriedState } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
+import { answer, plan } from './answer.ts';
 import type { CampaignRun } from './run.ts';
 import { device, rowWork, training } from './run.ts';
 import { betterRound, decide } from './state.ts';
@@ -24,24 +25,23 @@ interface Trained {
 export async function runRound(run: CampaignRun, start: RoundStart): Promise<RoundOutcome> {
   const round = (start.last?.round ?? 0) + 1;
   const history = run.state.history === undefined ? {} : { history: run.state.history };
-  const { context } = run;
   const { data } = start;
 
   const selection = start.last === undefined ? undefined : await selectInputs(run, start, round);
   if (selection === 'no-inputs-left') return { kind: 'stopped', reason: selection, from: start };
 
   run.enter('sampling', round);
-  const planned = await run.attempt('Planning the round', () =>
+  const planned = await plan(run, 'Planning the round', (context) =>
     rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
       { ...context, data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
     ]),
   );
   if (planned.count === 0 && start.last !== undefined) return { kind: 'stopped', reason: 'no-inputs-left', from: start };
-  await run.answer(planned, 'teacher', 'training');
+  const requests = await answer(run, planned, 'teacher', 'training');
 
   run.enter('filtering');
   const built = await run.attempt('Building the dataset', () =>
-    rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...context, round, data, ...history, requests: planned.requests }]),
+    rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...run.context, round, data, ...history, requests }]),
   );
   const trained = await train(run, round, built.dataset);
 
@@ -50,11 +50,11 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const development = await askDevelopment(run, start);
   const answers = await run.attempt('Asking the student', () =>
     device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${data.developmentRows} development rows` }, [
-      { ...context, rows: data.development, checkpoint: trained.checkpoint },
+      { ...run.context, rows: data.development, checkpoint: trained.checkpoint },
     ]),
   );
   const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
-    ...context, rows: data.development, teacherRequests: development.requests, student: answers.predictions, ...calibration,
+    rows: data.development, teacherRequests: development.requests, student: answers.predictions, ...calibration,
   });
 
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
@@ -66,7 +66,7 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   };
   const recorded = await run.attempt('Recording the round', () =>
     rowWork.recordRound.executeWithOptions({ summary: `round ${round}: record` }, [
-      { ...context, ...history, summary, requests: planned.requests, evaluation: evaluated.evaluation },
+      { ...run.context, ...history, summary, requests, evaluation: evaluated.evaluation },
     ]),
   );
   run.apply({ type: 'changed', fields: { history: recorded.history } });
@@ -92,25 +92,24 @@ function costOfGoingOn(planned: PlannedRequests, data: PreparedData, answer: Cos
 
 /** Pool rows in the order in which the teacher's answer would teach the student most; undefined where that cannot be told. */
 async function selectInputs(run: CampaignRun, start: RoundStart, round: number): Promise<ArtifactRef | 'no-inputs-left' | undefined> {
-  const { plan } = run.input;
+  const { selectsInputs, candidates: limit } = run.input.plan;
   const { data, last, developmentPredictions } = start;
-  if (!plan.selectsInputs || data.pool === undefined || last === undefined || developmentPredictions === undefined) return undefined;
+  if (!selectsInputs || data.pool === undefined || last === undefined || developmentPredictions === undefined) return undefined;
   const { pool } = data;
-  const { context } = run;
   const history = run.state.history === undefined ? {} : { history: run.state.history };
   run.enter('selecting', round);
   const candidates = await run.attempt('Finding candidates', () =>
-    rowWork.planCandidates.executeWithOptions({ summary: `round ${round}: candidates` }, [{ ...context, pool, ...history, limit: plan.candidates }]),
+    rowWork.planCandidates.executeWithOptions({ summary: `round ${round}: candidates` }, [{ ...run.context, pool, ...history, limit }]),
   );
   if (candidates.count === 0) return 'no-inputs-left';
   const answers = await run.attempt('Asking the student', () =>
     device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${candidates.count} candidates` }, [
-      { ...context, rows: candidates.rows, checkpoint: last.checkpoint },
+      { ...run.context, rows: candidates.rows, checkpoint: last.checkpoint },
     ]),
   );
   const selected = await run.attempt('Selecting inputs', () =>
     rowWork.selectInputs.executeWithOptions({ summary: `round ${round}: select inputs` }, [
-      { ...context, data, ...history, poolPredictions: answers.predictions, developmentPredictions },
+      { ...run.context, data, ...history, poolPredictions: answers.predictions, developmentPredictions },
     ]),
   );
   return selected.rows === 0 ? 'no-inputs-left' : selected.selection;
@@ -139,25 +138,26 @@ async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Pro
 async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ readonly requests: ArtifactRef; readonly answerUpperBound: Cost }> {
   const { developmentRequests, answerUpperBound, data } = start;
   if (developmentRequests !== undefined && answerUpperBound !== undefined) return { requests: developmentRequests, answerUpperBound };
-  const planned = await run.attempt('Planning the development rows', () =>
-    rowWork.planRequests.executeWithOptions({ summary: 'plan development requests' }, [{ ...run.context, data, purpose: 'development', round: 0 }]),
+  const planned = await plan(run, 'Planning the development rows', (context) =>
+    rowWork.planRequests.executeWithOptions({ summary: 'plan development requests' }, [{ ...context, data, purpose: 'development', round: 0 }]),
   );
-  await run.answer(planned, 'teacher (development rows)', 'evaluation');
+  const requests = await answer(run, planned, 'teacher (development rows)', 'evaluation');
   const usd = planned.batchUpperBoundUsd / planned.batchSize;
-  return { requests: planned.requests, answerUpperBound: { usd, tokens: planned.batchUpperBoundTokens / planned.batchSize } };
+  return { requests, answerUpperBound: { usd, tokens: planned.batchUpperBoundTokens / planned.batchSize } };
 }
 
 /** Scores answers, after a judge has seen them where the spec names one. */
-export async function judgeAndEvaluate(run: CampaignRun, where: string, input: EvaluateInput) {
-  const { campaign, spec, rows, teacherRequests, student, untuned } = input;
+export async function judgeAndEvaluate(run: CampaignRun, where: string, input: Omit<EvaluateInput, keyof CampaignContext>): Promise<Evaluated> {
+  const { rows, teacherRequests, student, untuned } = input;
   let judgements: { readonly judgements?: ArtifactRef } = {};
   if (run.input.plan.usesJudge) {
     const predictions = untuned === undefined ? [student] : [student, untuned];
-    const planned = await run.attempt('Planning the judgements', () =>
-      rowWork.planJudgements.executeWithOptions({ summary: `${where}: plan judgements` }, [{ campaign, spec, rows, teacherRequests, predictions }]),
+    const planned = await plan(run, 'Planning the judgements', (context) =>
+      rowWork.planJudgements.executeWithOptions({ summary: `${where}: plan judgements` }, [{ ...context, rows, teacherRequests, predictions }]),
     );
-    await run.answer(planned, 'judge', 'evaluation');
-    judgements = { judgements: planned.requests };
+    judgements = { judgements: await answer(run, planned, 'judge', 'evaluation') };
   }
-  return await run.attempt('Evaluating', () => rowWork.evaluate.executeWithOptions({ summary: `${where}: evaluate` }, [{ ...input, ...judgements }]));
+  return await run.attempt('Evaluating', () =>
+    rowWork.evaluate.executeWithOptions({ summary: `${where}: evaluate` }, [{ ...run.context, ...input, ...judgements }]),
+  );
 }

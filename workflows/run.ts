@@ -1,19 +1,21 @@
 /** One run of the campaign workflow: its memory, and the gates that every activity passes. */
-import { ActivityFailure, ApplicationFailure, defineSearchAttributeKey, rootCause } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, CancelledFailure, defineSearchAttributeKey, rootCause } from '@temporalio/common';
 import { condition, isCancellation, proxyActivities, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
-import type { CampaignContext, OrchestratorActivities, PlannedRequests, TeacherActivities, TrainerActivities } from '../src/contracts/activities.ts';
+import type { CampaignContext, FailureFacts, OrchestratorActivities, TeacherActivities, TrainerActivities } from '../src/contracts/activities.ts';
 import type { CampaignInput } from '../src/contracts/campaign.ts';
-import type { CampaignState, Cost, RoundSummary, Stage } from '../src/contracts/state.ts';
+import { failureType } from '../src/contracts/names.ts';
+import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
+import { NO_COST, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
-import { NO_COST, batchRanges, covers, initialState, reduce, remaining } from './state.ts';
-import { DEVICE_WORK, PREPARATION, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
+import { initialMemory, initialState, reduce } from './state.ts';
+import { DEVICE_WORK, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
 
 export const preparation = proxyActivities<Pick<OrchestratorActivities, 'prepareCampaign'>>(PREPARATION);
 export const rowWork = proxyActivities<OrchestratorActivities>(ROW_WORK);
 export const training = proxyActivities<Pick<TrainerActivities, 'trainEpoch'>>(TRAIN_EPOCH);
 export const device = proxyActivities<TrainerActivities>(DEVICE_WORK);
-const teacher = proxyActivities<TeacherActivities>(TEACHER_CALLS);
+export const teacher = proxyActivities<TeacherActivities>(TEACHER_CALLS);
 
 const ATTRIBUTES = {
   campaign: defineSearchAttributeKey('StillhouseCampaign', 'KEYWORD'),
@@ -24,18 +26,38 @@ const ATTRIBUTES = {
   spentUsd: defineSearchAttributeKey('StillhouseSpentUsd', 'DOUBLE'),
 };
 /** Events after which lists and dashboards are brought up to date; the others only change the details, which cost no history. */
-const INDEXED: ReadonlySet<CampaignEvent['type']> = new Set(['stage-entered', 'paused', 'failed', 'budget-short', 'resumed', 'budget-raised', 'round-finished', 'finished']);
+const INDEXED: ReadonlySet<CampaignEvent['type']> = new Set([
+  'stage-entered', 'paused', 'failed', 'provider-away', 'probe-due', 'budget-short', 'resumed', 'budget-raised', 'teacher-set', 'round-finished', 'finished',
+]);
 
-/** Six events a batch at worst: these bounds and an ordinary number of epochs keep a round's history under 500. */
-const MAX_TRAINING_BATCHES = 32;
-const MAX_EVALUATION_BATCHES = 10;
+/** Something that costs money: one batch of calls, one hosted training job. */
+export interface Purchase {
+  /** What it is, at the beginning of the reason for a pause. */
+  readonly what: string;
+  /** The most that it may cost. */
+  readonly bound: Cost;
+  /** The most that all of the stage which is left may cost, this purchase included. */
+  readonly stage: Cost;
+  /** Into how many calls the bound is divided. */
+  readonly calls: number;
+  /** Whether it is still to be bought; asked again after each pause. */
+  readonly wanted?: () => boolean;
+}
+
+interface AttemptOptions {
+  readonly wanted?: () => boolean;
+  /** Told what a failed or cancelled activity still knows. */
+  readonly onFacts?: (facts: FailureFacts) => void;
+}
 
 export class CampaignRun {
   readonly input: CampaignInput;
   /** The rounds this run knows in full: the last of the run before, and its own. */
   readonly rounds: RoundSummary[];
   memory: Memory;
-  private inFlight = 0;
+  private purchases = 0;
+  /** A call is finding out whether the provider is back. */
+  private probing = false;
   private stageStartedMs = Date.now();
   private stageMs: Partial<Record<Stage, number>> = {};
   private indexed = '';
@@ -44,7 +66,7 @@ export class CampaignRun {
     this.input = input;
     this.rounds = input.carried === undefined ? [] : [input.carried.last];
     const state = input.carried?.state ?? initialState(input.campaign, input.plan, input.budget, Date.now());
-    this.memory = { state, reserved: NO_COST };
+    this.memory = initialMemory(state);
     this.publish(true);
   }
 
@@ -54,7 +76,7 @@ export class CampaignRun {
 
   /** What every activity of this campaign is given. */
   get context(): CampaignContext {
-    return { campaign: this.input.campaign, spec: this.input.spec };
+    return { campaign: this.input.campaign, spec: this.state.changedSpec ?? this.input.spec };
   }
 
   apply(event: CampaignEvent): void {
@@ -79,23 +101,60 @@ export class CampaignRun {
     return taken;
   }
 
-  /** Runs an activity when the campaign is not paused; a failure that retrying did not cure pauses it, and resuming tries again. */
-  async attempt<T>(what: string, call: () => Promise<T>): Promise<T> {
+  /**
+   * Runs an activity when the campaign is not paused; a failure that retrying did not cure pauses it,
+   * and resuming tries again. Undefined when it is no longer `wanted` by the time it could run.
+   */
+  async attempt<T>(what: string, call: () => Promise<T>): Promise<T>;
+  async attempt<T>(what: string, call: () => Promise<T>, options: AttemptOptions): Promise<T | undefined>;
+  async attempt<T>(what: string, call: () => Promise<T>, { wanted, onFacts }: AttemptOptions = {}): Promise<T | undefined> {
     for (;;) {
-      await this.whenRunning();
+      const probe = await this.turn();
       try {
-        return await call();
+        if (wanted?.() === false) return undefined;
+        const result = await call();
+        this.apply({ type: 'provider-answered' });
+        return result;
       } catch (error) {
-        if (isCancellation(error) || !(error instanceof ActivityFailure)) throw error;
-        this.apply({ type: 'failed', reason: `${what}: ${shorten(rootCause(error) ?? error.message)}` });
+        if (!(error instanceof ActivityFailure)) throw error;
+        const facts = factsOf(error);
+        if (facts !== undefined) onFacts?.(facts);
+        if (isCancellation(error)) throw error;
+        this.failed(`${what}: ${shorten(rootCause(error) ?? error.message)}`, error, facts);
+      } finally {
+        if (probe) this.probing = false;
       }
+    }
+  }
+
+  /**
+   * Buys something: sets its upper bound aside, waiting until the budget covers it, and bills what it
+   * truly cost. What was set aside stays so over failures, because a part may be bought already.
+   */
+  async spend<T extends { readonly spending: Spending }>(purchase: Purchase, call: () => Promise<T>): Promise<T | undefined> {
+    const name = String((this.purchases += 1));
+    const { what, bound, calls, wanted } = purchase;
+    await this.reserve(name, purchase);
+    const bill = (spending: Spending): void =>
+      this.apply({ type: 'billed', name, spending, uncertain: timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls) });
+    try {
+      const bought = await this.attempt(what, call, {
+        onFacts: ({ spending }) => {
+          if (spending !== undefined) bill(spending);
+        },
+        ...(wanted === undefined ? {} : { wanted }),
+      });
+      if (bought !== undefined) bill(bought.spending);
+      return bought;
+    } finally {
+      this.apply({ type: 'released', name });
     }
   }
 
   /** Goes on when the campaign is running and its hours are not over. */
   async withinHours(): Promise<void> {
-    await this.reserve(NO_COST);
-    this.settle(NO_COST);
+    await this.reserve('time', { bound: NO_COST, stage: NO_COST });
+    this.apply({ type: 'released', name: 'time' });
   }
 
   /** What is left of the budget's hours, where it has any. */
@@ -104,57 +163,50 @@ export class CampaignRun {
     return Number.isFinite(hours) ? { hoursLeft: hours } : {};
   }
 
-  /** Has a teacher or judge answer all planned requests; when it returns the ledger holds every answer. */
-  async answer(planned: PlannedRequests, who: string, purpose: 'training' | 'evaluation'): Promise<void> {
-    const ranges = batchRanges(planned.count, planned.batchSize, purpose === 'training' ? MAX_TRAINING_BATCHES : MAX_EVALUATION_BATCHES);
-    let next = 0;
-    let done = 0;
-    const lane = async (): Promise<void> => {
-      for (let range = ranges[next++]; range !== undefined; range = ranges[next++]) {
-        const { from, to } = range;
-        const bounds = Math.ceil((to - from) / planned.batchSize);
-        const cost = { usd: planned.batchUpperBoundUsd * bounds, tokens: planned.batchUpperBoundTokens * bounds };
-        await this.attempt(`${who}, requests ${from + 1} to ${to}`, () => this.answerBatch(planned, from, to, cost, who));
-        done += 1;
-        this.progressed(done, ranges.length);
-      }
-    };
-    await Promise.all(Array.from({ length: this.input.plan.concurrentBatches }, lane));
-  }
-
-  private async answerBatch(planned: PlannedRequests, from: number, to: number, cost: Cost, who: string): Promise<void> {
-    await this.reserve(cost);
-    try {
-      const summary = `round ${this.state.round}: ${who} answers ${from + 1}–${to} of ${planned.count}`;
-      const batch = await teacher.sampleBatch.executeWithOptions({ summary }, [{ ...this.context, requests: planned.requests, from, to }]);
-      this.settle(cost, batch.spending);
-    } catch (error) {
-      this.settle(cost);
-      throw error;
-    }
-  }
-
-  /** Waits until the budget covers `cost` and sets it aside. */
-  private async reserve(cost: Cost): Promise<void> {
+  /** Waits until the budget covers the bound and sets it aside. */
+  private async reserve(name: string, { bound, stage }: Pick<Purchase, 'bound' | 'stage'>): Promise<void> {
     for (;;) {
       await this.whenRunning();
-      if (covers(this.memory, cost, Date.now())) break;
+      if (covers(this.memory, bound, Date.now())) break;
       const before = this.memory;
       // What is in flight may cost less than was set aside for it: only then is it certain that the rest is too little.
-      if (this.inFlight > 0) await condition(() => this.memory !== before);
-      else this.apply({ type: 'budget-short', wanted: cost, nowMs: Date.now() });
+      if (Object.keys(before.reservations).length > 0) await condition(() => this.memory !== before);
+      else this.apply({ type: 'budget-short', wanted: { next: bound, stage }, nowMs: Date.now() });
     }
-    this.inFlight += 1;
-    this.apply({ type: 'reserved', cost });
-  }
-
-  private settle(cost: Cost, spending?: CampaignState['spending']): void {
-    this.inFlight -= 1;
-    this.apply({ type: 'settled', cost, ...(spending === undefined ? {} : { spending }) });
+    this.apply({ type: 'reserved', name, bound });
   }
 
   private whenRunning(): Promise<void> {
     return condition(() => this.state.status !== 'paused');
+  }
+
+  /** Waits until the campaign runs. While nobody knows whether the provider is back, one call at a time finds out: then it is true. */
+  private async turn(): Promise<boolean> {
+    const may = (): boolean => this.state.status !== 'paused' && (this.memory.outages === 0 || !this.probing);
+    while (!may()) await condition(may);
+    const probe = this.memory.outages > 0;
+    this.probing ||= probe;
+    return probe;
+  }
+
+  private failed(reason: string, error: ActivityFailure, facts: FailureFacts | undefined): void {
+    if (!isOutage(error)) {
+      this.apply({ type: 'failed', reason });
+      return;
+    }
+    const before = this.state.resumesAtMs;
+    this.apply({ type: 'provider-away', reason, probes: this.input.probes ?? PROVIDER_PROBES, retryAfterMs: facts?.retryAfterMs ?? 0, nowMs: Date.now() });
+    const { resumesAtMs } = this.state;
+    if (resumesAtMs === undefined || resumesAtMs === before) return;
+    // Not awaited: whoever waits for a running campaign is woken by it, or by a command that comes first.
+    this.probeAt(resumesAtMs).catch((reasonOfEnd: unknown) => {
+      if (!isCancellation(reasonOfEnd)) throw reasonOfEnd;
+    });
+  }
+
+  private async probeAt(atMs: number): Promise<void> {
+    const changed = await condition(() => this.state.resumesAtMs !== atMs, Math.max(1, atMs - Date.now()));
+    if (!changed) this.apply({ type: 'probe-due' });
   }
 
   private addStageTime(): void {
@@ -180,6 +232,16 @@ export class CampaignRun {
       ...(state.bestRetention === undefined ? [] : [{ key: ATTRIBUTES.retention, value: state.bestRetention.mean }]),
     ]);
   }
+}
+
+const OUTAGES: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RATE_LIMITED'].map(failureType));
+
+/** Whether waiting may cure it: the activity says so by the type of its failure, see activities/failures.ts. */
+const isOutage = ({ cause }: ActivityFailure): boolean => cause instanceof ApplicationFailure && typeof cause.type === 'string' && OUTAGES.has(cause.type);
+
+function factsOf({ cause }: ActivityFailure): FailureFacts | undefined {
+  const [facts] = cause instanceof ApplicationFailure || cause instanceof CancelledFailure ? (cause.details ?? []) : [];
+  return typeof facts === 'object' && facts !== null ? facts : undefined;
 }
 
 /** Long messages belong in logs: this one travels in payloads and is read on one line. */

@@ -2,38 +2,48 @@
  * The campaign's state as a pure reducer: every change is an event, and the same events give the
  * same state. Nothing here knows Temporal, so decisions are tested without a server.
  */
-import type { CampaignPlan, BestRound } from '../src/contracts/campaign.ts';
+import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import type { BestRound, CampaignPlan, ProbeIntervals } from '../src/contracts/campaign.ts';
 import type { Budget, CampaignState, Cost, RoundSummary, Spending, Stage, StopReason } from '../src/contracts/state.ts';
+import { NO_COST, NO_SPENDING, addCost, addSpending, covers, inFlightOf, needsOf, shortfallOf, subtractSpending } from './money.ts';
+import type { Reservation, Shortfall } from './money.ts';
 
 /** What the workflow keeps beside the public state. */
 export interface Memory {
   readonly state: CampaignState;
-  /** Upper bounds of the batches in flight. */
-  readonly reserved: Cost;
+  /** Purchases that have begun, by name. */
+  readonly reservations: Readonly<Record<string, Reservation>>;
   /** What a campaign that is paused for its budget waits to be able to reserve. */
-  readonly wanted?: Cost;
+  readonly wanted?: Shortfall;
+  /** How often in a row the provider was found away. */
+  readonly outages: number;
   readonly cancelReason?: string;
 }
 
 export type CampaignEvent =
   | { readonly type: 'stage-entered'; readonly stage: Stage; readonly round: number }
   | { readonly type: 'progressed'; readonly progress: number }
-  | { readonly type: 'reserved'; readonly cost: Cost }
-  /** The batch is over, whether it was answered or failed. */
-  | { readonly type: 'settled'; readonly cost: Cost; readonly spending?: Spending }
+  /** An upper bound is set aside under a name. */
+  | { readonly type: 'reserved'; readonly name: string; readonly bound: Cost }
+  /** What the purchase has cost so far, all attempts together; may come again with more. */
+  | { readonly type: 'billed'; readonly name: string; readonly spending: Spending; readonly uncertain: Cost }
+  /** The purchase is over; what was set aside and not spent is free again. */
+  | { readonly type: 'released'; readonly name: string }
   | { readonly type: 'paused'; readonly reason: string }
   | { readonly type: 'failed'; readonly reason: string }
-  | { readonly type: 'budget-short'; readonly wanted: Cost; readonly nowMs: number }
+  | { readonly type: 'provider-away'; readonly reason: string; readonly probes: ProbeIntervals; readonly retryAfterMs: number; readonly nowMs: number }
+  /** The time has come to ask the provider again. */
+  | { readonly type: 'probe-due' }
+  | { readonly type: 'provider-answered' }
+  | { readonly type: 'budget-short'; readonly wanted: Shortfall; readonly nowMs: number }
   | { readonly type: 'budget-raised'; readonly budget: Budget; readonly nowMs: number }
+  | { readonly type: 'teacher-set'; readonly spec: ArtifactRef }
   | { readonly type: 'resumed' }
   | { readonly type: 'cancel-requested'; readonly reason: string }
   | { readonly type: 'round-finished'; readonly best: BestRound }
   | { readonly type: 'stopped'; readonly reason: StopReason }
   | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history'>> }
   | { readonly type: 'finished'; readonly status: 'completed' | 'cancelled' };
-
-export const NO_COST: Cost = { usd: 0, tokens: 0 };
-const MS_PER_HOUR = 3_600_000;
 
 export function initialState(campaign: string, plan: CampaignPlan, budget: Budget, startedAtMs: number): CampaignState {
   return {
@@ -44,9 +54,13 @@ export function initialState(campaign: string, plan: CampaignPlan, budget: Budge
     maxRounds: plan.maxRounds,
     progress: 0,
     budget,
-    spending: { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 },
+    spending: NO_SPENDING,
     startedAtMs,
   };
+}
+
+export function initialMemory(state: CampaignState): Memory {
+  return { state, reservations: {}, outages: 0 };
 }
 
 export function reduce(memory: Memory, event: CampaignEvent): Memory {
@@ -58,29 +72,35 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
     case 'progressed':
       return withState({ progress: event.progress });
     case 'reserved':
-      return { ...memory, reserved: add(memory.reserved, event.cost) };
-    case 'settled':
-      return {
-        ...memory,
-        reserved: { usd: Math.max(0, memory.reserved.usd - event.cost.usd), tokens: Math.max(0, memory.reserved.tokens - event.cost.tokens) },
-        state: event.spending === undefined ? state : { ...state, spending: addSpending(state.spending, event.spending) },
-      };
+      return withReservations(memory, { ...memory.reservations, [event.name]: { bound: event.bound, billed: NO_SPENDING, uncertain: NO_COST } });
+    case 'billed':
+      return billed(memory, event);
+    case 'released': {
+      const { [event.name]: _over, ...rest } = memory.reservations;
+      return withReservations(memory, rest);
+    }
     case 'paused':
       return withState({ status: 'paused', pauseKind: 'user', pauseReason: event.reason });
     case 'failed':
       return withState({ status: 'paused', pauseKind: 'failure', pauseReason: event.reason });
+    case 'provider-away':
+      return providerAway(memory, event);
+    case 'probe-due':
+      return state.status === 'paused' && state.pauseKind === 'provider' ? goOn(memory) : memory;
+    case 'provider-answered':
+      return memory.outages === 0 ? memory : { ...memory, outages: 0 };
     case 'budget-short':
-      return {
-        ...memory,
-        wanted: event.wanted,
-        state: { ...state, status: 'paused', pauseKind: 'budget', pauseReason: describeShortfall(memory, event.wanted, event.nowMs) },
-      };
+      return short({ ...memory, wanted: event.wanted }, event.wanted, event.nowMs);
     case 'budget-raised': {
       const raised = withState({ budget: { ...state.budget, ...event.budget } });
       const waits = state.status === 'paused' && state.pauseKind === 'budget' && memory.wanted !== undefined;
       if (!waits) return raised;
-      if (covers(raised, memory.wanted, event.nowMs)) return goOn(raised);
-      return { ...raised, state: { ...raised.state, pauseReason: describeShortfall(raised, memory.wanted, event.nowMs) } };
+      return covers(raised, memory.wanted.next, event.nowMs) ? goOn(raised) : short(raised, memory.wanted, event.nowMs);
+    }
+    case 'teacher-set': {
+      const changed = { ...withState({ changedSpec: event.spec }), outages: 0 };
+      const cured = state.status === 'paused' && (state.pauseKind === 'failure' || state.pauseKind === 'provider');
+      return cured ? goOn(changed) : changed;
     }
     case 'resumed':
       return goOn(memory);
@@ -99,74 +119,39 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
 
 /** Running again, with nothing left of the pause. */
 function goOn(memory: Memory): Memory {
-  const { pauseKind: _kind, pauseReason: _reason, ...state } = memory.state;
+  const { pauseKind: _kind, pauseReason: _reason, needs: _needs, resumesAtMs: _resumes, ...state } = memory.state;
   const { wanted: _wanted, ...rest } = memory;
   return { ...rest, state: { ...state, status: 'running' } };
 }
 
-function add(a: Cost, b: Cost): Cost {
-  return { usd: a.usd + b.usd, tokens: a.tokens + b.tokens };
+function withReservations(memory: Memory, reservations: Memory['reservations']): Memory {
+  const { inFlight: _before, ...state } = memory.state;
+  const inFlight = inFlightOf(reservations);
+  return { ...memory, reservations, state: Object.keys(reservations).length === 0 ? state : { ...state, inFlight } };
 }
 
-function addSpending(a: Spending, b: Spending): Spending {
-  return {
-    usd: a.usd + b.usd,
-    tokens: a.tokens + b.tokens,
-    callsBought: a.callsBought + b.callsBought,
-    callsReused: a.callsReused + b.callsReused,
-    callsRepeated: a.callsRepeated + b.callsRepeated,
-  };
+/** Adds what is new since the purchase was last billed. */
+function billed(memory: Memory, { name, spending, uncertain }: Extract<CampaignEvent, { readonly type: 'billed' }>): Memory {
+  const before = memory.reservations[name];
+  if (before === undefined) return memory;
+  const added = subtractSpending(spending, before.billed);
+  const doubtful = { usd: uncertain.usd - before.uncertain.usd, tokens: uncertain.tokens - before.uncertain.tokens };
+  const { uncertain: so = NO_COST } = memory.state;
+  const total = addCost(so, doubtful);
+  const state: CampaignState = { ...memory.state, spending: addSpending(memory.state.spending, added), ...(total.usd > 0 || total.tokens > 0 ? { uncertain: total } : {}) };
+  return withReservations({ ...memory, state }, { ...memory.reservations, [name]: { ...before, billed: spending, uncertain } });
 }
 
-/** What is left of each limit; Infinity where there is none. Elapsed hours include those spent paused. */
-export function remaining(memory: Memory, nowMs: number): { readonly usd: number; readonly tokens: number; readonly hours: number } {
-  const { budget, spending, startedAtMs } = memory.state;
-  return {
-    usd: (budget.usd ?? Infinity) - spending.usd - memory.reserved.usd,
-    tokens: (budget.tokens ?? Infinity) - spending.tokens - memory.reserved.tokens,
-    hours: (budget.hours ?? Infinity) - (nowMs - startedAtMs) / MS_PER_HOUR,
-  };
+function short(memory: Memory, wanted: Shortfall, nowMs: number): Memory {
+  return { ...memory, state: { ...memory.state, status: 'paused', pauseKind: 'budget', pauseReason: shortfallOf(memory, wanted, nowMs), needs: needsOf(memory, wanted.next, nowMs) } };
 }
 
-/**
- * Whether the budget covers `wanted` besides what is reserved. The closing stages ignore the hours:
- * a campaign that stopped because its time is over still has to measure and write down what it has.
- */
-export function covers(memory: Memory, wanted: Cost, nowMs: number): boolean {
-  const left = remaining(memory, nowMs);
-  const closing = memory.state.stage === 'testing' || memory.state.stage === 'reporting';
-  return fits(wanted.usd, left.usd) && fits(wanted.tokens, left.tokens) && (closing || left.hours > 0);
-}
-
-/** Nothing always fits, even where a little too much was spent; sums of dollars are equal to a billionth. */
-function fits(wanted: number, left: number): boolean {
-  return wanted === 0 || wanted <= left + 1e-9;
-}
-
-function describeShortfall(memory: Memory, wanted: Cost, nowMs: number): string {
-  const left = remaining(memory, nowMs);
-  const parts: string[] = [];
-  if (!fits(wanted.usd, left.usd)) parts.push(`the next batch may cost $${wanted.usd.toFixed(4)} and $${Math.max(0, left.usd).toFixed(4)} of $${memory.state.budget.usd} is left`);
-  if (!fits(wanted.tokens, left.tokens)) parts.push(`the next batch may take ${wanted.tokens} tokens and ${Math.max(0, left.tokens)} of ${memory.state.budget.tokens} are left`);
-  if (left.hours <= 0) parts.push(`all ${memory.state.budget.hours} hours are over`);
-  return `Budget: ${parts.join('; ')}. Raise the budget to go on.`;
-}
-
-/** Why `budget` cannot replace the present one; undefined when it can. */
-export function whyNotRaise(current: Budget, budget: Budget): string | undefined {
-  const limits = ['usd', 'tokens', 'hours'] as const;
-  if (typeof budget !== 'object' || budget === null || !limits.some((limit) => budget[limit] !== undefined)) {
-    return 'expected at least one of usd, tokens, hours';
-  }
-  for (const limit of limits) {
-    const value = budget[limit];
-    if (value === undefined) continue;
-    if (typeof value !== 'number' || !Number.isFinite(value)) return `${limit}: expected a number, got ${JSON.stringify(value)}`;
-    const present = current[limit];
-    if (present === undefined) return `${limit}: expected nothing, because it has no limit, got ${value}`;
-    if (value < present) return `${limit}: expected at least the present ${present}, got ${value}`;
-  }
-  return undefined;
+/** Several batches find the same outage: the first one counts, and so does a pause that is there for another reason. */
+function providerAway(memory: Memory, { reason, probes, retryAfterMs, nowMs }: Extract<CampaignEvent, { readonly type: 'provider-away' }>): Memory {
+  if (memory.state.status === 'paused') return memory;
+  const intervalMs = Math.min(probes.longestMs, probes.firstMs * 2 ** memory.outages);
+  const state: CampaignState = { ...memory.state, status: 'paused', pauseKind: 'provider', pauseReason: reason, resumesAtMs: nowMs + Math.max(intervalMs, retryAfterMs) };
+  return { ...memory, outages: memory.outages + 1, state };
 }
 
 /** The best of a finished round and the best before it. The earlier one stays on a tie: it cost less. */

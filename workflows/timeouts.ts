@@ -5,6 +5,7 @@
  * retrying cannot cure is said to be so in activities/failures.ts, and pauses the campaign at once.
  */
 import type { ActivityOptions } from '@temporalio/common';
+import type { ProbeIntervals } from '../src/contracts/campaign.ts';
 import { ORCHESTRATOR_QUEUE, TEACHER_QUEUE, TRAINER_QUEUE } from '../src/contracts/names.ts';
 
 /**
@@ -29,9 +30,10 @@ export const ROW_WORK: ActivityOptions = {
 export const PREPARATION: ActivityOptions = { ...ROW_WORK, startToCloseTimeout: '4 hours', scheduleToCloseTimeout: '1 day' };
 
 /**
- * One batch of teacher or judge calls: minutes as a rule. The budget of three days outlasts a
- * provider's outage and a rate limit that lets a few calls through an hour; answers already bought
- * are looked up, so that a late attempt costs nothing twice.
+ * One batch of teacher or judge calls: minutes as a rule. The budget of three days outlasts workers
+ * that are away and a rate limit that lets a few calls through an hour; answers already bought are
+ * looked up, so that a late attempt costs nothing twice. A provider's outage is the workflow's
+ * business: the attempt gives up after a minute of failures, and the campaign pauses and asks again.
  */
 export const TEACHER_CALLS: ActivityOptions = {
   taskQueue: TEACHER_QUEUE,
@@ -40,6 +42,12 @@ export const TEACHER_CALLS: ActivityOptions = {
   heartbeatTimeout: HEARTBEAT,
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '2 minutes' },
 };
+
+/**
+ * A provider that is away: asked again after half a minute, then twice as long each time. A short outage
+ * costs a minute, one of a day some sixty questions, and one that is over is noticed within half an hour.
+ */
+export const PROVIDER_PROBES: ProbeIntervals = { firstMs: 30_000, longestMs: 30 * 60_000 };
 
 /** One epoch. The worst on one processor takes hours; every attempt starts from the newest checkpoint. */
 export const TRAIN_EPOCH: ActivityOptions = {

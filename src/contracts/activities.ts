@@ -44,12 +44,25 @@ export interface PlannedRequests {
   readonly batchUpperBoundTokens: number;
 }
 
+export interface ReassignRequestsInput extends CampaignContext {
+  readonly requests: ArtifactRef;
+  readonly batchSize: number;
+}
+
 export interface SampleBatchInput extends CampaignContext {
   readonly requests: ArtifactRef;
   /** Half-open range of request indices. */
   readonly from: number;
   readonly to: number;
 }
+/** What a failed or cancelled activity still tells, as the first detail of its failure. */
+export interface FailureFacts {
+  /** What its batch has cost so far, all attempts together. */
+  readonly spending?: Spending;
+  /** For how long the provider asked not to be called. */
+  readonly retryAfterMs?: number;
+}
+
 /** After it returns, the ledger holds an answer to every request of the range. */
 export interface SampledBatch {
   readonly answered: number;
@@ -234,6 +247,8 @@ export interface OrchestratorActivities {
   planRequests(input: PlanRequestsCall): Promise<PlannedRequests>;
   buildDataset(input: BuildDatasetCall): Promise<BuiltDataset>;
   planJudgements(input: PlanJudgementsInput): Promise<PlannedRequests>;
+  /** The same requests, those without an answer for the teacher that the spec names now. */
+  reassignRequests(input: ReassignRequestsInput): Promise<PlannedRequests>;
   evaluate(input: EvaluateInput): Promise<Evaluated>;
   recordRound(input: RecordRoundInput): Promise<RecordedRound>;
   planCandidates(input: PlanCandidatesInput): Promise<PlannedCandidates>;

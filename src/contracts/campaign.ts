@@ -18,11 +18,18 @@ export interface CampaignPlan {
   readonly concurrentBatches: number;
 }
 
+export interface ProbeIntervals {
+  readonly firstMs: number;
+  readonly longestMs: number;
+}
+
 export interface CampaignInput {
   readonly campaign: string;
   readonly spec: ArtifactRef;
   readonly plan: CampaignPlan;
   readonly budget: Budget;
+  /** When a provider that is away is asked again. Default: after 30 s, then twice as long each time, at most 30 min. */
+  readonly probes?: ProbeIntervals;
   /** Present after continue-as-new. */
   readonly carried?: CarriedState;
 }

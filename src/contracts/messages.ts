@@ -1,5 +1,6 @@
 /** Updates and queries of the campaign workflow. The string equals the constant's stem. */
 import { defineQuery, defineUpdate } from '@temporalio/workflow';
+import type { ArtifactRef } from './artifacts.ts';
 import type { Budget, CampaignState, RoundSummary } from './state.ts';
 
 export interface PauseInput {
@@ -8,11 +9,20 @@ export interface PauseInput {
 /** Each limit given replaces the old one and must not be lower than it. */
 export type RaiseBudgetInput = Budget;
 
+export interface SetTeacherInput {
+  /** The spec with the new teacher, stored; `teachers` lists all that the campaign has had. */
+  readonly spec: ArtifactRef;
+  /** SHA-256 of the spec that it replaces: two changes at once cannot undo each other. */
+  readonly replaces: string;
+}
+
 export const pauseUpdate = defineUpdate<CampaignState, [PauseInput]>('pause');
 export const resumeUpdate = defineUpdate<CampaignState, []>('resume');
 /** Ends the campaign after its report is written; what was bought and trained stays. */
 export const cancelUpdate = defineUpdate<CampaignState, [PauseInput]>('cancel');
 export const raiseBudgetUpdate = defineUpdate<CampaignState, [RaiseBudgetInput]>('raiseBudget');
+/** Questions without an answer go to the new teacher; what the earlier ones answered stays in use. */
+export const setTeacherUpdate = defineUpdate<CampaignState, [SetTeacherInput]>('setTeacher');
 
 export const stateQuery = defineQuery<CampaignState>('state');
 /** The latest rounds, newest last, at most two: all of them are in the artifact `state.history`. */

@@ -3,8 +3,12 @@ import type { ArtifactRef } from './artifacts.ts';
 
 export type Stage = 'preparing' | 'sampling' | 'filtering' | 'training' | 'evaluating' | 'selecting' | 'testing' | 'reporting' | 'finished';
 export type CampaignStatus = 'running' | 'paused' | 'completed' | 'cancelled';
-/** Who paused it: a person; the budget, which goes on by itself when it is raised; a failure that retrying could not cure. */
-export type PauseKind = 'user' | 'budget' | 'failure';
+/**
+ * Who paused it: a person; the budget, which goes on by itself when it is raised; a provider that is
+ * away, which is asked again at growing intervals; a failure that retrying could not cure, which waits
+ * for a command.
+ */
+export type PauseKind = 'user' | 'budget' | 'provider' | 'failure';
 
 /** Limits; an absent one does not bind. */
 export interface Budget {
@@ -13,7 +17,7 @@ export interface Budget {
   readonly hours?: number;
 }
 
-/** Money and tokens: of a batch, its upper bound. */
+/** Money and tokens: of a purchase, its upper bound. Dollars are exact, see money.ts. */
 export interface Cost {
   readonly usd: number;
   readonly tokens: number;
@@ -79,10 +83,20 @@ export interface CampaignState {
   /** Why it is paused, in one sentence for a person. */
   readonly pauseReason?: string;
   readonly pauseKind?: PauseKind;
+  /** Paused by the budget: the least limits that let it go on. */
+  readonly needs?: Budget;
+  /** Paused because a provider is away: when it is asked again, epoch milliseconds. */
+  readonly resumesAtMs?: number;
   readonly budget: Budget;
   readonly spending: Spending;
+  /** Set aside for purchases that have begun: the most that they may still cost. */
+  readonly inFlight?: Cost;
+  /** The most that calls cost which a provider may have billed twice: a process died between question and answer. Counts against the budget. */
+  readonly uncertain?: Cost;
   /** Epoch milliseconds. */
   readonly startedAtMs: number;
+  /** The spec as it stands after the teacher was changed; absent before. */
+  readonly changedSpec?: ArtifactRef;
   readonly bestRound?: number;
   /** Of the best round, on the development rows. */
   readonly bestRetention?: Interval;

@@ -27,7 +27,7 @@ export const baseUrlOf = (endpoint: EndpointSpec): string => (endpoint.baseUrl ?
 export interface CallTimings {
   /** One attempt, from sending to the last byte. Long outputs of slow models take minutes. */
   readonly attemptTimeoutMs: number;
-  /** From a request's first failure to giving up; whoever asked may come back later. */
+  /** From a request's first failure to giving up: the campaign then pauses and comes back later. */
   readonly retryBudgetMs: number;
   readonly firstRetryDelayMs: number;
   readonly maxRetryDelayMs: number;
@@ -35,7 +35,7 @@ export interface CallTimings {
   readonly stopGraceMs: number;
 }
 
-const TIMINGS: CallTimings = { attemptTimeoutMs: 180_000, retryBudgetMs: 300_000, firstRetryDelayMs: 500, maxRetryDelayMs: 30_000, stopGraceMs: 5_000 };
+const TIMINGS: CallTimings = { attemptTimeoutMs: 180_000, retryBudgetMs: 60_000, firstRetryDelayMs: 500, maxRetryDelayMs: 30_000, stopGraceMs: 5_000 };
 
 export interface OpenAITeacherOptions {
   readonly endpoint: EndpointSpec;

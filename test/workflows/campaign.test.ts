@@ -186,14 +186,14 @@ describe('campaign workflow', () => {
       const handle = await start(campaignInput('budget', { maxRounds: 1 }, { usd: 0.4 }));
       const state = await paused(handle);
       assert.equal(state.pauseKind, 'budget');
-      assert.match(state.pauseReason ?? '', /the next batch may cost \$0\.2000 and \$0\.1000 of \$0\.4 is left/);
+      assert.match(state.pauseReason ?? '', /the next batch may cost \$0\.20 and \$0\.10 of \$0\.40 is left\. To go on, raise it to \$0\.50/);
       assert.equal(script.count('sampleBatch'), 3);
       assert.match(await refused(handle.executeUpdate(resumeUpdate)), /expected a raised budget first/);
       assert.match(await refused(handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 0.1 }] })), /usd: expected at least the present 0\.4, got 0\.1/);
       assert.match(await refused(handle.executeUpdate(raiseBudgetUpdate, { args: [{ tokens: 5 }] })), /tokens: expected nothing, because it has no limit/);
       const little = await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 0.45 }] });
       assert.equal(little.status, 'paused');
-      assert.match(little.pauseReason ?? '', /\$0\.1500 of \$0\.45 is left/);
+      assert.match(little.pauseReason ?? '', /\$0\.15 of \$0\.45 is left/);
       const enough = await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 5 }] });
       assert.equal(enough.status, 'running');
       assert.equal((await handle.result()).status, 'completed');

@@ -2,52 +2,101 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { specToPlan } from '../../src/contracts/campaign.ts';
-import type { Budget, RoundSummary } from '../../src/contracts/state.ts';
+import type { Budget, RoundSummary, Spending } from '../../src/contracts/state.ts';
 import { describeState } from '../../workflows/details.ts';
-import type { Memory } from '../../workflows/state.ts';
-import { NO_COST, batchRanges, betterRound, covers, decide, initialState, reduce, remaining, whyNotRaise } from '../../workflows/state.ts';
+import { NO_COST, covers, remaining, whyNotRaise } from '../../workflows/money.ts';
+import type { CampaignEvent, Memory } from '../../workflows/state.ts';
+import { batchRanges, betterRound, decide, initialMemory, initialState, reduce } from '../../workflows/state.ts';
 import { PLAN, refOf } from '../support/scripted-activities.ts';
 
 const HOUR_MS = 3_600_000;
-const memoryOf = (budget: Budget): Memory => ({ state: initialState('c', PLAN, budget, 0), reserved: NO_COST });
+const memoryOf = (budget: Budget): Memory => initialMemory(initialState('c', PLAN, budget, 0));
+const after = (memory: Memory, ...events: readonly CampaignEvent[]): Memory => events.reduce(reduce, memory);
+const spendingOf = (usd: number, tokens = 0, callsRepeated = 0): Spending => ({ usd, tokens, callsBought: 3, callsReused: 2, callsRepeated });
 const round = (number: number, studentScore: number, low = 0.5): RoundSummary => ({
   round: number, requests: 1, accepted: 1, rejected: 0, dataset: refOf('dataset', number), checkpoint: refOf('checkpoint', number),
   lossCurve: refOf('loss-curve', number), lossFirstNats: 2, lossLastNats: 1, teacherScore: 1, studentScore, retention: { mean: studentScore, low, high: 1 }, stageMs: {},
 });
 
 describe('campaign state', () => {
-  it('sets a batch aside and settles what it truly cost', () => {
-    const cost = { usd: 0.5, tokens: 100 };
-    const reserved = reduce(memoryOf({ usd: 1, tokens: 1_000 }), { type: 'reserved', cost });
+  it('sets an upper bound aside, bills what it truly cost, and gives the rest back', () => {
+    const bound = { usd: 0.5, tokens: 100 };
+    const reserved = reduce(memoryOf({ usd: 1, tokens: 1_000 }), { type: 'reserved', name: 'a', bound });
     assert.deepEqual(remaining(reserved, 0), { usd: 0.5, tokens: 900, hours: Infinity });
-    const spending = { usd: 0.2, tokens: 40, callsBought: 3, callsReused: 2, callsRepeated: 1 };
-    const settled = reduce(reserved, { type: 'settled', cost, spending });
+    assert.deepEqual(reserved.state.inFlight, bound);
+    const billed = reduce(reserved, { type: 'billed', name: 'a', spending: spendingOf(0.2, 40), uncertain: NO_COST });
+    assert.deepEqual(remaining(billed, 0), { usd: 0.5, tokens: 900, hours: Infinity }, 'the rest of the bound is still set aside');
+    assert.deepEqual(billed.state.inFlight, { usd: 0.3, tokens: 60 });
+    const settled = reduce(billed, { type: 'released', name: 'a' });
     assert.deepEqual(remaining(settled, 0), { usd: 0.8, tokens: 960, hours: Infinity });
-    assert.deepEqual(settled.state.spending, spending);
-    assert.deepEqual(reduce(reserved, { type: 'settled', cost }).state.spending.usd, 0);
+    assert.deepEqual(settled.state.spending, spendingOf(0.2, 40));
+    assert.equal(settled.state.inFlight, undefined);
+    assert.equal(after(reserved, { type: 'released', name: 'a' }).state.spending.usd, 0);
   });
 
-  it('covers a batch to the last cent, and nothing at all once the hours are over, except while closing', () => {
+  it('bills a purchase that is told of twice once, and keeps what may have been billed twice out of reach', () => {
+    const bill = (usd: number, repeated: number): CampaignEvent => ({ type: 'billed', name: 'a', spending: spendingOf(usd, 10, repeated), uncertain: { usd: 0.05 * repeated, tokens: 5 * repeated } });
+    const end = after(memoryOf({ usd: 1 }), { type: 'reserved', name: 'a', bound: { usd: 0.5, tokens: 100 } }, bill(0.1, 1), bill(0.3, 2), { type: 'released', name: 'a' });
+    assert.deepEqual(end.state.spending, spendingOf(0.3, 10, 2));
+    assert.deepEqual(end.state.uncertain, { usd: 0.1, tokens: 10 });
+    assert.equal(remaining(end, 0).usd, 0.6);
+  });
+
+  it('sums cents without drift', () => {
+    let memory = memoryOf({ usd: 1_000 });
+    for (let index = 0; index < 10_000; index += 1) {
+      const name = String(index);
+      memory = after(memory, { type: 'reserved', name, bound: { usd: 0.3, tokens: 0 } }, { type: 'billed', name, spending: spendingOf(0.1), uncertain: NO_COST }, { type: 'released', name });
+    }
+    assert.equal(memory.state.spending.usd, 1_000);
+    assert.equal(remaining(memory, 0).usd, 0);
+  });
+
+  it('covers a batch to the last billionth, and nothing at all once the hours are over, except while closing', () => {
     const memory = memoryOf({ usd: 0.3, hours: 1 });
-    const spent = reduce(memory, { type: 'settled', cost: NO_COST, spending: { usd: 0.1, tokens: 0, callsBought: 1, callsReused: 0, callsRepeated: 0 } });
+    const spent = after(memory, { type: 'reserved', name: 'a', bound: { usd: 0.2, tokens: 0 } }, { type: 'billed', name: 'a', spending: spendingOf(0.1), uncertain: NO_COST }, { type: 'released', name: 'a' });
     assert.ok(covers(spent, { usd: 0.2, tokens: 0 }, 0));
-    assert.ok(!covers(spent, { usd: 0.2001, tokens: 0 }, 0));
+    assert.ok(!covers(spent, { usd: 0.200000001, tokens: 0 }, 0));
     assert.ok(!covers(memory, NO_COST, HOUR_MS));
     assert.ok(covers(reduce(memory, { type: 'stage-entered', stage: 'testing', round: 1 }), NO_COST, HOUR_MS));
   });
 
-  it('goes on by itself when the budget is raised far enough, and only then', () => {
-    const short = reduce(memoryOf({ usd: 1, hours: 1 }), { type: 'budget-short', wanted: { usd: 2, tokens: 0 }, nowMs: 2 * HOUR_MS });
+  it('says which limits it needs, and goes on by itself when the budget is raised to them, and only then', () => {
+    const wanted = { next: { usd: 2.5, tokens: 0 }, stage: { usd: 7, tokens: 0 } };
+    const short = reduce(memoryOf({ usd: 1, hours: 1 }), { type: 'budget-short', wanted, nowMs: 2 * HOUR_MS });
     assert.equal(short.state.status, 'paused');
-    assert.match(short.state.pauseReason ?? '', /\$2\.0000 and \$1\.0000 of \$1 is left; all 1 hours are over/);
+    assert.deepEqual(short.state.needs, { usd: 2.5, hours: 3 });
+    assert.equal(short.state.pauseReason, 'Budget: the next batch may cost $2.50 and $1.00 of $1.00 is left; all 1 hours are over. To go on, raise it to $2.50 and 3 hours; $7.00 and 3 hours covers the rest of this stage.');
     const money = reduce(short, { type: 'budget-raised', budget: { usd: 3 }, nowMs: 2 * HOUR_MS });
     assert.equal(money.state.status, 'paused');
-    assert.equal(money.state.pauseReason, 'Budget: all 1 hours are over. Raise the budget to go on.');
+    assert.match(money.state.pauseReason ?? '', /^Budget: all 1 hours are over\. To go on, raise it to 3 hours;/);
     const both = reduce(money, { type: 'budget-raised', budget: { hours: 3 }, nowMs: 2 * HOUR_MS });
     assert.equal(both.state.status, 'running');
     assert.equal(both.state.pauseReason, undefined);
+    assert.equal(both.state.needs, undefined);
     const user = reduce(memoryOf({ usd: 1 }), { type: 'paused', reason: 'lunch' });
     assert.equal(reduce(user, { type: 'budget-raised', budget: { usd: 3 }, nowMs: 0 }).state.status, 'paused');
+  });
+
+  it('asks a provider that is away again at growing intervals, which an answer or a new teacher ends', () => {
+    const probes = { firstMs: 100, longestMs: 300 };
+    const away = (memory: Memory, retryAfterMs = 0): Memory => reduce(memory, { type: 'provider-away', reason: 'no answer', probes, retryAfterMs, nowMs: 1_000 });
+    const once = away(memoryOf({}));
+    assert.deepEqual([once.state.status, once.state.pauseKind, once.state.resumesAtMs], ['paused', 'provider', 1_100]);
+    assert.equal(away(once), once, 'another batch finds the same outage');
+    const probing = reduce(once, { type: 'probe-due' });
+    assert.equal(probing.state.status, 'running');
+    const twice = away(probing);
+    assert.equal(twice.state.resumesAtMs, 1_200);
+    assert.equal(away(reduce(twice, { type: 'probe-due' })).state.resumesAtMs, 1_300, 'at most the longest interval');
+    assert.equal(away(memoryOf({}), 5_000).state.resumesAtMs, 6_000, 'no sooner than the provider asked for');
+    assert.equal(away(after(twice, { type: 'probe-due' }, { type: 'provider-answered' })).state.resumesAtMs, 1_100);
+    const spec = refOf('spec', 'another teacher');
+    const changed = reduce(twice, { type: 'teacher-set', spec });
+    assert.deepEqual([changed.state.status, changed.state.changedSpec, changed.outages], ['running', spec, 0]);
+    const user = reduce(twice, { type: 'paused', reason: 'leave it' });
+    assert.equal(reduce(user, { type: 'probe-due' }).state.status, 'paused');
+    assert.equal(reduce(user, { type: 'teacher-set', spec }).state.status, 'paused');
   });
 
   it('refuses budgets that are lower, limitless, empty or no numbers', () => {

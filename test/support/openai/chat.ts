@@ -48,7 +48,7 @@ export class Model {
   check(call: ChatCall): void {
     const without = new Set<string>(this.#options().without ?? []);
     const format = call.response_format?.type;
-    if (this.price(call.model) === undefined) throw new ApiError(404, `The model \`${call.model}\` does not exist or you do not have access to it.`, { code: 'model_not_found' });
+    if (this.price(call.model) === undefined || this.#options().withdrawn?.includes(call.model) === true) throw new ApiError(404, `The model \`${call.model}\` does not exist or you do not have access to it.`, { code: 'model_not_found' });
     if (!Array.isArray(call.messages) || call.messages.length === 0) throw new ApiError(400, "Missing required parameter: 'messages'.", { param: 'messages', code: 'missing_required_parameter' });
     if (format !== undefined && without.has(format)) throw new ApiError(400, `Invalid parameter: 'response_format' of type '${format}' is not supported with this model.`, { param: 'response_format' });
     if (format === 'json_object' && !call.messages.some((message) => /json/i.test(message.content))) {

@@ -62,6 +62,8 @@ export interface OpenAIServerOptions {
   /** Keys that authenticate but have no quota left. */
   readonly exhaustedKeys?: readonly string[];
   readonly models?: Readonly<Record<string, ModelPrice>>;
+  /** Models that are no longer there; calls in progress are answered and billed. */
+  readonly withdrawn?: readonly string[];
   /** Of each key by itself. */
   readonly requestsPerMinute?: number;
   readonly tokensPerMinute?: number;

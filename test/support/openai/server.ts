@@ -52,12 +52,22 @@ export class OpenAIServer implements AsyncDisposable {
     return this.#model.received;
   }
 
-  listen(port = 0): Promise<void> {
-    return new Promise((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+  #port = 0;
+
+  async listen(port = this.#port): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+    this.#port = (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Nobody answers at the address any more, and calls in flight are cut; `listen` ends the outage. */
+  async goDown(): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeAllConnections();
+    await closed;
   }
 
   get origin(): string {
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+    return `http://127.0.0.1:${this.#port}`;
   }
 
   get baseUrl(): string {
@@ -66,8 +76,7 @@ export class OpenAIServer implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#background.stop();
-    this.#server.closeAllConnections();
-    await new Promise((resolve) => this.#server.close(resolve));
+    if (this.#server.listening) await this.goDown();
   }
 
   #count(status: string): void {

@@ -1,0 +1,77 @@
+/** Has teachers and judges answer planned requests, batch by batch, within the budget and over changes of teacher. */
+import type { CampaignContext, PlannedRequests } from '../src/contracts/activities.ts';
+import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import { timesCost } from './money.ts';
+import type { CampaignRun } from './run.ts';
+import { rowWork, teacher } from './run.ts';
+import { batchRanges } from './state.ts';
+
+/** Six events a batch at worst: these bounds and an ordinary number of epochs keep a round's history under 500. */
+const MAX_TRAINING_BATCHES = 32;
+const MAX_EVALUATION_BATCHES = 10;
+
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Planned requests, and the spec that they were planned for: its teacher is the one that they go to. */
+export type Planned = PlannedRequests & Pick<CampaignContext, 'spec'>;
+
+export function plan(run: CampaignRun, what: string, call: (context: CampaignContext) => Promise<PlannedRequests>): Promise<Planned> {
+  return run.attempt(what, async () => {
+    const { context } = run;
+    return { ...(await call(context)), spec: context.spec };
+  });
+}
+
+/**
+ * When it returns, the ledger holds every answer. The result names the requests as they were answered:
+ * after a change of teacher those that had no answer yet belong to the new one.
+ */
+export async function answer(run: CampaignRun, planned: Planned, who: string, purpose: 'training' | 'evaluation'): Promise<ArtifactRef> {
+  const ranges = batchRanges(planned.count, planned.batchSize, purpose === 'training' ? MAX_TRAINING_BATCHES : MAX_EVALUATION_BATCHES);
+  const pending: Range[] = [...ranges];
+  let current = planned;
+  while (pending.length > 0) {
+    if (isCurrent(run, current)) await answerPending(run, current, pending, who, (left) => run.progressed(ranges.length - left, ranges.length));
+    else current = await reassign(run, current);
+  }
+  return current.requests;
+}
+
+const isCurrent = (run: CampaignRun, { spec }: Planned): boolean => run.context.spec.sha256 === spec.sha256;
+
+function reassign(run: CampaignRun, { requests, batchSize }: PlannedRequests): Promise<Planned> {
+  return plan(run, 'Handing requests to the new teacher', (context) =>
+    rowWork.reassignRequests.executeWithOptions({ summary: `round ${run.state.round}: another teacher` }, [{ ...context, requests, batchSize }]),
+  );
+}
+
+/** Takes ranges off `pending` until none is left or the teacher was changed; what was not answered is back in it then. */
+async function answerPending(run: CampaignRun, planned: Planned, pending: Range[], who: string, progressed: (left: number) => void): Promise<void> {
+  const wanted = (): boolean => isCurrent(run, planned);
+  const batchBound = { usd: planned.batchUpperBoundUsd, tokens: planned.batchUpperBoundTokens };
+  const boundOf = ({ from, to }: Range) => timesCost(batchBound, Math.ceil((to - from) / planned.batchSize));
+  let asking = 0;
+  const lane = async (): Promise<void> => {
+    for (let range = pending.shift(); range !== undefined; range = wanted() ? pending.shift() : undefined) {
+      const { from, to } = range;
+      const what = `${who}, requests ${from + 1} to ${to}`;
+      const summary = `round ${run.state.round}: ${who} answers ${from + 1}–${to} of ${planned.count}`;
+      const stage = timesCost(batchBound, [range, ...pending].reduce((sum, each) => sum + Math.ceil((each.to - each.from) / planned.batchSize), 0));
+      asking += 1;
+      const batch = await run.spend({ what, bound: boundOf(range), stage, calls: to - from, wanted }, () =>
+        teacher.sampleBatch.executeWithOptions({ summary }, [{ ...run.context, requests: planned.requests, from, to }]),
+      );
+      asking -= 1;
+      if (batch === undefined) {
+        pending.push(range);
+        return;
+      }
+      progressed(pending.length + asking);
+    }
+  };
+  await Promise.all(Array.from({ length: run.input.plan.concurrentBatches }, lane));
+  pending.sort((a, b) => a.from - b.from);
+}
