@@ -138,7 +138,7 @@ describe('reuse of recorded answers', () => {
 
   it('what another campaign asks and gives up is asked by the one that waits for it', async () => {
     server.options = { keys: [TEST_KEY, 'sk-withdrawn'], latencyMs: 40, answer: (_call, index) => {
-      if (index === 20) server.options = { latencyMs: 5, answer: () => 'positive' };
+      if (index === 16) server.options = { latencyMs: 40, answer: () => 'positive' };
       return 'positive';
     } };
     const other = createLedger(join(folder, 'ledger.sqlite'));
