@@ -17,7 +17,7 @@ export interface StageProgress {
 }
 
 export interface OrchestratorStages {
-  prepareCampaign(input: Contract.CampaignContext, options: StageOptions): Promise<Contract.PreparedData>;
+  prepareCampaign(input: Contract.PrepareCampaignInput, options: StageOptions): Promise<Contract.PreparedData>;
   planRequests(input: Contract.PlanRequestsInput): Promise<Contract.PlannedRequests>;
   buildDataset(input: Contract.BuildDatasetInput): Promise<Contract.BuiltDataset>;
   planJudgements(input: Contract.PlanJudgementsInput): Promise<Contract.PlannedRequests>;
@@ -30,6 +30,7 @@ export interface OrchestratorStages {
 export interface TeacherStages {
   /** `run` names the workflow run that pays: what all attempts under one name have bought is settled together. */
   sampleBatch(input: Contract.SampleBatchInput, options: StageOptions & { readonly run: string }): Promise<Contract.SampledBatch>;
+  importCompletions(input: Contract.CampaignContext, options: StageOptions): Promise<Contract.ImportedCompletions>;
 }
 
 export interface TrainerStages {

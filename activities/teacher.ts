@@ -9,5 +9,6 @@ export function createTeacherActivities({ stages }: { readonly stages: TeacherSt
     // A repeated attempt finds what the one before bought in the ledger: its progress needs no heartbeat to survive.
     sampleBatch: (input) =>
       supervised((supervision) => stages.sampleBatch(input, { ...stageOptions(supervision), run: supervision.workflowRunId }), { surfacesOutages: true }),
+    importCompletions: (input) => supervised((supervision) => stages.importCompletions(input, stageOptions(supervision)), { surfacesOutages: true }),
   };
 }

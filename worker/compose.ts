@@ -10,7 +10,6 @@ import { prepareCampaign } from '../src/dataset/prepare.ts';
 import { selectInputs } from '../src/dataset/select.ts';
 import { evaluate } from '../src/evaluation/evaluate.ts';
 import { planJudgements } from '../src/evaluation/judge.ts';
-import type { UpperBound } from '../src/evaluation/judge.ts';
 import { createReportModels } from '../src/evaluation/report-models.ts';
 import { writeReport } from '../src/evaluation/report.ts';
 import { measureSpeed } from '../src/evaluation/speed.ts';
@@ -19,11 +18,12 @@ import { createLedger } from '../src/ledger/sqlite-ledger.ts';
 import type { Ledger } from '../src/ledger/ledger.ts';
 import { createModelHost } from '../src/lm/host.ts';
 import { createFileStore } from '../src/store/file-store.ts';
-import { createAnswerReader } from '../src/teacher/answers.ts';
+import { createAnswerFinder, createAnswerReader } from '../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../src/teacher/directory.ts';
 import { planRequests } from '../src/teacher/plan.ts';
 import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
+import { importCompletions } from '../src/teacher/stored-completions.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
 import { createOnnxTrainer } from '../src/training/onnx-trainer.ts';
@@ -56,15 +56,14 @@ export function composeWorker(config: Config): Composition {
       const { ledger, directory } = teaching();
       const answers = createAnswerReader({ ledger, directory });
       const models = createReportModels(assets);
-      const upperBound = boundBy(directory);
       return {
         store,
         stages: {
           prepareCampaign: (input, { signal, onProgress }) =>
             prepareCampaign({ store, assets }, input, { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress({ done: doneBytes, total: totalBytes ?? doneBytes }) }),
-          planRequests: (input) => planRequests({ store, directory }, input),
+          planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
           buildDataset: (input) => buildDataset({ store, answers }, input),
-          planJudgements: (input) => planJudgements({ store, answers, upperBound }, input),
+          planJudgements: (input) => planJudgements({ store, answers, directory }, input),
           reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
           evaluate: (input) => evaluate({ store, answers }, input),
           selectInputs: (input) => selectInputs({ store }, input),
@@ -76,6 +75,7 @@ export function composeWorker(config: Config): Composition {
       const deps = { store, ...teaching() };
       return {
         sampleBatch: (input, { signal, onProgress, run }) => sampleBatch(deps, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
+        importCompletions: (input, { signal, onProgress }) => importCompletions({ ...deps, readSecret }, input, { signal, onProgress: (done, total) => onProgress({ done, total }) }),
       };
     },
     trainer() {
@@ -91,13 +91,5 @@ export function composeWorker(config: Config): Composition {
       };
     },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
-  };
-}
-
-/** What one request may cost, as whoever would answer it says; nothing is loaded or called for that. */
-function boundBy(directory: TeacherDirectory): UpperBound {
-  return async (endpoint, request) => {
-    await using teacher = await directory.open(endpoint);
-    return teacher.upperBound(request);
   };
 }

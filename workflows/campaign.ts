@@ -11,7 +11,7 @@ import { close, report } from './closing.ts';
 import { whyNotRaise } from './money.ts';
 import type { RoundStart } from './round.ts';
 import { runRound } from './round.ts';
-import { CampaignRun, preparation, refusal } from './run.ts';
+import { CampaignRun, preparation, refusal, teacher } from './run.ts';
 
 export async function campaign(input: CampaignInput): Promise<CampaignState> {
   const run = new CampaignRun(input);
@@ -51,7 +51,11 @@ async function advance(run: CampaignRun, findings: Findings): Promise<CampaignIn
 async function prepare(run: CampaignRun): Promise<RoundStart> {
   const { carried } = run.input;
   if (carried !== undefined) return carried;
-  const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [run.context]));
+  const imported = run.input.plan.importsCompletions === true
+    ? await run.attempt('Importing stored completions', () => teacher.importCompletions.executeWithOptions({ summary: 'import stored completions' }, [run.context]))
+    : undefined;
+  const input = { ...run.context, ...(imported === undefined ? {} : { completions: imported.completions }) };
+  const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [input]));
   return { data };
 }
 

@@ -4,6 +4,7 @@ import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { CarriedState } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
 import { answer, plan } from './answer.ts';
+import type { Planned } from './answer.ts';
 import type { CampaignRun } from './run.ts';
 import { device, rowWork, training } from './run.ts';
 import { betterRound, decide } from './state.ts';
@@ -31,11 +32,7 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   if (selection === 'no-inputs-left') return { kind: 'stopped', reason: selection, from: start };
 
   run.enter('sampling', round);
-  const planned = await plan(run, 'Planning the round', (context) =>
-    rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
-      { ...context, data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
-    ]),
-  );
+  const planned = await planRound(run, data, round, selection);
   if (planned.count === 0 && start.last !== undefined) return { kind: 'stopped', reason: 'no-inputs-left', from: start };
   const requests = await answer(run, planned, 'teacher', 'training');
 
@@ -80,6 +77,20 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   };
   const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, answerUpperBound), Date.now());
   return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
+}
+
+/** The round's requests. What has to be asked before they can be written is answered here; the ledger knows it in later rounds. */
+async function planRound(run: CampaignRun, data: PreparedData, round: number, selection: ArtifactRef | undefined): Promise<Planned> {
+  const history = run.state.history === undefined ? {} : { history: run.state.history };
+  for (;;) {
+    const planned = await plan(run, 'Planning the round', (context) =>
+      rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
+        { ...context, data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
+      ]),
+    );
+    if (planned.preliminary !== true) return planned;
+    await answer(run, planned, 'teacher (plan)', 'training');
+  }
 }
 
 /** One more batch, and the teacher's answers on the test rows that still have to be bought at the end. */

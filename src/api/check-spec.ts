@@ -5,6 +5,7 @@ import { DATASETS, MODELS } from '../assets/catalogue.ts';
 import { parseHubName } from '../assets/hub.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
+import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { SpecProblem } from '../contracts/parse-spec.ts';
 
 /** Whether an environment variable of that name is set, so that a worker can read the key. */
@@ -54,7 +55,9 @@ export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret): Promi
   const found = await Promise.all([
     endpointProblem('teacher', teacher, hasSecret),
     modelProblem('student.model', student.model),
-    'dataset' in sampling.source ? datasetProblem('sampling.source.dataset', sampling.source.dataset) : undefined,
+    ...sourcesOf(sampling.source).map(({ source, path }) =>
+      'dataset' in source ? datasetProblem(`sampling.source.${path.length === 0 ? '' : `sources[${path[1]}].`}dataset`, source.dataset) : undefined,
+    ),
     evaluation.source.kind === 'dataset' ? datasetProblem('evaluation.source.dataset', evaluation.source.dataset) : undefined,
     evaluation.scorer.kind === 'judge' ? endpointProblem('evaluation.scorer.judge', evaluation.scorer.judge, hasSecret) : undefined,
   ]);

@@ -17,12 +17,13 @@ export function withAbsolutePaths(spec: CampaignSpec, folder: string): CampaignS
   const dataset = (name: string): string => (name.startsWith('catalogue:') || isAbsolute(name) ? name : resolve(folder, name));
   const model = (name: string): string => (!name.startsWith('hf:') && /[/\\]|\.gguf$/i.test(name) ? resolve(folder, name) : name);
   const endpoint = <T extends { readonly provider: string; readonly model: string }>(one: T): T => (one.provider === 'local' ? { ...one, model: model(one.model) } : one);
+  const rows = <T extends object>(source: T): T => ('dataset' in source && typeof source.dataset === 'string' ? { ...source, dataset: dataset(source.dataset) } : source);
   const { sampling, evaluation } = spec;
   return {
     ...spec,
     teacher: endpoint(spec.teacher),
     student: { ...spec.student, model: model(spec.student.model) },
-    sampling: { ...sampling, source: 'dataset' in sampling.source ? { ...sampling.source, dataset: dataset(sampling.source.dataset) } : sampling.source },
+    sampling: { ...sampling, source: sampling.source.kind === 'mixed' ? { ...sampling.source, sources: sampling.source.sources.map(rows) } : rows(sampling.source) },
     evaluation: {
       ...evaluation,
       source: evaluation.source.kind === 'dataset' ? { ...evaluation.source, dataset: dataset(evaluation.source.dataset) } : evaluation.source,

@@ -12,12 +12,25 @@ export interface CampaignContext {
   readonly spec: ArtifactRef;
 }
 
+export interface ImportedCompletions {
+  /** TeacherRequest[], each with its row; the ledger holds the answer to every one. */
+  readonly completions: ArtifactRef;
+  readonly count: number;
+}
+
+export interface PrepareCampaignInput extends CampaignContext {
+  /** Where the spec names stored completions as a source: those that were found. */
+  readonly completions?: ArtifactRef;
+}
+
 /** The rows of a campaign after import: split, deduplicated, the held-out ones kept apart. */
 export interface PreparedData {
   /** Inputs that the teacher may be asked about; absent where it writes its own. */
   readonly pool?: ArtifactRef;
   readonly development: ArtifactRef;
   readonly test: ArtifactRef;
+  /** TeacherRequest[] that completions stored by the provider have answered: asked about such a row, the ledger knows. */
+  readonly completions?: ArtifactRef;
   /** RejectedSample[] of the rows that import left out: duplicates, and pool rows too close to held-out ones. */
   readonly excluded?: ArtifactRef;
   readonly poolRows: number;
@@ -42,6 +55,8 @@ export interface PlannedRequests {
   /** Upper bound of one batch's cost, reserved before it is scheduled. */
   readonly batchUpperBoundUsd: number;
   readonly batchUpperBoundTokens: number;
+  /** Their answers decide what else is asked: have them answered, then plan again. */
+  readonly preliminary?: boolean;
 }
 
 export interface ReassignRequestsInput extends CampaignContext {
@@ -243,7 +258,7 @@ export interface PlannedCandidates {
 
 /** Quick work on rows: splitting, planning, filtering, scoring, reporting. */
 export interface OrchestratorActivities {
-  prepareCampaign(input: CampaignContext): Promise<PreparedData>;
+  prepareCampaign(input: PrepareCampaignInput): Promise<PreparedData>;
   planRequests(input: PlanRequestsCall): Promise<PlannedRequests>;
   buildDataset(input: BuildDatasetCall): Promise<BuiltDataset>;
   planJudgements(input: PlanJudgementsInput): Promise<PlannedRequests>;
@@ -259,6 +274,8 @@ export interface OrchestratorActivities {
 /** Paid or slow calls to teachers and judges. */
 export interface TeacherActivities {
   sampleBatch(input: SampleBatchInput): Promise<SampledBatch>;
+  /** Reads what the provider has stored, into the ledger; asks nothing anew. */
+  importCompletions(input: CampaignContext): Promise<ImportedCompletions>;
 }
 
 /** Work on a device: one at a time. */

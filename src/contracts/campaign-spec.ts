@@ -3,14 +3,13 @@
  * Unknown keys are errors with their path; numbers are never coerced from strings.
  */
 import { z } from 'zod';
+import { datasetSchema, samplingSchema, sourcesOf } from './sampling-spec.ts';
+import type { SamplingSpec } from './sampling-spec.ts';
 
 /** A campaign's name is its identity: it names the workflow, the folders and the REST resource. */
 export const campaignNameSchema = z
   .string()
   .regex(/^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$/, 'lower-case letters, digits and inner hyphens, 1 to 63 of them');
-
-/** `catalogue:NAME` or the path of a .jsonl, .csv or .txt file (absolute, or relative to the spec file). */
-const datasetSchema = z.string().min(1);
 
 const outputSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('label'), labels: z.array(z.string().min(1)).min(2).max(64) }),
@@ -42,6 +41,8 @@ const endpointShape = {
   maxTokens: z.int().min(1).max(32_768).default(512),
   /** Calls in flight at once. */
   concurrency: z.int().min(1).max(512).default(16),
+  /** Ask the provider to keep every call, with campaign, round and sample as its metadata. Default: no. */
+  store: z.boolean().optional(),
   /** Dollars per million tokens, overriding the price table. */
   price: z.strictObject({ inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
 };
@@ -52,28 +53,6 @@ const teacherSchema = z.strictObject({
   shots: z.array(z.strictObject({ input: z.string().min(1), output: z.string().min(1) })).max(64).default([]),
   /** `prior` subtracts each label's median log-probability over the pool before choosing; needs label log-probabilities. */
   calibration: z.enum(['none', 'prior']).default('none'),
-});
-
-const samplingSchema = z.strictObject({
-  source: z.discriminatedUnion('kind', [
-    /** The teacher answers inputs that the user already has. */
-    z.strictObject({ kind: z.literal('inputs'), dataset: datasetSchema }),
-    /** The teacher writes input/output pairs from the task's description. */
-    z.strictObject({
-      kind: z.literal('description'),
-      pairsPerCall: z.int().min(1).max(50).default(5),
-      /** Values to combine, so that the pairs differ: topic, style, length. */
-      attributes: z.record(z.string().min(1), z.array(z.string().min(1)).min(1)).default({}),
-    }),
-    /** The teacher answers a list of tasks; each becomes a chat. */
-    z.strictObject({ kind: z.literal('tasks'), dataset: datasetSchema }),
-  ]),
-  /** New requests in the first round. */
-  rows: z.int().min(1).max(1_000_000),
-  /** New requests in each later round. Default: half of `rows`. */
-  rowsPerLaterRound: z.int().min(1).max(1_000_000).optional(),
-  /** Requests in one activity. Raised where more than 40 batches would be needed. */
-  batchSize: z.int().min(1).max(10_000).default(64),
 });
 
 const filterSchema = z.strictObject({
@@ -149,7 +128,13 @@ const evaluationSchema = z.strictObject({
   testRows: z.int().min(1),
   scorer: z.discriminatedUnion('kind', [
     z.strictObject({ kind: z.literal('label') }),
-    z.strictObject({ kind: z.literal('judge'), judge: z.strictObject(endpointShape), rubric: z.string().min(1).max(8_000) }),
+    z.strictObject({
+      kind: z.literal('judge'),
+      judge: z.strictObject(endpointShape),
+      rubric: z.string().min(1).max(8_000),
+      /** Also compare the student's answers with the teacher's and the untuned student's, each pair in both orders. */
+      compare: z.boolean().default(false),
+    }),
   ]),
   bootstrapResamples: z.int().min(100).max(100_000).default(2_000),
 });
@@ -170,6 +155,41 @@ const budgetSchema = z.strictObject({
   hours: z.number().gt(0).optional(),
 });
 
+type Reject = (path: readonly (string | number)[], message: string) => void;
+
+/** What a source needs of the teacher, and what excludes each other. */
+function checkSampling({ sampling, task, teacher }: { readonly sampling: SamplingSpec; readonly task: z.output<typeof taskSchema>; readonly teacher: z.output<typeof teacherSchema> }, reject: Reject): void {
+  const sources = sourcesOf(sampling.source);
+  const local = teacher.provider === 'local';
+  const writes = sources.some(({ source }) => source.kind === 'description');
+  for (const { source, path } of sources) {
+    const at = ['sampling', 'source', ...path, 'kind'];
+    if (local && source.kind === 'description') reject(at, 'expected inputs or tasks with a local teacher, got description (it needs a teacher that writes JSON)');
+    if (local && source.kind === 'stored-completions') reject(at, 'expected inputs or tasks with a local teacher, got stored-completions (an endpoint stores them)');
+  }
+  for (const kind of ['description', 'stored-completions'] as const) {
+    const second = sources.filter(({ source }) => source.kind === kind)[1];
+    if (second !== undefined) reject(['sampling', 'source', ...second.path, 'kind'], `expected at most one source of kind ${kind}, got another`);
+  }
+  const k = sampling.answersPerInput;
+  if (k > 1 && teacher.temperature === 0) reject(['sampling', 'answersPerInput'], `expected 1 at teacher.temperature 0, where every answer is the same, got ${k}`);
+  if (k > 1 && local && task.output.kind === 'label') {
+    reject(['sampling', 'answersPerInput'], `expected 1 with a local teacher and labels, which it scores by their log-probabilities and does not draw, got ${k}`);
+  }
+  if (k > 1 && sources.every(({ source }) => source.kind === 'description')) {
+    reject(['sampling', 'answersPerInput'], `expected 1 where the teacher writes the inputs itself, each with its output, got ${k}`);
+  }
+  if (sampling.rationale && local) reject(['sampling', 'rationale'], 'expected false with a local teacher, got true (a rationale comes as JSON, which a local model does not write)');
+  if (sampling.rationale && teacher.calibration === 'prior') {
+    reject(['teacher', 'calibration'], 'expected none with sampling.rationale, whose answers carry no log-probabilities of labels, got prior');
+  }
+  if (sampling.softTargets === undefined) return;
+  if (local) reject(['sampling', 'softTargets'], 'expected none with a local teacher, got some (an endpoint gives them with its text)');
+  if (sampling.rationale || writes) {
+    reject(['sampling', 'softTargets'], `expected none with ${sampling.rationale ? 'sampling.rationale' : 'a source of kind description'}, got some: they would be of the JSON around an output, not of the output`);
+  }
+}
+
 export const campaignSpecSchema = z
   .strictObject({
     name: campaignNameSchema,
@@ -185,8 +205,8 @@ export const campaignSpecSchema = z
     seed: z.int().min(0).max(0xffff_ffff).default(17),
   })
   .superRefine((spec, context) => {
-    const reject = (path: (string | number)[], message: string): void => {
-      context.addIssue({ code: 'custom', path, message });
+    const reject: Reject = (path, message) => {
+      context.addIssue({ code: 'custom', path: [...path], message });
     };
     if (spec.task.output.kind === 'label') {
       const { labels } = spec.task.output;
@@ -200,9 +220,7 @@ export const campaignSpecSchema = z
     if (spec.teacher.calibration === 'prior' && spec.task.output.kind !== 'label') {
       reject(['teacher', 'calibration'], `expected none for a task whose output is ${spec.task.output.kind}, got prior`);
     }
-    if (spec.teacher.provider === 'local' && spec.sampling.source.kind === 'description') {
-      reject(['sampling', 'source', 'kind'], 'expected inputs or tasks with a local teacher, got description (it needs a teacher that writes JSON)');
-    }
+    checkSampling(spec, reject);
     if (spec.evaluation.scorer.kind === 'label' && spec.task.output.kind !== 'label') {
       reject(['evaluation', 'scorer', 'kind'], `expected judge for a task whose output is ${spec.task.output.kind}, got label`);
     }
@@ -210,7 +228,7 @@ export const campaignSpecSchema = z
       reject(['evaluation', 'source', 'kind'], 'expected dataset with gold labels for the label scorer, got held-out');
     }
     const { source, developmentRows, testRows } = spec.evaluation;
-    if (source.kind === 'held-out' && spec.sampling.source.kind === 'description') {
+    if (source.kind === 'held-out' && sourcesOf(spec.sampling.source).every((each) => each.source.kind === 'description')) {
       reject(['evaluation', 'source', 'kind'], 'expected dataset where the teacher writes the inputs itself (sampling.source.kind: description), got held-out: there is nothing to hold out from');
     }
     if (source.kind === 'held-out' && source.rows < developmentRows + testRows) {

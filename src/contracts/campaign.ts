@@ -2,6 +2,7 @@
 import type { ArtifactRef } from './artifacts.ts';
 import type { PreparedData } from './activities.ts';
 import type { CampaignSpec } from './campaign-spec.ts';
+import { sourcesOf } from './sampling-spec.ts';
 import type { Budget, CampaignState, Cost, Interval, RoundSummary } from './state.ts';
 
 /** The few numbers of a spec that the workflow decides by; everything else stays in the artifact. */
@@ -14,6 +15,8 @@ export interface CampaignPlan {
   /** Whether the next round's inputs can be chosen by the student's own uncertainty. */
   readonly selectsInputs: boolean;
   readonly candidates: number;
+  /** Whether rows come from completions that the provider has stored. */
+  readonly importsCompletions?: boolean;
   /** Batches of samples in flight at once. */
   readonly concurrentBatches: number;
 }
@@ -67,9 +70,10 @@ export function specToPlan(spec: CampaignSpec): CampaignPlan {
     targetRetention: spec.iterate.targetRetention,
     minGain: spec.iterate.minGain,
     usesJudge: spec.evaluation.scorer.kind === 'judge',
-    // Uncertainty is the margin between labels; free text has none, and a teacher that writes its own inputs has no pool.
-    selectsInputs: spec.sampling.source.kind !== 'description' && spec.task.output.kind === 'label',
+    // Uncertainty is the margin between labels; free text has none, and a teacher that writes its own inputs has no pool that could end.
+    selectsInputs: sourcesOf(spec.sampling.source).every(({ source }) => source.kind !== 'description') && spec.task.output.kind === 'label',
     candidates: spec.iterate.candidates,
+    ...(sourcesOf(spec.sampling.source).some(({ source }) => source.kind === 'stored-completions') ? { importsCompletions: true } : {}),
     // A local teacher has one device: batches side by side would only share it.
     concurrentBatches: spec.teacher.provider === 'local' ? 1 : 4,
   };

@@ -14,6 +14,8 @@ export interface InputRow {
   readonly gold?: string;
   /** Where the row came from: dataset name and line. */
   readonly origin: string;
+  /** Which of a mixed source's sources, from 0; absent where there is one. */
+  readonly source?: number;
 }
 
 /** How much text, and of which kind, one call may produce. */
@@ -23,6 +25,8 @@ export interface GenerationParameters {
   readonly topP?: number;
   readonly seed?: number;
   readonly stop?: readonly string[];
+  /** Soft targets: the log-probabilities of so many most probable tokens at each position. */
+  readonly topLogProbs?: number;
 }
 
 /**
@@ -38,6 +42,8 @@ export interface TeacherRequest {
   readonly sampleIndex: number;
   /** The input row that the question is about, where there is one. */
   readonly row?: InputRow;
+  /** The round that asks it; absent for held-out rows. */
+  readonly round?: number;
   /** Which of `spec.teachers` answers it, counted from 0, the first one; a later one only after a change of teacher. */
   readonly teacher?: number;
 }
@@ -58,7 +64,13 @@ export type TeacherTask =
       readonly parameters: GenerationParameters;
     }
   /** Free text. */
-  | { readonly kind: 'text'; readonly messages: readonly ChatMessage[]; readonly parameters: GenerationParameters }
+  | {
+      readonly kind: 'text';
+      readonly messages: readonly ChatMessage[];
+      readonly parameters: GenerationParameters;
+      /** The id of the completion that the provider had stored and that answers this: imported, never asked. */
+      readonly completion?: string;
+    }
   /** A JSON document of a given schema: input/output pairs, a judge's scores. */
   | {
       readonly kind: 'json';
@@ -81,6 +93,8 @@ export interface TeacherAnswer {
   readonly text: string;
   /** Natural-log probabilities of the labels in the order of the task, normalised over them. White box only, or from endpoints with logprobs. */
   readonly labelLogProbs?: readonly number[];
+  /** Base64 of the most probable tokens at each position: src/dataset/soft-targets.ts. */
+  readonly softTargets?: string;
   readonly finishReason: 'stop' | 'length' | 'content_filter' | 'refusal';
   readonly usage: TokenUsage;
   readonly costUsd: number;
@@ -99,6 +113,8 @@ export interface Sample {
   readonly messages: readonly ChatMessage[];
   /** 0…1; the teacher's calibrated probability of `output`, or the agreement among k answers. */
   readonly confidence?: number;
+  /** Base64 of the teacher's most probable tokens at each position of `output`: src/dataset/soft-targets.ts. */
+  readonly softTargets?: string;
   readonly round: number;
   /** Where the input came from, and which request gave the output. */
   readonly origin: string;

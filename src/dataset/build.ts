@@ -3,10 +3,11 @@ import type { BuildDatasetInput, BuiltDataset } from '../contracts/activities.ts
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { Calibration, InputRow, RejectedSample, RejectionReason, Sample, TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { Calibration, InputRow, RejectedSample, RejectionReason, Sample, TeacherRequest } from '../contracts/records.ts';
 import { getJson, getRows, putJson, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import type { AnswerReader } from './answers.ts';
+import { agree } from './agreement.ts';
+import type { AnswerReader, ReadAnswer } from './answers.ts';
 import { measurePrior } from './calibration.ts';
 import { candidatesOf } from './candidates.ts';
 import type { Candidate, Judged } from './candidates.ts';
@@ -30,7 +31,7 @@ export async function buildDataset(deps: BuildDeps, input: BuildDatasetInput): P
   const held = [...(await getRows<InputRow>(deps.store, input.data.development)), ...(await getRows<InputRow>(deps.store, input.data.test))];
   const rounds = await answeredRounds(deps, spec, input.requests);
   const calibration = priorOf(spec, rounds[0] ?? []);
-  const judged = rounds.flatMap((round, index) => round.flatMap(({ request, answer }) => candidatesOf(spec, index + 1, request, answer, calibration)));
+  const judged = rounds.flatMap((round, index) => judgeRound(spec, index + 1, round, calibration));
   const { accepted, rejected } = filterCandidates(spec, judged, held);
   const rejectedRef = await putRows(deps.store, 'rejected', rejected);
   if (accepted.length === 0) {
@@ -47,7 +48,16 @@ export async function buildDataset(deps: BuildDeps, input: BuildDatasetInput): P
 
 interface Answered {
   readonly request: TeacherRequest;
-  readonly answer: TeacherAnswer;
+  readonly answer: ReadAnswer;
+}
+
+/** What each answer gives, several answers to one input put to a vote. */
+function judgeRound(spec: CampaignSpec, round: number, answered: readonly Answered[], calibration: Calibration | undefined): readonly Judged[] {
+  const inputs = Map.groupBy(answered, ({ request }) => request.row?.id ?? request.id);
+  return [...inputs.values()].flatMap((draws) => {
+    const judged = draws.map(({ request, answer }) => candidatesOf(spec, round, request, answer, calibration));
+    return judged.length === 1 ? (judged[0] as readonly Judged[]) : [agree(spec, judged.flat())];
+  });
 }
 
 async function answeredRounds(deps: BuildDeps, spec: CampaignSpec, refs: readonly ArtifactRef[]): Promise<readonly (readonly Answered[])[]> {
@@ -55,7 +65,7 @@ async function answeredRounds(deps: BuildDeps, spec: CampaignSpec, refs: readonl
   for (const ref of refs) {
     const requests = await getRows<TeacherRequest>(deps.store, ref);
     const answers = await deps.answers(spec, requests);
-    rounds.push(requests.map((request, index) => ({ request, answer: answers[index] as TeacherAnswer })));
+    rounds.push(requests.map((request, index) => ({ request, answer: answers[index] as ReadAnswer })));
   }
   return rounds;
 }

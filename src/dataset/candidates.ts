@@ -1,10 +1,12 @@
 /** From a teacher's answer to candidate rows, or to the reason why it gives none. */
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { Calibration, RejectionReason, TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { Calibration, RejectionReason, TeacherRequest } from '../contracts/records.ts';
+import type { ReadAnswer } from './answers.ts';
 import { codeProblem } from './code.ts';
 import { chooseLabel } from './labels.ts';
 import { excerpt, parsePairs } from './pairs.ts';
+import { declines } from './refusals.ts';
 import { rowId } from './text.ts';
 
 export interface Candidate {
@@ -13,6 +15,7 @@ export interface Candidate {
   readonly output: string;
   readonly rationale?: string;
   readonly confidence?: number;
+  readonly softTargets?: string;
   readonly round: number;
   readonly origin: string;
   readonly requestId: string;
@@ -25,22 +28,17 @@ export interface Judged {
   readonly detail?: string;
 }
 
-/** Openings of answers that decline. A model that refuses in words still reports `stop`. */
-const REFUSALS = [
-  /^(?:i['’]?m|i am) (?:very )?sorry,? (?:but )?(?:i|as an)\b/i,
-  /^sorry,? (?:but )?i (?:can['’]?t|cannot|am unable|am not able)\b/i,
-  /^(?:i can['’]?t|i cannot|i am unable to|i['’]m unable to|i['’]m not able to) (?:help|assist|comply|provide|fulfil|do that)/i,
-  /^(?:很?抱歉|对不起)[,，。]?.{0,12}(?:无法|不能|没办法)/u,
-];
-
 /** Every candidate of one answer: one for an input, several where the teacher writes pairs. */
-export function candidatesOf(spec: CampaignSpec, round: number, request: TeacherRequest, answer: TeacherAnswer, calibration?: Calibration): readonly Judged[] {
+export function candidatesOf(spec: CampaignSpec, round: number, request: TeacherRequest, answer: ReadAnswer, calibration?: Calibration): readonly Judged[] {
   const row = request.row;
   const whole: Candidate = {
     id: row?.id ?? request.id, input: row?.input ?? '', output: answer.text, round, origin: row?.origin ?? `${answer.model}, ${request.id}`, requestId: request.id,
+    ...(answer.rationale === undefined ? {} : { rationale: answer.rationale }),
+    ...(answer.softTargets === undefined ? {} : { softTargets: answer.softTargets }),
   };
   if (answer.finishReason === 'refusal' || answer.finishReason === 'content_filter') return [{ candidate: whole, reason: 'refusal', detail: `finish reason ${answer.finishReason}` }];
   if (row === undefined) return pairCandidates(spec, whole, answer);
+  if (answer.problem !== undefined) return [{ candidate: whole, ...brokenForm(answer) }];
   const { output } = spec.task;
   if (output.kind === 'label') {
     const choice = chooseLabel(answer, output.labels, calibration);
@@ -53,14 +51,19 @@ export function candidatesOf(spec: CampaignSpec, round: number, request: Teacher
   return [{ candidate: text, ...textProblem(spec, text.output) }];
 }
 
-function pairCandidates(spec: CampaignSpec, whole: Candidate, answer: TeacherAnswer): readonly Judged[] {
+/** Why an answer that is no JSON of its schema gives nothing. */
+function brokenForm(answer: ReadAnswer): { readonly reason: RejectionReason; readonly detail: string } {
+  if (declines(answer.text)) return { reason: 'refusal', detail: `declines: ${excerpt(answer.text)}` };
+  return { reason: answer.finishReason === 'length' ? 'truncated' : 'schema', detail: `${answer.problem ?? 'no JSON'}, got ${excerpt(answer.text)}` };
+}
+
+function pairCandidates(spec: CampaignSpec, whole: Candidate, answer: ReadAnswer): readonly Judged[] {
   let parsed;
   try {
     parsed = parsePairs(answer.text);
   } catch (error) {
     if (!(error instanceof StillhouseError)) throw error;
-    if (answer.finishReason === 'length') return [{ candidate: whole, reason: 'truncated', detail: `cut after ${answer.usage.completionTokens} tokens` }];
-    return [{ candidate: whole, reason: REFUSALS.some((pattern) => pattern.test(answer.text.trim())) ? 'refusal' : 'schema', detail: error.message }];
+    return [{ candidate: whole, ...brokenForm({ ...answer, problem: answer.problem ?? error.message }) }];
   }
   if (parsed.length === 0) return [{ candidate: whole, reason: 'schema', detail: 'expected at least one pair, got none' }];
   return parsed.map((item, index): Judged => {
@@ -79,7 +82,7 @@ function pairCandidates(spec: CampaignSpec, whole: Candidate, answer: TeacherAns
 function textProblem(spec: CampaignSpec, text: string): { readonly reason?: RejectionReason; readonly detail?: string } {
   const { output } = spec.task;
   if (text === '') return { reason: 'empty', detail: 'expected an output, got none' };
-  if (REFUSALS.some((pattern) => pattern.test(text))) return { reason: 'refusal', detail: `declines: ${excerpt(text)}` };
+  if (declines(text)) return { reason: 'refusal', detail: `declines: ${excerpt(text)}` };
   switch (output.kind) {
     case 'label':
       return { reason: 'unknown-label', detail: `expected one of ${output.labels.join(', ')}, got ${excerpt(text)}` };

@@ -1,6 +1,7 @@
 /** Input/output pairs that a teacher writes from a task's description: the schema it is asked for, and how its answer is read. */
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TaskSpec } from '../contracts/campaign-spec.ts';
+import { findJson } from './json.ts';
 
 export const PAIRS_SCHEMA_NAME = 'training_pairs';
 
@@ -10,8 +11,8 @@ export interface Pair {
   readonly rationale?: string;
 }
 
-/** JSON schema of `{ "pairs": [{ "input", "output" }, …] }`, strict in the sense of OpenAI's structured outputs. */
-export function pairsSchema(task: TaskSpec): Readonly<Record<string, unknown>> {
+/** JSON schema of `{ "pairs": [{ "input", "output" }, …] }`, strict in the sense of OpenAI's structured outputs; with a rationale, before its output. */
+export function pairsSchema(task: TaskSpec, rationale = false): Readonly<Record<string, unknown>> {
   const output = task.output.kind === 'label' ? { type: 'string', enum: task.output.labels } : { type: 'string' };
   return {
     type: 'object',
@@ -20,8 +21,8 @@ export function pairsSchema(task: TaskSpec): Readonly<Record<string, unknown>> {
         type: 'array',
         items: {
           type: 'object',
-          properties: { input: { type: 'string' }, output },
-          required: ['input', 'output'],
+          properties: { input: { type: 'string' }, ...(rationale ? { rationale: { type: 'string' } } : {}), output },
+          required: rationale ? ['input', 'rationale', 'output'] : ['input', 'output'],
           additionalProperties: false,
         },
       },
@@ -34,17 +35,14 @@ export function pairsSchema(task: TaskSpec): Readonly<Record<string, unknown>> {
 export type ParsedPair = { readonly pair: Pair } | { readonly text: string; readonly problem: string };
 
 /**
- * Reads a teacher's JSON text. A bare array, a code fence around the document and extra keys are let
- * pass; anything else wrong with one pair is told of that pair alone. Throws BAD_INPUT when the text
- * as a whole is not such a document.
+ * Reads a teacher's JSON text. A bare array, text around the document and extra keys are let pass;
+ * anything else wrong with one pair is told of that pair alone. Throws BAD_INPUT when the text as a
+ * whole is not such a document.
  */
 export function parsePairs(text: string): readonly ParsedPair[] {
-  let document: unknown;
-  try {
-    document = JSON.parse(text.trim().replace(/^```(?:json)?\s*\n([\s\S]*?)\n?```$/, '$1'));
-  } catch (error) {
-    throw new StillhouseError('BAD_INPUT', `expected a JSON document, got ${excerpt(text)}: ${error instanceof Error ? error.message : String(error)}`);
-  }
+  const found = findJson(text);
+  if ('problem' in found) throw new StillhouseError('BAD_INPUT', `expected a JSON document, got ${excerpt(text)}: ${found.problem}`);
+  const document = found.value;
   const list = isRecord(document) ? document['pairs'] : document;
   if (!Array.isArray(list)) throw new StillhouseError('BAD_INPUT', `expected {"pairs": […]}, got ${excerpt(text)}`);
   return list.map((item: unknown): ParsedPair => {
@@ -55,6 +53,16 @@ export function parsePairs(text: string): readonly ParsedPair[] {
     if (typeof output !== 'string') return { text: source, problem: `expected output to be a string, got ${excerpt(JSON.stringify(output) ?? 'nothing')}` };
     return { pair: { input, output, ...(typeof rationale === 'string' && rationale !== '' ? { rationale } : {}) } };
   });
+}
+
+/** The inputs of a teacher's JSON text, none where it cannot be read. */
+export function writtenInputs(text: string): readonly string[] {
+  try {
+    return parsePairs(text).flatMap((item) => ('pair' in item ? [item.pair.input.trim()] : []));
+  } catch (error) {
+    if (error instanceof StillhouseError) return [];
+    throw error;
+  }
 }
 
 /** The start of a text, quoted, for messages. */

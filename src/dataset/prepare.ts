@@ -1,10 +1,11 @@
 /** The first stage: import a campaign's rows and keep apart those that only evaluation may see. */
 import type { Assets, AssetOptions } from '../assets/assets.ts';
-import type { CampaignContext, PreparedData } from '../contracts/activities.ts';
+import type { PrepareCampaignInput, PreparedData } from '../contracts/activities.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { InputRow, RejectedSample, RejectionReason } from '../contracts/records.ts';
-import { getJson, putRows } from '../store/jsonl.ts';
+import type { InputRow, RejectedSample, RejectionReason, TeacherRequest } from '../contracts/records.ts';
+import { sourcesOf } from '../contracts/sampling-spec.ts';
+import { getJson, getRows, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { readRows } from './import.ts';
 import { NearDuplicateIndex } from './near-duplicates.ts';
@@ -23,10 +24,11 @@ export interface PrepareDeps {
  * files give the same artifacts. Throws BAD_INPUT for too few rows or a gold label that the task does
  * not know, NOT_FOUND for a missing file. `options` are handed to the downloads.
  */
-export async function prepareCampaign(deps: PrepareDeps, input: CampaignContext, options: AssetOptions = {}): Promise<PreparedData> {
+export async function prepareCampaign(deps: PrepareDeps, input: PrepareCampaignInput, options: AssetOptions = {}): Promise<PreparedData> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const excluded: RejectedSample[] = [];
-  const { held, rest } = await importRows((dataset) => importDataset(deps, dataset, options), spec, excluded);
+  const completions = input.completions === undefined ? [] : await getRows<TeacherRequest>(deps.store, input.completions);
+  const { held, rest } = await importRows((dataset) => importDataset(deps, dataset, options), spec, completions.flatMap(({ row }) => row ?? []), excluded);
   const { developmentRows, testRows } = spec.evaluation;
   requireRows(held, spec);
   const [test, development] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
@@ -35,6 +37,7 @@ export async function prepareCampaign(deps: PrepareDeps, input: CampaignContext,
     ...(pool === undefined ? {} : { pool: await putRows(deps.store, 'rows', pool) }),
     development: await putRows(deps.store, 'rows', development as InputRow[]),
     test: await putRows(deps.store, 'rows', test as InputRow[]),
+    ...(input.completions === undefined ? {} : { completions: input.completions }),
     ...(excluded.length === 0 ? {} : { excluded: await putRows(deps.store, 'rejected', excluded) }),
     poolRows: pool?.length ?? 0,
     developmentRows,
@@ -49,10 +52,9 @@ interface Imported {
   readonly rest?: readonly InputRow[];
 }
 
-async function importRows(load: (dataset: string) => Promise<InputRow[]>, spec: CampaignSpec, excluded: RejectedSample[]): Promise<Imported> {
-  const { source } = spec.sampling;
+async function importRows(load: (dataset: string) => Promise<InputRow[]>, spec: CampaignSpec, completions: readonly InputRow[], excluded: RejectedSample[]): Promise<Imported> {
   const { source: evaluation } = spec.evaluation;
-  const rows = source.kind === 'description' ? undefined : await load(source.dataset);
+  const rows = await sourceRows(load, spec, completions);
   if (evaluation.kind === 'dataset') {
     const held = distinct(await load(evaluation.dataset), spec.filter.nearDuplicateSimilarity, excluded);
     return { held, ...(rows === undefined ? {} : { rest: rows }) };
@@ -65,6 +67,18 @@ async function importRows(load: (dataset: string) => Promise<InputRow[]>, spec: 
     throw new StillhouseError('BAD_INPUT', `evaluation.source.rows: expected fewer than the ${unique.length} distinct rows of ${datasetName(spec)}, got ${evaluation.rows}`);
   }
   return { held: unique.slice(0, evaluation.rows), rest: unique.slice(evaluation.rows) };
+}
+
+/** The rows of all sources that have some, in their order, each with the number of its source where there are several. */
+async function sourceRows(load: (dataset: string) => Promise<InputRow[]>, spec: CampaignSpec, completions: readonly InputRow[]): Promise<InputRow[] | undefined> {
+  const sources = sourcesOf(spec.sampling.source);
+  const lists: InputRow[][] = [];
+  for (const [index, { source }] of sources.entries()) {
+    if (source.kind === 'description') continue;
+    const rows = source.kind === 'stored-completions' ? completions : await load(source.dataset);
+    lists.push(rows.map((row) => (sources.length === 1 ? row : { ...row, source: index })));
+  }
+  return lists.length === 0 ? undefined : lists.flat();
 }
 
 async function importDataset(deps: PrepareDeps, dataset: string, options: AssetOptions): Promise<InputRow[]> {
@@ -110,7 +124,7 @@ function requireRows(held: readonly InputRow[], spec: CampaignSpec): void {
 
 function datasetName(spec: CampaignSpec): string {
   if (spec.evaluation.source.kind === 'dataset') return spec.evaluation.source.dataset;
-  return spec.sampling.source.kind === 'description' ? 'the description' : spec.sampling.source.dataset;
+  return sourcesOf(spec.sampling.source).map(({ source }) => ('dataset' in source ? source.dataset : `the ${source.kind.replace('-', ' ')}`)).join(' and ');
 }
 
 /**
@@ -164,7 +178,7 @@ function makePool(rows: readonly InputRow[], held: readonly InputRow[], spec: Ca
   });
   const pool = distinct(apart, similarity, excluded);
   if (pool.length === 0) throw new StillhouseError('BAD_INPUT', `sampling.source: expected rows that are not held out for evaluation, got none of ${rows.length}`);
-  return shuffled(pool, createRandom(spec.seed, 'pool')).map(({ id, input, origin }) => ({ id, input, origin }));
+  return shuffled(pool, createRandom(spec.seed, 'pool')).map(({ gold: _gold, ...row }) => row);
 }
 
 function exclusion(row: InputRow, reason: RejectionReason, detail: string): RejectedSample {

@@ -3,23 +3,20 @@ import { createHash } from 'node:crypto';
 import type { PlanJudgementsInput, PlannedRequests } from '../contracts/activities.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { InputRow, Prediction, TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
-import type { AnswerReader } from '../dataset/answers.ts';
+import type { InputRow, Prediction, TeacherRequest } from '../contracts/records.ts';
+import type { AnswerReader, ReadAnswer } from '../dataset/answers.ts';
+import { findJson } from '../dataset/json.ts';
 import { excerpt } from '../dataset/pairs.ts';
-import { getJson, getRows, putRows } from '../store/jsonl.ts';
+import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-
-/** Upper bound of what one request to an endpoint may cost. Pure in its inputs, and of no effect. */
-export type UpperBound = (endpoint: EndpointSpec, request: TeacherRequest) => Promise<{ readonly usd: number; readonly tokens: number }>;
+import { storePlan } from '../teacher/plan.ts';
+import type { TeacherDirectory } from '../teacher/teacher.ts';
 
 export interface PlanJudgementsDeps {
   readonly store: ArtifactStore;
   readonly answers: AnswerReader;
-  readonly upperBound: UpperBound;
+  readonly directory: Pick<TeacherDirectory, 'open'>;
 }
-
-/** Batches of one stage: few enough that workflow history stays small. */
-const MAX_BATCHES = 40;
 
 /**
  * One request for each distinct answer to each row, the same answer of two contestants judged once.
@@ -41,24 +38,14 @@ export async function planJudgements(deps: PlanJudgementsDeps, input: PlanJudgem
       requests.set(request.id, request);
     }
   }
-  const planned = [...requests.values()];
-  const batchSize = Math.max(spec.sampling.batchSize, Math.ceil(planned.length / MAX_BATCHES));
-  const bounds = await Promise.all(planned.map((request) => deps.upperBound(scorer.judge, request)));
-  const batches = Array.from({ length: Math.ceil(planned.length / batchSize) }, (_, index) => bounds.slice(index * batchSize, (index + 1) * batchSize));
-  const largest = (unit: 'usd' | 'tokens'): number => Math.max(0, ...batches.map((batch) => batch.reduce((sum, bound) => sum + bound[unit], 0)));
-  return {
-    requests: await putRows(deps.store, 'requests', planned),
-    count: planned.length,
-    batchSize,
-    batchUpperBoundUsd: largest('usd'),
-    batchUpperBoundTokens: largest('tokens'),
-  };
+  await using judge = await deps.directory.open(scorer.judge);
+  return await storePlan(deps.store, judge, [...requests.values()], spec.sampling.batchSize);
 }
 
 /** The teacher's texts by row id. */
 export async function teacherTexts(deps: { readonly answers: AnswerReader }, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<Map<string, string>> {
   const answers = await deps.answers(spec, requests);
-  return new Map(requests.map((request, index) => [request.row?.id ?? request.id, (answers[index] as TeacherAnswer).text]));
+  return new Map(requests.map((request, index) => [request.row?.id ?? request.id, (answers[index] as ReadAnswer).text]));
 }
 
 /** The id under which an answer's judgement is found again. */
@@ -103,12 +90,9 @@ function judgeRequest(spec: CampaignSpec, judge: EndpointSpec, rubric: string, r
 
 /** The score 1…10, or what is wrong with the judge's answer. */
 export function readJudgement(text: string): { readonly score: number } | { readonly problem: string } {
-  let value: unknown;
-  try {
-    value = JSON.parse(text.trim().replace(/^```(?:json)?\s*\n([\s\S]*?)\n?```$/, '$1'));
-  } catch {
-    return { problem: `expected a JSON document, got ${excerpt(text)}` };
-  }
+  const found = findJson(text);
+  if ('problem' in found) return { problem: `expected a JSON document, got ${excerpt(text)}` };
+  const { value } = found;
   const score: unknown = typeof value === 'object' && value !== null && 'score' in value ? value.score : undefined;
   if (typeof score !== 'number' || !Number.isFinite(score) || score < 1 || score > 10) return { problem: `expected a score from 1 to 10, got ${excerpt(text)}` };
   return { score };

@@ -26,6 +26,7 @@ export function answerOf(row: Row): TeacherAnswer {
   return {
     text: String(row['text']),
     ...(labelLogProbs === undefined ? {} : { labelLogProbs }),
+    ...(row['softTargets'] instanceof Uint8Array ? { softTargets: Buffer.from(row['softTargets']).toString('base64') } : {}),
     finishReason: String(row['finishReason']) as TeacherAnswer['finishReason'],
     usage: {
       promptTokens: Number(row['promptTokens']),

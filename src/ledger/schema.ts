@@ -57,6 +57,8 @@ export const MIGRATIONS: readonly string[] = [
     PRIMARY KEY (batch, key)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX reusesByCampaign ON reuses (campaign);`,
+  // As in src/dataset/soft-targets.ts, without the base64.
+  'ALTER TABLE answers ADD COLUMN softTargets BLOB;',
 ];
 export const SCHEMA_VERSION = MIGRATIONS.length;
 

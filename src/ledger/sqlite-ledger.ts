@@ -26,8 +26,8 @@ const STATEMENTS = {
   // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
   addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
     ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
-  addAnswer: `INSERT INTO answers (key, text, labelLogProbs, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+  addAnswer: `INSERT INTO answers (key, text, labelLogProbs, softTargets, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
   lessIntent: 'UPDATE calls SET intents = intents - 1, claim = NULL WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
   dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',
   addReuse: 'INSERT INTO reuses (batch, key, campaign, purpose) SELECT ?1, key, ?3, ?4 FROM calls WHERE key = ?2 AND batch IS NOT ?1 ON CONFLICT DO NOTHING',
@@ -125,7 +125,7 @@ class SqliteLedger implements Ledger {
       for (const { key, answer } of answers) {
         const { usage } = answer;
         this.#statements.addAnswer.run(
-          keyBytes(key), answer.text, packLogProbs(answer.labelLogProbs), answer.finishReason,
+          keyBytes(key), answer.text, packLogProbs(answer.labelLogProbs), answer.softTargets === undefined ? null : Buffer.from(answer.softTargets, 'base64'), answer.finishReason,
           usage.promptTokens, usage.cachedPromptTokens, usage.completionTokens,
           answer.costUsd, answer.latencyMs, this.#idOf(answer.model), Date.now(),
         );

@@ -1,16 +1,31 @@
 /** One teacher request as a chat completion, and what comes back as an answer. https://platform.openai.com/docs/api-reference/chat */
-import type { ChatCompletion, ChatCompletionCreateParamsNonStreaming } from 'openai/resources/chat/completions';
+import type { ChatCompletion, ChatCompletionCreateParamsNonStreaming, ChatCompletionTokenLogprob } from 'openai/resources/chat/completions';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest, TokenUsage } from '../contracts/records.ts';
 import { labelOf } from '../dataset/labels.ts';
+import { packSoftTargets } from '../dataset/soft-targets.ts';
+import type { TokenLogProb } from '../dataset/soft-targets.ts';
 import { costUsd } from './prices.ts';
 import type { Price } from './prices.ts';
 
+/** How an endpoint is asked for JSON, the strictest first: by schema, as some object, in words alone. */
+const JSON_MODES = ['schema', 'object', 'text'] as const;
+
 /** What an endpoint turned out to accept; learned from its refusals. */
 export interface EndpointTraits {
-  readonly jsonSchema: boolean;
+  readonly json: (typeof JSON_MODES)[number];
   readonly logprobs: boolean;
+  readonly store: boolean;
   readonly tokenLimit: 'max_tokens' | 'max_completion_tokens';
+}
+
+/** What an endpoint is taken for before it has refused anything. */
+export const hopefulTraits = (tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => ({ json: 'schema', logprobs: true, store: true, tokenLimit });
+
+/** What two calls in flight have learned, together. The name of the token limit is what `learned` says. */
+export function fewerTraits(known: EndpointTraits, learned: EndpointTraits): EndpointTraits {
+  const json = JSON_MODES[Math.max(JSON_MODES.indexOf(known.json), JSON_MODES.indexOf(learned.json))] ?? 'text';
+  return { json, logprobs: known.logprobs && learned.logprobs, store: known.store && learned.store, tokenLimit: learned.tokenLimit };
 }
 
 /** The most that the API reference allows. */
@@ -20,13 +35,13 @@ function responseFormat(request: TeacherRequest, traits: EndpointTraits): Pick<C
   const { task } = request;
   const messages = task.messages.map((message) => ({ ...message }));
   if (task.kind !== 'json') return { messages };
-  if (traits.jsonSchema) {
+  if (traits.json === 'schema') {
     const schema = { name: task.schemaName, schema: task.schema, strict: isStrictSchema(task.schema) };
     return { messages, response_format: { type: 'json_schema', json_schema: schema } };
   }
   // The schema goes into the prompt; json_object also demands that the word JSON is there.
   const wish = { role: 'system' as const, content: `Answer with one JSON object and nothing else. It must match this JSON schema:\n${JSON.stringify(task.schema)}` };
-  return { messages: [wish, ...messages], response_format: { type: 'json_object' } };
+  return { messages: [wish, ...messages], ...(traits.json === 'object' ? { response_format: { type: 'json_object' } } : {}) };
 }
 
 /** Structured outputs are strict only for schemas that require every property and allow no other. */
@@ -42,8 +57,10 @@ function isStrictSchema(schema: unknown): boolean {
   return Object.values(node).every(isStrictSchema);
 }
 
-export function chatBody(model: string, request: TeacherRequest, traits: EndpointTraits): ChatCompletionCreateParamsNonStreaming {
+/** `metadata`: keep the call at the provider under it. It decides nothing about the answer and is no part of the ledger key. */
+export function chatBody(model: string, request: TeacherRequest, traits: EndpointTraits, metadata?: Readonly<Record<string, string>>): ChatCompletionCreateParamsNonStreaming {
   const { parameters, kind } = request.task;
+  const topLogProbs = parameters.topLogProbs ?? (kind === 'label' ? TOP_LOGPROBS : undefined);
   return {
     model,
     ...responseFormat(request, traits),
@@ -52,7 +69,8 @@ export function chatBody(model: string, request: TeacherRequest, traits: Endpoin
     ...(parameters.topP === undefined ? {} : { top_p: parameters.topP }),
     ...(parameters.seed === undefined ? {} : { seed: parameters.seed }),
     ...(parameters.stop === undefined || parameters.stop.length === 0 ? {} : { stop: [...parameters.stop] }),
-    ...(kind === 'label' && traits.logprobs ? { logprobs: true, top_logprobs: TOP_LOGPROBS } : {}),
+    ...(topLogProbs !== undefined && traits.logprobs ? { logprobs: true, top_logprobs: topLogProbs } : {}),
+    ...(metadata !== undefined && traits.store ? { store: true, metadata: { ...metadata } } : {}),
   };
 }
 
@@ -60,7 +78,8 @@ export function chatBody(model: string, request: TeacherRequest, traits: Endpoin
 export function withoutRefusedFeature(traits: EndpointTraits, status: number, complaint: string): EndpointTraits | undefined {
   if (traits.logprobs && /logprobs/i.test(complaint)) return { ...traits, logprobs: false };
   if (status !== 400 && status !== 422) return undefined;
-  if (traits.jsonSchema && /response_format|json_schema|structured output/i.test(complaint)) return { ...traits, jsonSchema: false };
+  if (traits.json !== 'text' && /response_format|json_schema|json_object|structured output/i.test(complaint)) return { ...traits, json: traits.json === 'schema' ? 'object' : 'text' };
+  if (traits.store && /\b(?:store|metadata)\b/i.test(complaint)) return { ...traits, store: false };
   if (traits.tokenLimit === 'max_tokens' && complaint.includes('max_completion_tokens')) return { ...traits, tokenLimit: 'max_completion_tokens' };
   if (traits.tokenLimit === 'max_completion_tokens' && complaint.includes('max_completion_tokens')) return { ...traits, tokenLimit: 'max_tokens' };
   return undefined;
@@ -92,6 +111,15 @@ export function labelLogProbs(labels: readonly string[], alternatives: readonly 
   return bounded.map((probability) => Math.fround(Math.log(probability / total)));
 }
 
+type TokenWithLogprob = Pick<ChatCompletionTokenLogprob, 'token' | 'bytes' | 'logprob'>;
+
+/** Undefined where the endpoint gave none: `logprobs: null`, or an empty list. */
+function softTargetsOf(content: readonly ChatCompletionTokenLogprob[] | null | undefined): string | undefined {
+  if (content === null || content === undefined || content.length === 0) return undefined;
+  const read = ({ token, bytes, logprob }: TokenWithLogprob): TokenLogProb => ({ token, ...(bytes == null ? {} : { bytes }), logProb: logprob });
+  return packSoftTargets(content.map((each) => ({ ...read(each), alternatives: (each.top_logprobs ?? []).map(read) })));
+}
+
 function usageOf(completion: ChatCompletion, request: TeacherRequest, text: string): TokenUsage {
   const { usage } = completion;
   if (usage !== undefined && usage !== null) {
@@ -115,8 +143,10 @@ export function readAnswer(request: TeacherRequest, completion: ChatCompletion, 
   const alternatives = choice.logprobs?.content?.[0]?.top_logprobs;
   const logProbs = task.kind === 'label' && label !== undefined && alternatives !== undefined ? labelLogProbs(task.labels, alternatives) : undefined;
   const usage = usageOf(completion, request, written);
+  const softTargets = task.parameters.topLogProbs === undefined ? undefined : softTargetsOf(choice.logprobs?.content);
   return {
     text: label ?? written,
+    ...(softTargets === undefined ? {} : { softTargets }),
     ...(logProbs === undefined ? {} : { labelLogProbs: logProbs }),
     finishReason: refusal !== undefined ? 'refusal' : choice.finish_reason === 'length' || choice.finish_reason === 'content_filter' ? choice.finish_reason : 'stop',
     usage,

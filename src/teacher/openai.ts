@@ -11,7 +11,7 @@ import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import { Grouped } from './grouped.ts';
 import { rateFeedback, sharedLimiter } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
-import { chatBody, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
+import { chatBody, fewerTraits, hopefulTraits, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
 import type { EndpointTraits } from './openai-chat.ts';
 import { callFailure, createRedactor } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
@@ -50,6 +50,7 @@ interface Asking {
   readonly limiter: Limiter;
   readonly context: CallContext;
   readonly user: string;
+  readonly metadata?: (request: TeacherRequest) => Readonly<Record<string, string>>;
   /** Aborts waiting: no further attempt begins. */
   readonly stop: AbortController;
   /** Aborts calls in flight. */
@@ -66,8 +67,8 @@ interface CallProgress {
   lastFailure: StillhouseError | undefined;
 }
 
-/** An endpoint lacks at most so many features: schemas, log-probabilities, the newer name of the token limit. */
-const MAX_LESSONS = 3;
+/** An endpoint lacks at most so many features: schemas, JSON objects, log-probabilities, stored completions, the newer name of the token limit. */
+const MAX_LESSONS = 5;
 
 let asks = 0;
 
@@ -87,7 +88,7 @@ class OpenAITeacher implements Teacher {
     this.#readKey = readKey;
     this.#price = priceOf(endpoint, baseUrl);
     this.#timings = { ...TIMINGS, ...timings };
-    this.#traits = { jsonSchema: true, logprobs: true, tokenLimit: baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens' };
+    this.#traits = hopefulTraits(baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
   }
 
   upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number } {
@@ -140,6 +141,7 @@ class OpenAITeacher implements Teacher {
       limiter: sharedLimiter(provider, createHash('sha256').update(key).digest('hex')),
       context: { baseUrl: provider, model, keyName: this.#endpoint.apiKeyEnv, redact: createRedactor(key) },
       user: options.user ?? `ask-${asks}`,
+      ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
       stop: new AbortController(),
       kill: new AbortController(),
       intents: new Grouped(async (requests) => options.onAsk?.(requests)),
@@ -203,7 +205,7 @@ class OpenAITeacher implements Teacher {
     const startedMs = performance.now();
     try {
       const { data, response } = await asking.client.chat.completions
-        .create(chatBody(this.identity.model, request, traits), { signal: controller.signal })
+        .create(chatBody(this.identity.model, request, traits, asking.metadata?.(request)), { signal: controller.signal })
         .withResponse();
       permit.done(rateFeedback(response.headers, response.status));
       return readAnswer(request, data, this.#price, performance.now() - startedMs);
@@ -232,11 +234,7 @@ class OpenAITeacher implements Teacher {
     const fewer = withoutRefusedFeature(used, failure.status, failure.complaint);
     if (fewer === undefined) return false;
     // Several calls in flight make the same discovery: what one has learned is kept.
-    this.#traits = {
-      jsonSchema: this.#traits.jsonSchema && fewer.jsonSchema,
-      logprobs: this.#traits.logprobs && fewer.logprobs,
-      tokenLimit: fewer.tokenLimit,
-    };
+    this.#traits = fewerTraits(this.#traits, fewer);
     return true;
   }
 

@@ -6,7 +6,7 @@ import { ledgerKey } from '../ledger/key.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import { getJson, getRows, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import { batchUpperBound } from './plan.ts';
+import { batchUpperBound, boundOf } from './plan.ts';
 import { endpointOf } from './sample.ts';
 import type { TeacherDirectory } from './teacher.ts';
 
@@ -37,12 +37,12 @@ export async function reassignRequests({ store, ledger, directory }: ReassignDep
     const endpoint = endpointOf(spec, request);
     const asked = opened.get(endpoint) ?? teachers.use(await directory.open(endpoint));
     opened.set(endpoint, asked);
-    upperBounds.set(request, asked.upperBound(request));
+    upperBounds.set(request, boundOf(asked, request));
   }
   return {
     requests: await putRows(store, 'requests', requests),
     count: requests.length,
     batchSize: input.batchSize,
-    ...batchUpperBound({ upperBound: (request) => upperBounds.get(request) ?? { usd: 0, tokens: 0 } }, requests, input.batchSize),
+    ...batchUpperBound(requests, input.batchSize, (request) => upperBounds.get(request) ?? { usd: 0, tokens: 0 }),
   };
 }

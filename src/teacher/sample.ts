@@ -3,12 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { SampleBatchInput, SampledBatch } from '../contracts/activities.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { TeacherRequest } from '../contracts/records.ts';
+import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import type { Spending } from '../contracts/state.ts';
 import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
 import type { Claim, Ledger, LedgerKey } from '../ledger/ledger.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
+import { repairOf } from './repair.ts';
 import type { TeacherDirectory, TeacherIdentity } from './teacher.ts';
 
 export interface SampleDeps {
@@ -78,32 +79,60 @@ async function partsOf({ directory }: SampleDeps, spec: CampaignSpec, requests: 
 }
 
 /**
- * Answers requests [from, to). Spending is what this batch has bought over all its attempts, read
- * from the ledger, so that a lost attempt is settled by the next. On a permanent failure what
- * arrived is kept and the failure thrown, with what the batch has cost so far as `details.spending`.
+ * Answers requests [from, to), and asks once more about JSON that came broken. Spending is what this
+ * batch has bought over all its attempts, read from the ledger, so that a lost attempt is settled by
+ * the next. On a permanent failure what arrived is kept and the failure thrown, with what the batch has
+ * cost so far as `details.spending`.
  */
 export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, options: SampleOptions = {}): Promise<SampledBatch> {
   const { ledger, store } = deps;
   const spec = await getJson<CampaignSpec>(store, input.spec);
   const requests = (await getRows<TeacherRequest>(store, input.requests)).slice(input.from, input.to);
   const batch = [options.run ?? '', input.campaign, input.requests.sha256, input.from, input.to].join(' ');
-  const parts = await partsOf(deps, spec, requests);
-  const keys = new Set(parts.flatMap(({ keyed }) => keyed.map(({ key }) => key)));
-  const done = new Set((await ledger.lookup([...keys])).keys());
-  const progressed = (): void => options.onProgress?.(done.size, keys.size);
+  const uses = new Map<LedgerKey, { readonly key: LedgerKey; readonly purpose: TeacherRequest['purpose'] }>();
+  const done = new Set<LedgerKey>();
+  const progressed = (): void => options.onProgress?.(done.size, uses.size);
   const spent = async (): Promise<Spending> => {
     const bought = await ledger.batchSpending(batch);
     return { usd: bought.usd, tokens: bought.tokens, callsBought: bought.calls, callsReused: done.size - bought.calls, callsRepeated: bought.repeated };
   };
-  progressed();
+  const answer = async (asked: readonly TeacherRequest[]): Promise<readonly Part[]> => {
+    const parts = await partsOf(deps, spec, asked);
+    const wanted = parts.flatMap(({ keyed }) => keyed);
+    for (const { request, key } of wanted) uses.set(key, { key, purpose: request.purpose });
+    for (const key of (await ledger.lookup(wanted.map(({ key }) => key))).keys()) done.add(key);
+    progressed();
+    for (const part of parts) await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal, ...insisting(spec, part.endpoint) });
+    return parts;
+  };
   try {
-    for (const part of parts) await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal });
+    await answer(await brokenOnes(ledger, await answer(requests)));
   } catch (error) {
     throw await withSpending(error, spent);
   }
-  const uses = parts.flatMap(({ keyed }) => keyed.map(({ request, key }) => ({ key, purpose: request.purpose })));
-  await ledger.recordReuse({ batch, campaign: input.campaign, keys: uses });
+  await ledger.recordReuse({ batch, campaign: input.campaign, keys: [...uses.values()] });
   return { answered: requests.length, spending: await spent() };
+}
+
+function insisting({ sampling }: CampaignSpec, { model }: EndpointSpec): Pick<Asked, 'refuseMissing'> {
+  if (sampling.softTargets?.onMissing !== 'refuse') return {};
+  return {
+    refuseMissing: (answers) => {
+      const without = answers.find(({ request, answer }) => request.task.parameters.topLogProbs !== undefined && answer.softTargets === undefined && answer.text !== '');
+      if (without === undefined) return;
+      throw new StillhouseError('BAD_INPUT', `sampling.softTargets: expected log-probabilities with the answers of ${model}, got none with ${without.request.id}; set onMissing: continue to go on with the text alone, or name another teacher`);
+    },
+  };
+}
+
+/** Repairs of the answers that are not the JSON that was asked for. */
+async function brokenOnes(ledger: Ledger, parts: readonly Part[]): Promise<readonly TeacherRequest[]> {
+  const json = parts.flatMap(({ keyed }) => keyed.filter(({ request }) => request.task.kind === 'json'));
+  const answers = await ledger.lookup(json.map(({ key }) => key));
+  return json.flatMap(({ request, key }) => {
+    const answer = answers.get(key);
+    return (answer === undefined ? undefined : repairOf(request, answer)) ?? [];
+  });
 }
 
 interface Asked {
@@ -113,11 +142,13 @@ interface Asked {
   readonly done: Set<LedgerKey>;
   readonly progressed: () => void;
   readonly signal: AbortSignal | undefined;
+  /** Throws where the spec insists on soft targets and the endpoint gives none; what was bought is recorded by then. */
+  readonly refuseMissing?: (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]) => void;
 }
 
 /** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. */
 async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<void> {
-  const { batch, campaign, done, progressed, signal } = asked;
+  const { batch, campaign, done, progressed, signal, refuseMissing } = asked;
   if (keyed.every(({ key }) => done.has(key))) return;
   await using teacher = await directory.open(endpoint);
   await using claim = await ledger.claim();
@@ -129,6 +160,7 @@ async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identit
     await teacher.ask(missing.map(({ request }) => request), {
       ...(signal === undefined ? {} : { signal }),
       user: campaign,
+      ...(endpoint.store === true ? { metadata: (request: TeacherRequest) => ({ campaign, round: String(request.round ?? 0), sample: request.id }) } : {}),
       onAsk: async (requests) => {
         const calls = requests.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose }));
         const { elsewhere } = await ledger.recordIntents(calls, claim);
@@ -141,6 +173,7 @@ async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identit
         await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
         for (const { request } of answers) done.add(keyOf(request));
         progressed();
+        refuseMissing?.(answers);
       },
     });
     await awaitOthers(ledger, missing.map(({ key }) => key), claim, asked);

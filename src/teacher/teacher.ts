@@ -13,6 +13,8 @@ export interface AskOptions {
   readonly signal?: AbortSignal;
   /** Whose turn it is where several campaigns wait for one provider key. */
   readonly user?: string;
+  /** Have the provider keep each call under this metadata (`store: true`); where it cannot, the call is made without. */
+  readonly metadata?: (request: TeacherRequest) => Readonly<Record<string, string>>;
   /**
    * Called with requests that are about to be sent, and awaited: makes the intent durable before the
    * call. Resolves with those that are not to be asked after all, because somebody else has asked or asks

@@ -7,6 +7,7 @@ import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec, CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { InputRow, TeacherAnswer, TeacherRequest } from '../../src/contracts/records.ts';
+import { readAnswer } from '../../src/dataset/answers.ts';
 import type { AnswerReader } from '../../src/dataset/answers.ts';
 import { rowId } from '../../src/dataset/text.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
@@ -61,9 +62,9 @@ export function answer(text: string, changes: Partial<TeacherAnswer> = {}): Teac
 
 /** Answers by request id; NOT_FOUND where one is missing, as the ledger's reader. */
 export function reader(answers: Readonly<Record<string, TeacherAnswer>>): AnswerReader {
-  return async (_spec, requests) => requests.map(({ id }) => {
-    const found = answers[id];
-    if (found === undefined) throw new StillhouseError('NOT_FOUND', `expected a recorded answer to ${id}, got none`);
-    return found;
+  return async (_spec, requests) => requests.map((asked) => {
+    const found = answers[asked.id];
+    if (found === undefined) throw new StillhouseError('NOT_FOUND', `expected a recorded answer to ${asked.id}, got none`);
+    return readAnswer(asked, found);
   });
 }

@@ -73,7 +73,7 @@ export async function planWork(folder: string, spec: CampaignSpec): Promise<Samp
   const rows = spec.sampling.source.kind === 'inputs' ? Array.from({ length: spec.sampling.rows }, (_, index) => ({ id: `row-${index}`, input: `sentence ${index} is good.`, origin: `pool:${index + 1}` })) : [];
   const data: PreparedData = { ...(rows.length === 0 ? {} : { pool: await putRows(store, 'rows', rows) }), development: held, test: held, poolRows: rows.length, developmentRows: 1, testRows: 1 };
   const context = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
-  const planned = await planRequests({ store, directory }, { ...context, data, purpose: 'train', round: 1 });
+  const planned = await planRequests({ store, directory, find: async (_spec, requests) => requests.map(() => undefined) }, { ...context, data, purpose: 'train', round: 1 });
   return { store, context, data, planned, order: { context, planned, root, ledgerPath: join(folder, 'ledger.sqlite'), timings: TIMINGS } };
 }
 

@@ -145,6 +145,7 @@ export class ScriptedActivities {
       planRequests: (input) => planned(input, input.purpose === 'train' ? (script.requests[input.round - 1] ?? 0) : 20),
       planJudgements: (input) => planned(input, 20),
       reassignRequests: (input) => planned(input, script.requests[0] ?? 0),
+      importCompletions: (input) => ({ completions: refOf('requests', input), count: 20 }),
       sampleBatch: ({ from, to }) => ({
         answered: to - from,
         spending: { usd: script.batchUsd, tokens: 500, callsBought: to - from, callsReused: 0, callsRepeated: 0 },

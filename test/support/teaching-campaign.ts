@@ -19,11 +19,12 @@ import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
-import { createAnswerReader } from '../../src/teacher/answers.ts';
+import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { reassignRequests } from '../../src/teacher/reassign.ts';
+import { importCompletions } from '../../src/teacher/stored-completions.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import type { TeacherDirectory } from '../../src/teacher/teacher.ts';
 import { TEST_KEY } from './openai-server.ts';
@@ -93,13 +94,16 @@ export class Teaching implements AsyncDisposable {
     const answers = createAnswerReader({ ledger, directory });
     const stages: Pick<OrchestratorStages, 'prepareCampaign' | 'planRequests' | 'reassignRequests' | 'buildDataset'> = {
       prepareCampaign: (input) => prepareCampaign({ store, assets: { dataset: (name) => Promise.resolve(name) } }, input),
-      planRequests: (input) => planRequests({ store, directory }, input),
+      planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
       reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
       buildDataset: (input) => buildDataset({ store, answers }, input),
     };
     const { prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound } = createOrchestratorActivities({ store, stages: stages as OrchestratorStages });
     const teacher = createTeacherActivities({
-      stages: { sampleBatch: (input, { signal, run, onProgress }) => sampleBatch({ store, ledger, directory }, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }) },
+      stages: {
+        sampleBatch: (input, { signal, run, onProgress }) => sampleBatch({ store, ledger, directory }, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
+        importCompletions: (input, { signal }) => importCompletions({ store, ledger, directory, readSecret: () => this.key }, input, { signal }),
+      },
     });
     return { ...script.activities, prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound, ...teacher };
   }

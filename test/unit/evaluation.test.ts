@@ -8,6 +8,7 @@ import type { Evaluation } from '../../src/evaluation/evaluation.ts';
 import { judgementId, planJudgements, readJudgement } from '../../src/evaluation/judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, quantile, retentionInterval } from '../../src/evaluation/metrics.ts';
 import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
+import type { Teacher } from '../../src/teacher/teacher.ts';
 import { answer, labelSpec, reader, request, row, workspace } from '../support/rows.ts';
 
 test('F1 and macro F1 equal the textbook computation', () => {
@@ -105,13 +106,17 @@ test('judgements are planned once for each distinct answer and scored from the l
   const context4 = { campaign: 'test', spec: await putJson(store, 'spec', spec), rows: await putRows(store, 'rows', rows), teacherRequests: await putRows(store, 'requests', requests) };
   const student = await putRows(store, 'predictions', rows.map((entry, index) => predict(entry, index === 0 ? 'answer 0' : `student ${index}`)));
   const untuned = await putRows(store, 'predictions', rows.map((entry) => predict(entry, 'no idea')));
+  const judge: Teacher = {
+    identity: { provider: 'test', model: 'judge' }, groupSize: 1, ask: () => Promise.reject(new Error('planning asks nothing')),
+    upperBound: () => ({ usd: 0.01, tokens: 100 }), [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
   const planned = await planJudgements(
-    { store, answers: reader(recorded), upperBound: async (_judge, asked) => ({ usd: asked.id.length > 0 ? 0.01 : 0, tokens: 100 }) },
+    { store, answers: reader(recorded), directory: { open: async () => judge } },
     { ...context4, predictions: [student, untuned] },
   );
   assert.equal(planned.count, 11, 'the answer that teacher and student share is judged once');
-  assert.deepEqual([planned.batchSize, planned.batchUpperBoundTokens], [3, 300]);
-  assert.ok(Math.abs(planned.batchUpperBoundUsd - 0.03) < 1e-12);
+  assert.deepEqual([planned.batchSize, planned.batchUpperBoundTokens], [3, 600], 'three judgements and a repair of each');
+  assert.ok(Math.abs(planned.batchUpperBoundUsd - 0.06) < 1e-12);
   const judgements = await getRows<TeacherRequest>(store, planned.requests);
   assert.ok(judgements.every(({ purpose, task }) => purpose === 'judge' && task.kind === 'json' && task.messages[0]?.content.includes('Is it right?')));
   for (const { id } of judgements) recorded[id] = answer('{"reasoning":"fine","score":8}');

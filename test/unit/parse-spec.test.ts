@@ -57,7 +57,7 @@ const cases: readonly Case[] = [
   { what: 'an infinite number', from: 'usd: 1', to: 'usd: .inf', path: 'budget.usd', message: /expected a number, got Infinity/ },
   { what: 'a name with capitals', from: 'name: review-sentiment', to: 'name: Review', path: 'name', message: /name: expected lower-case letters.*got "Review"/ },
   { what: 'an unknown provider', from: 'provider: local', to: 'provider: lokal', path: 'teacher.provider', message: /expected one of local, openai, got "lokal"/ },
-  { what: 'an unknown kind', from: 'kind: inputs', to: 'kind: input', path: 'sampling.source.kind', message: /expected one of inputs, description, tasks, got "input"/ },
+  { what: 'an unknown kind', from: 'kind: inputs', to: 'kind: input', path: 'sampling.source.kind', message: /expected one of inputs, description, tasks, stored-completions, mixed, got "input"/ },
   { what: 'a missing part', from: 'student: { model: smollm2-135m-instruct }', to: '', path: 'student', message: /student: expected a mapping, got nothing/ },
   { what: 'an empty model', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: "" }', path: 'student.model', message: /a text that is not empty, got ""/ },
   { what: 'one label', from: 'labels: [negative, positive]', to: 'labels: [negative]', path: 'task.output.labels', message: /expected at least 2 entries, got \["negative"\]/ },

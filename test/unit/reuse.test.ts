@@ -15,6 +15,7 @@ import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putJson, putRows } from '../../src/store/jsonl.ts';
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
+import { createAnswerFinder } from '../../src/teacher/answers.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
@@ -65,7 +66,7 @@ describe('reuse of recorded answers', () => {
       poolRows: 100, developmentRows: 5, testRows: 5,
     };
     const context = { campaign: spec.name, spec: await putJson(store, 'spec', campaignSpecSchema.parse(spec)) };
-    const planned = await planRequests({ store, directory }, { ...context, data, purpose: 'train', ...round });
+    const planned = await planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, { ...context, data, purpose: 'train', ...round });
     const before = server.counts.billedCalls;
     const sampled = await sampleBatch({ store, ledger: itsLedger, directory }, { ...context, requests: planned.requests, from: 0, to: planned.count }, { run: `${spec.name} ${round.round}` });
     return { ...sampled, requests: planned.requests, billed: server.counts.billedCalls - before };

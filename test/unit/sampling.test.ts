@@ -18,7 +18,7 @@ import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import type { LabelScoringRequest, LanguageModel, ModelHost } from '../../src/lm/model.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
-import { createAnswerReader } from '../../src/teacher/answers.ts';
+import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
@@ -86,7 +86,7 @@ describe('planning and sampling', () => {
       poolRows, developmentRows: 5, testRows: 5,
     };
     const context = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
-    const plan = (more: Partial<PlanRequestsInput> = {}) => planRequests({ store, directory }, { ...context, data, purpose: 'train', round: 1, ...more });
+    const plan = (more: Partial<PlanRequestsInput> = {}) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, { ...context, data, purpose: 'train', round: 1, ...more });
     const sample = (requests: ArtifactRef, from: number, to: number) => sampleBatch({ store, ledger, directory }, { ...context, requests, from, to });
     return { store, directory, ledger, ledgerPath, data, context, plan, sample, ...fake };
   }
