@@ -109,6 +109,8 @@ export const GRADIENTS: GradientTable = {
     const zeros = (width: number): FloatValue[] => (width === 0 ? [] : [g.expandLike(g.mul(g.slice(dY, axis, 0, 1), g.scalar(0)), g.slice(input(0), axis, 0, width))]);
     return [g.concat([...zeros(start), dY, ...zeros(size - end)], axis)];
   },
+  // inference alone: a rule is told of the gradient of one output
+  Split: null,
   // the sum over the repeats
   Expand: ({ g, node, dY }) => [unbroadcast(g, dY, node.inputs[0] as Value)],
   // y = x[i]: dx[i] += dy

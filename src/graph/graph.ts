@@ -272,6 +272,13 @@ export class Graph implements Subgraph {
     return this.#float('Slice', inputs, { axis: at, start, end }, x.shape.with(at, end - start));
   }
 
+  /** Parts along one axis: `sizes` names them, `lengths` (number of parts) holds them at run time. */
+  split(x: FloatValue, axis: number, sizes: Shape, lengths: IntValue): readonly FloatValue[] {
+    const at = resolveAxis(axis, x.shape.length, 'split');
+    if (addDims(sizes) !== x.shape[at] || !sameShape(lengths.shape, [sizes.length])) throw expected('split', `sizes that sum to ${x.shape[at]}`, formatShape(sizes));
+    return this.#node('Split', [x, lengths], { axis: at }, sizes.map((size) => x.shape.with(at, size))) as readonly FloatValue[];
+  }
+
   /** Repeats dimensions of one up to the shape of `like`. */
   expandLike(x: FloatValue, like: FloatValue): FloatValue {
     if (sameShape(x.shape, like.shape)) return x;

@@ -24,6 +24,8 @@ export interface OpAttributes {
   Unsqueeze: { readonly axes: readonly number[] };
   Concat: { readonly axis: number };
   Slice: { readonly axis: number; readonly start: number; readonly end: number };
+  /** Into parts whose sizes are an input. */
+  Split: { readonly axis: number };
   Expand: NoAttributes;
   Gather: { readonly axis: number };
   GatherElements: { readonly axis: number };

@@ -54,6 +54,7 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Unsqueeze: plain('Unsqueeze'),
   Concat: axial('Concat'),
   Slice: plain('Slice'),
+  Split: axial('Split'),
   Expand: plain('Expand'),
   Gather: axial('Gather'),
   GatherElements: axial('GatherElements'),
@@ -103,14 +104,24 @@ function reachable(graph: Subgraph): Reachable {
 
 const isScan = (node: GraphNode): node is GraphNode<'Scan'> => node.op === 'Scan';
 
+type NameOf = (value: Value) => string;
+
+/** A result is computed under the name of its output, so that the caller's buffer receives it without a copy. */
+function valueNames(graph: Graph): NameOf {
+  const renamed = new Map<Value, string>();
+  for (const { name, value } of graph.outputs) if (value.source.kind === 'node' && !renamed.has(value)) renamed.set(value, name);
+  return (value) => renamed.get(value) ?? value.name;
+}
+
 export function toOnnx(graph: Graph, name: string): Uint8Array {
   const { nodes, constants } = reachable(graph);
+  const nameOf = valueNames(graph);
   const model = new MessageWriter();
   model.integer(1, IR_VERSION).text(2, 'stillhouse');
   model.message(7, (body) => {
-    for (const node of nodes) body.message(1, (message) => writeNode(message, node));
+    for (const node of nodes) body.message(1, (message) => writeNode(message, node, nameOf));
     for (const { name: outputName, value } of graph.outputs) {
-      body.message(1, (message) => message.text(1, value.name).text(2, outputName).text(4, 'Identity'));
+      if (nameOf(value) !== outputName) body.message(1, (message) => message.text(1, nameOf(value)).text(2, outputName).text(4, 'Identity'));
     }
     body.text(2, name);
     for (const constant of constants) body.message(5, (message) => writeTensor(message, constant));
@@ -123,28 +134,28 @@ export function toOnnx(graph: Graph, name: string): Uint8Array {
 }
 
 /** A body's outputs are results of its own nodes; constants are the outermost graph's. */
-function writeBody(message: MessageWriter, body: Subgraph): void {
-  for (const node of reachable(body).nodes) message.message(1, (written) => writeNode(written, node));
+function writeBody(message: MessageWriter, body: Subgraph, nameOf: NameOf): void {
+  for (const node of reachable(body).nodes) message.message(1, (written) => writeNode(written, node, nameOf));
   message.text(2, 'body');
   for (const input of body.inputs) message.message(11, (written) => writeValueInfo(written, input.name, input));
   for (const { value } of body.outputs) message.message(12, (written) => writeValueInfo(written, value.name, value));
 }
 
-function writeNode<Op extends OpType>(message: MessageWriter, node: GraphNode<Op>): void {
+function writeNode<Op extends OpType>(message: MessageWriter, node: GraphNode<Op>, nameOf: NameOf): void {
   const written = NODE_WRITERS[node.op](node.attributes);
-  for (const input of node.inputs) message.text(1, input.name);
-  for (const output of node.outputs) message.text(2, output.name);
+  for (const input of node.inputs) message.text(1, nameOf(input));
+  for (const output of node.outputs) message.text(2, nameOf(output));
   message.text(3, node.outputs[0]?.name ?? '').text(4, written.type);
-  for (const [key, value] of Object.entries(written.attributes ?? {})) message.message(5, (attribute) => writeAttribute(attribute, key, value));
+  for (const [key, value] of Object.entries(written.attributes ?? {})) message.message(5, (attribute) => writeAttribute(attribute, key, value, nameOf));
   if (written.domain !== undefined) message.text(7, written.domain);
 }
 
-function writeAttribute(message: MessageWriter, name: string, value: AttributeValue): void {
+function writeAttribute(message: MessageWriter, name: string, value: AttributeValue, nameOf: NameOf): void {
   message.text(1, name);
   if ('float' in value) message.float(2, value.float).integer(20, ATTRIBUTE_FLOAT);
   else if ('int' in value) message.integer(3, value.int).integer(20, ATTRIBUTE_INT);
   else if ('text' in value) message.text(4, value.text).integer(20, ATTRIBUTE_STRING);
-  else if ('graph' in value) message.message(6, (body) => writeBody(body, value.graph)).integer(20, ATTRIBUTE_GRAPH);
+  else if ('graph' in value) message.message(6, (body) => writeBody(body, value.graph, nameOf)).integer(20, ATTRIBUTE_GRAPH);
   else {
     for (const item of value.ints) message.integer(8, item);
     message.integer(20, ATTRIBUTE_INTS);

@@ -1,35 +1,30 @@
 /** One runtime session over a model: prefill, packed scoring and decoding are runs of the same graph. */
-import { randomUUID } from 'node:crypto';
-import { rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { StillhouseError } from '../contracts/errors.ts';
 import { Graph } from '../graph/graph.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { withAdapter, type LoraAdapter } from './adapter.ts';
-import { decoderInputs, weightConstants } from './architectures/decoder.ts';
+import { decoderInputs, MASKED, weightConstants } from './architectures/decoder.ts';
 import { decoder, decoderLogits } from './architectures/registry.ts';
+import { RowCache } from './cache.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
+import { createSession, type SessionOptions } from './session.ts';
 
 /** Longest prompt with its answer. Bounds the rotary tables and the attention scores of one run. */
 const MAX_CONTEXT_TOKENS = 8_192;
-
-/** What the cache of a model with sliding windows holds besides: (B, P). */
-const POSITIONS = 'positions';
-
-/** Keys and values of every layer, key before value: (B, K, P, D) each; with sliding windows also the positions. */
-export interface Cache {
-  readonly tensors: readonly Tensor[];
-  readonly tokens: number;
-}
 
 export interface RunInput {
   readonly batch: number; // B
   readonly tokens: number; // T
   readonly ids: BigInt64Array; // (B, T)
-  readonly positions: BigInt64Array; // (B, T)
-  readonly mask: Float32Array; // (B, 1, T, P + T)
-  readonly cache: Cache;
+  /** What the rows have been before, and where `keep` puts what they are now. */
+  readonly cache: RowCache;
+  /** The first of the B rows of the cache. Default: 0. */
+  readonly firstRow?: number;
+  /** (B, T). Default: counted on from each row's past. */
+  readonly positions?: BigInt64Array;
+  /** (B, 1, T, C + T) added to the attention scores, C the cache's capacity. Default: each token sees its row's past and what of the row is before it. */
+  readonly mask?: Float32Array;
   /** Rows of (B·T) whose logits are computed: (R). */
   readonly logitRows: readonly number[];
   /** Tokens whose log-probability is wanted, and for each the index into `logitRows` it follows. */
@@ -38,21 +33,25 @@ export interface RunInput {
 
 export interface RunWanted {
   readonly logits?: boolean;
-  readonly cache?: boolean;
+  /** The cache takes up the new tokens. */
+  readonly keep?: boolean;
+  /** Layers whose hidden states are wanted: 0 is the embedding, n what layer n gives. */
+  readonly hidden?: readonly number[];
 }
 export interface RunOutput {
   /** (R, V); empty unless wanted. */
   readonly logits: Float32Array;
   /** Natural-log probabilities of the targets. */
   readonly targetLogProbs: Float32Array;
-  readonly cache: Cache | undefined;
+  /** For each wanted layer (B, T, H), before the final normalisation. */
+  readonly hidden: readonly Float32Array[];
 }
 
 function buildGraph(config: ModelConfig, weights: WeightFile, adapter: LoraAdapter | undefined, contextTokens: number): Uint8Array {
   const g = new Graph();
   const constants = weightConstants(g, weights);
   const weight = adapter === undefined ? constants : withAdapter(g, constants, adapter);
-  const { hidden, present, presentPositions } = decoder(g, config, weight, decoderInputs(g, config, { past: true }), { contextTokens });
+  const { hidden, layerHidden, present } = decoder(g, config, weight, decoderInputs(g, config, { apart: true }), { contextTokens });
   const logits = decoderLogits(g, config, weight, hidden, g.input('logitRows', 'int64', ['R']));
   const targetRows = g.input('targetRows', 'int64', ['N']);
   const targetIds = g.input('targetIds', 'int64', ['N']);
@@ -62,92 +61,92 @@ function buildGraph(config: ModelConfig, weights: WeightFile, adapter: LoraAdapt
     g.output(`present.${layer}.key`, key);
     g.output(`present.${layer}.value`, value);
   });
-  if (presentPositions !== undefined) g.output(`present.${POSITIONS}`, presentPositions);
+  layerHidden.forEach((value, layer) => g.output(`hidden.${layer}`, value));
   return toOnnx(g, 'decoder');
 }
 
-/** The runtime resolves external data beside the model's file, so the graph is put there while it loads. */
-async function createSession(bytes: Uint8Array, folder: string, threads: number): Promise<InferenceSession> {
-  const path = join(folder, `graph-${randomUUID()}.onnx`);
-  try {
-    writeFileSync(path, bytes);
-    return await InferenceSession.create(path, {
-      intraOpNumThreads: threads,
-      interOpNumThreads: 1,
-      enableMemPattern: false,
-      graphOptimizationLevel: 'all',
-      logSeverityLevel: 3,
-    });
-  } catch (cause) {
-    throw new StillhouseError('INTERNAL', `model graph: expected the runtime to load it, got: ${String(cause)}`, { cause });
-  } finally {
-    rmSync(path, { force: true });
-  }
-}
-
 const int64 = (values: readonly number[], dims: readonly number[]): Tensor => new Tensor('int64', BigInt64Array.from(values, BigInt), dims);
+
+/** The runtime computes a target where none is wanted too. */
+const NO_TARGETS = { rows: [0], ids: [0] } as const;
+
+/** (B, 1, T, C + T): the row's `past` tokens of C are open, and of the new ones those up to each. */
+function causalMask(past: readonly number[], capacity: number, tokens: number): Float32Array {
+  const span = capacity + tokens;
+  const mask = new Float32Array(past.length * tokens * span);
+  past.forEach((length, b) => {
+    for (let t = 0; t < tokens; t += 1) {
+      const at = (b * tokens + t) * span;
+      mask.fill(MASKED, at + length, at + capacity);
+      mask.fill(MASKED, at + capacity + t + 1, at + span);
+    }
+  });
+  return mask;
+}
 
 export class Engine implements AsyncDisposable {
   readonly config: ModelConfig;
   readonly contextTokens: number;
   readonly #session: InferenceSession;
-  readonly #cacheNames: string[];
+  readonly #cacheNames: readonly string[];
 
   constructor(config: ModelConfig, contextTokens: number, session: InferenceSession) {
     this.config = config;
     this.contextTokens = contextTokens;
     this.#session = session;
     this.#cacheNames = Array.from({ length: config.layers }, (_, layer) => [`${layer}.key`, `${layer}.value`]).flat();
-    if (config.slidingWindow !== undefined) this.#cacheNames.push(POSITIONS);
   }
 
-  /** A cache of no tokens. */
-  emptyCache(batch: number): Cache {
-    const { keyValueHeads, headSize } = this.config;
-    const empty = new Tensor('float32', new Float32Array(0), [batch, keyValueHeads, 0, headSize]);
-    const noPositions = new Tensor('int64', new BigInt64Array(0), [batch, 0]);
-    return { tensors: this.#cacheNames.map((name) => (name === POSITIONS ? noPositions : empty)), tokens: 0 };
+  createCache(rows = 1, capacity = 0): RowCache {
+    return new RowCache(this.config, rows, capacity);
   }
 
   async run(input: RunInput, wanted: RunWanted): Promise<RunOutput> {
-    const { batch, tokens, cache, targets = { rows: [0], ids: [0] } } = input;
-    const feeds: Record<string, Tensor> = {
-      ids: new Tensor('int64', input.ids, [batch, tokens]),
-      positions: new Tensor('int64', input.positions, [batch, tokens]),
-      mask: new Tensor('float32', input.mask, [batch, 1, tokens, cache.tokens + tokens]),
-      logitRows: int64(input.logitRows, [input.logitRows.length]),
-      targetRows: int64(targets.rows, [targets.rows.length]),
-      targetIds: int64(targets.ids, [targets.ids.length]),
-    };
-    this.#cacheNames.forEach((name, index) => {
-      feeds[`past.${name}`] = cache.tensors[index] as Tensor;
-    });
-    const fetches = ['targetLogProbs', ...(wanted.logits === true ? ['logits'] : []), ...(wanted.cache === true ? this.#cacheNames.map((name) => `present.${name}`) : [])];
-    const outputs = await this.#session.run(feeds, fetches);
-    return {
-      logits: wanted.logits === true ? (outputs['logits']?.data as Float32Array) : new Float32Array(0),
-      targetLogProbs: outputs['targetLogProbs']?.data as Float32Array,
-      cache: wanted.cache === true ? { tensors: this.#cacheNames.map((name) => outputs[`present.${name}`] as Tensor), tokens: cache.tokens + tokens } : undefined,
-    };
+    const { batch, tokens, cache, firstRow = 0 } = input;
+    const hidden = (wanted.hidden ?? []).map((layer) => `hidden.${layer}`);
+    const kept = wanted.keep === true ? this.#cacheNames.map((name) => `present.${name}`) : [];
+    const outputs = await this.#session.run(this.#feeds(input, firstRow), ['targetLogProbs', ...(wanted.logits === true ? ['logits'] : []), ...kept, ...hidden]);
+    const dataOf = (name: string): Float32Array => outputs[name]?.data as Float32Array;
+    if (kept.length > 0) cache.append(firstRow, batch, tokens, kept.map(dataOf));
+    return { logits: wanted.logits === true ? dataOf('logits') : new Float32Array(0), targetLogProbs: dataOf('targetLogProbs'), hidden: hidden.map(dataOf) };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session.release();
   }
+
+  #feeds(input: RunInput, firstRow: number): Record<string, Tensor> {
+    const { batch, tokens, cache, targets = NO_TARGETS } = input;
+    const { capacity } = cache;
+    const past = cache.lengths.slice(firstRow, firstRow + batch);
+    const positions = input.positions ?? BigInt64Array.from({ length: batch * tokens }, (_, at) => BigInt((past[Math.floor(at / tokens)] as number) + (at % tokens)));
+    const feeds: Record<string, Tensor> = {
+      ids: new Tensor('int64', input.ids, [batch, tokens]),
+      positions: new Tensor('int64', positions, [batch, tokens]),
+      mask: new Tensor('float32', input.mask ?? causalMask(past, capacity, tokens), [batch, 1, tokens, capacity + tokens]),
+      lengths: int64([capacity, tokens], [2]),
+      logitRows: int64(input.logitRows, [input.logitRows.length]),
+      targetRows: int64(targets.rows, [targets.rows.length]),
+      targetIds: int64(targets.ids, [targets.ids.length]),
+    };
+    // A cached token's position is its place.
+    if (this.config.slidingWindow !== undefined) feeds['past.positions'] = new Tensor('int64', BigInt64Array.from({ length: batch * capacity }, (_, at) => BigInt(at % capacity)), [batch, capacity]);
+    const tensors = cache.tensors(firstRow, batch);
+    this.#cacheNames.forEach((name, i) => (feeds[`past.${name}`] = tensors[i] as Tensor));
+    return feeds;
+  }
 }
 
-export interface CreateEngineInput {
+export interface CreateEngineInput extends SessionOptions {
   readonly config: ModelConfig;
   readonly weights: WeightFile;
   readonly adapter?: LoraAdapter;
-  readonly threads: number;
 }
 
 export async function createEngine(input: CreateEngineInput): Promise<Engine> {
-  const { config, weights, adapter, threads } = input;
+  const { config, weights, adapter } = input;
   const unknown = [...(adapter?.pairs.keys() ?? [])].find((name) => !weights.tensors.has(name));
   if (unknown !== undefined) throw new StillhouseError('BAD_INPUT', `adapter: expected weights of the model, got ${unknown}`);
   const contextTokens = Math.min(config.maxPositions, MAX_CONTEXT_TOKENS);
-  const session = await createSession(buildGraph(config, weights, adapter, contextTokens), dirname(weights.path), threads);
-  return new Engine(config, contextTokens, session);
+  return new Engine(config, contextTokens, await createSession(buildGraph(config, weights, adapter, contextTokens), weights, input));
 }

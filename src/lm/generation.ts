@@ -1,127 +1,150 @@
 /**
- * Batched generation with a key/value cache. Prompts of a batch are padded on the right and the padding
- * is masked, so each keeps its own positions; a new token of every row is appended at the same place.
+ * Batched generation with a key/value cache. What the prompts begin with together is computed once; each prompt's
+ * rest is read by itself, without padding, into a row of the cache. A row that is done leaves the batch, and the
+ * next prompt takes its place.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import { MASKED } from './architectures/decoder.ts';
-import type { Cache, Engine } from './engine.ts';
+import { AnswerText } from './answer-text.ts';
+import type { RowCache } from './cache.ts';
+import type { Engine } from './engine.ts';
 import type { GeneratedText, GenerationRequest, Prompt } from './model.ts';
-import { createSampler, type Sampler } from './sampling.ts';
+import { checkSampling, createSampler, type Sampler } from './sampling.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** Rows decoded together: a step reads every weight once, however many rows there are. */
-const BATCH_ROWS = 8;
+const BATCH_ROWS = 16;
+/** Tokens of a prompt in one run: bounds the attention scores. */
+export const PREFILL_TOKENS = 256;
+/** A common beginning that is shorter is not worth a run of its own. */
+const LEAST_SHARED_TOKENS = 8;
+
+/** Gets each piece of text as it becomes certain, with the index of its prompt. */
+export type OnText = (index: number, text: string) => void;
 
 /** One prompt on its way. */
-class Row {
+interface Row {
+  readonly index: number;
   readonly prompt: readonly number[];
-  readonly tokens: number[] = [];
-  /** Set when a stop string ended the row: what came before it. */
-  textBeforeStop: string | undefined;
-  finishReason: 'stop' | 'length' | undefined;
   readonly sampler: Sampler;
-
-  constructor(prompt: readonly number[], sampler: Sampler) {
-    this.prompt = prompt;
-    this.sampler = sampler;
-  }
+  readonly tokens: number[];
+  readonly text: AnswerText;
 }
 
-function encodePrompt(tokenizer: ChatTokenizer, prompt: Prompt): number[] {
+export function encodePrompt(tokenizer: ChatTokenizer, prompt: Prompt): number[] {
   return 'messages' in prompt ? tokenizer.encodeChat(prompt.messages, { openAssistantTurn: true }) : tokenizer.encode(prompt.text, { begin: true });
 }
 
-/** Prompts side by side, padded to the longest. (B, T) under a causal mask. */
-async function prefill(engine: Engine, rows: readonly Row[]): Promise<{ readonly logits: Float32Array; readonly cache: Cache }> {
-  const batch = rows.length;
-  const tokens = Math.max(...rows.map((row) => row.prompt.length));
-  const ids = new BigInt64Array(batch * tokens);
-  const positions = new BigInt64Array(batch * tokens);
-  const mask = new Float32Array(batch * tokens * tokens).fill(MASKED);
-  rows.forEach((row, b) => {
-    for (let t = 0; t < tokens; t += 1) {
-      ids[b * tokens + t] = BigInt(row.prompt[t] ?? 0);
-      positions[b * tokens + t] = BigInt(t);
-      const at = (b * tokens + t) * tokens;
-      mask.fill(0, at, at + t + 1);
+/** Reads `ids` into row `row` of the cache and gives the logits after the last: (V). */
+export async function prefill(engine: Engine, cache: RowCache, row: number, ids: readonly number[]): Promise<Float32Array> {
+  let logits: Float32Array = new Float32Array(0);
+  for (let from = 0; from < ids.length; from += PREFILL_TOKENS) {
+    const part = BigInt64Array.from(ids.slice(from, from + PREFILL_TOKENS), BigInt);
+    const last = from + PREFILL_TOKENS >= ids.length;
+    const run = { batch: 1, tokens: part.length, ids: part, cache, firstRow: row, logitRows: [part.length - 1] };
+    ({ logits } = await engine.run(run, { keep: true, logits: last }));
+  }
+  return logits;
+}
+
+/** Tokens that all prompts begin with; each keeps at least its last for itself. */
+function sharedTokens(rows: readonly Row[]): number {
+  const first = rows[0]?.prompt ?? [];
+  let length = Math.min(...rows.map(({ prompt }) => prompt.length - 1));
+  for (const { prompt } of rows) {
+    let same = 0;
+    while (same < length && prompt[same] === first[same]) same += 1;
+    length = same;
+  }
+  return rows.length < 2 || length < LEAST_SHARED_TOKENS ? 0 : length;
+}
+
+class Generation {
+  readonly #engine: Engine;
+  readonly #endIds: readonly number[];
+  readonly #maxNewTokens: number;
+  readonly #results: GeneratedText[] = [];
+  /** Rows 0 to n − 1 of the cache, in order. */
+  readonly #active: Row[] = [];
+  readonly #cache: RowCache;
+  #shared: { readonly cache: RowCache; readonly tokens: number } | undefined;
+
+  constructor(engine: Engine, endIds: readonly number[], maxNewTokens: number, rows: number) {
+    this.#engine = engine;
+    this.#endIds = endIds;
+    this.#maxNewTokens = maxNewTokens;
+    this.#cache = engine.createCache(rows);
+  }
+
+  async run(rows: readonly Row[], places: number): Promise<readonly GeneratedText[]> {
+    const tokens = sharedTokens(rows);
+    if (tokens > 0) {
+      this.#shared = { tokens, cache: this.#engine.createCache() };
+      await prefill(this.#engine, this.#shared.cache, 0, (rows[0] as Row).prompt.slice(0, tokens));
     }
-  });
-  const logitRows = rows.map((row, b) => b * tokens + row.prompt.length - 1);
-  const { logits, cache } = await engine.run({ batch, tokens, ids, positions, mask, cache: engine.emptyCache(batch), logitRows }, { logits: true, cache: true });
-  if (cache === undefined) throw new StillhouseError('INTERNAL', 'prefill: expected a cache, got none');
-  return { logits, cache };
-}
-
-/** One more token of each row. `padded` is the T of the prefill. */
-async function decodeStep(engine: Engine, rows: readonly Row[], cache: Cache, padded: number): Promise<{ readonly logits: Float32Array; readonly cache: Cache }> {
-  const batch = rows.length;
-  const span = cache.tokens + 1;
-  const mask = new Float32Array(batch * span);
-  const ids = new BigInt64Array(batch);
-  const positions = new BigInt64Array(batch);
-  rows.forEach((row, b) => {
-    const step = cache.tokens - padded;
-    // A row that has finished goes on with its last token; what comes out is not read.
-    ids[b] = BigInt(row.tokens.at(-1) ?? 0);
-    positions[b] = BigInt(row.prompt.length + step);
-    mask.fill(MASKED, b * span + row.prompt.length, b * span + padded);
-  });
-  const next = await engine.run({ batch, tokens: 1, ids, positions, mask, cache, logitRows: rows.map((_, b) => b) }, { logits: true, cache: true });
-  if (next.cache === undefined) throw new StillhouseError('INTERNAL', 'decode: expected a cache, got none');
-  return { logits: next.logits, cache: next.cache };
-}
-
-/** Takes the row's next token; decides whether that ended it. */
-function advance(row: Row, logits: Float32Array, tokenizer: ChatTokenizer, request: GenerationRequest, contextTokens: number): void {
-  const token = row.sampler(logits);
-  if (tokenizer.endIds.includes(token)) {
-    row.finishReason = 'stop';
-    return;
-  }
-  row.tokens.push(token);
-  if (request.stop !== undefined && request.stop.length > 0) {
-    const text = tokenizer.decode(row.tokens);
-    const ends = request.stop.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
-    if (ends.length > 0) {
-      row.textBeforeStop = text.slice(0, Math.min(...ends));
-      row.finishReason = 'stop';
-      return;
+    const waiting = rows.values();
+    for (;;) {
+      while (this.#active.length < places) {
+        const next = waiting.next();
+        if (next.done === true) break;
+        await this.#admit(next.value);
+      }
+      if (this.#active.length === 0) return this.#results;
+      await this.#decode();
     }
   }
-  if (row.tokens.length >= request.maxNewTokens || row.prompt.length + row.tokens.length >= contextTokens) row.finishReason = 'length';
+
+  async #admit(row: Row): Promise<void> {
+    const at = this.#active.length;
+    if (this.#shared === undefined) this.#cache.clearRow(at);
+    else this.#cache.startRow(at, this.#shared.cache);
+    const logits = await prefill(this.#engine, this.#cache, at, row.prompt.slice(this.#shared?.tokens ?? 0));
+    this.#active.push(row);
+    this.#advance(row, logits);
+  }
+
+  /** One more token of each active row. */
+  async #decode(): Promise<void> {
+    const rows = [...this.#active];
+    const V = this.#engine.config.vocabularySize;
+    const ids = BigInt64Array.from(rows, ({ tokens }) => BigInt(tokens.at(-1) ?? 0));
+    const { logits } = await this.#engine.run({ batch: rows.length, tokens: 1, ids, cache: this.#cache, logitRows: rows.map((_, b) => b) }, { keep: true, logits: true });
+    rows.forEach((row, b) => this.#advance(row, logits.subarray(b * V, (b + 1) * V)));
+  }
+
+  /** Takes the row's next token; a row that this ends leaves the batch. */
+  #advance(row: Row, logits: Float32Array): void {
+    const token = row.sampler(logits, row.tokens.length);
+    if (this.#endIds.includes(token)) return this.#finish(row, 'stop');
+    row.tokens.push(token);
+    if (row.text.add(token)) return this.#finish(row, 'stop');
+    const length = row.prompt.length + row.tokens.length;
+    if (row.tokens.length >= this.#maxNewTokens || length >= this.#engine.contextTokens) this.#finish(row, 'length');
+  }
+
+  #finish(row: Row, finishReason: GeneratedText['finishReason']): void {
+    this.#results[row.index] = { text: row.text.end(), tokens: row.tokens, promptTokens: row.prompt.length, finishReason };
+    const at = this.#active.indexOf(row);
+    const last = this.#active.pop();
+    if (last === undefined || last === row) return;
+    this.#cache.moveRow(this.#active.length, at);
+    this.#active[at] = last;
+  }
 }
 
-async function generateBatch(engine: Engine, tokenizer: ChatTokenizer, rows: readonly Row[], request: GenerationRequest): Promise<readonly GeneratedText[]> {
-  const { vocabularySize } = engine.config;
-  let { logits, cache } = await prefill(engine, rows);
-  const padded = cache.tokens;
-  for (;;) {
-    rows.forEach((row, b) => {
-      if (row.finishReason === undefined) advance(row, logits.subarray(b * vocabularySize, (b + 1) * vocabularySize), tokenizer, request, engine.contextTokens);
-    });
-    if (rows.every((row) => row.finishReason !== undefined)) break;
-    ({ logits, cache } = await decodeStep(engine, rows, cache, padded));
-  }
-  return rows.map((row) => ({
-    text: row.textBeforeStop ?? tokenizer.decode(row.tokens),
-    tokens: row.tokens,
-    promptTokens: row.prompt.length,
-    finishReason: row.finishReason ?? 'length',
-  }));
-}
-
-export async function generate(engine: Engine, tokenizer: ChatTokenizer, request: GenerationRequest): Promise<readonly GeneratedText[]> {
-  if (!Number.isInteger(request.maxNewTokens) || request.maxNewTokens < 1) {
-    throw new StillhouseError('BAD_INPUT', `maxNewTokens: expected a positive integer, got ${request.maxNewTokens}`);
-  }
-  const rows = request.prompts.map((prompt, index) => {
+export async function generate(engine: Engine, tokenizer: ChatTokenizer, request: GenerationRequest, onText?: OnText): Promise<readonly GeneratedText[]> {
+  const { prompts, maxNewTokens, stop = [] } = request;
+  if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) throw new StillhouseError('BAD_INPUT', `maxNewTokens: expected a positive integer, got ${maxNewTokens}`);
+  const empty = stop.indexOf('');
+  if (empty >= 0) throw new StillhouseError('BAD_INPUT', `stop[${empty}]: expected text, got ""`);
+  checkSampling(request);
+  const rows = prompts.map((prompt, index): Row => {
     const ids = encodePrompt(tokenizer, prompt);
     if (ids.length === 0 || ids.length >= engine.contextTokens) {
       throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected 1 to ${engine.contextTokens - 1} tokens, got ${ids.length}`);
     }
-    return new Row(ids, createSampler(request, index));
+    const text = new AnswerText(tokenizer, stop, (piece) => onText?.(index, piece));
+    return { index, prompt: ids, sampler: createSampler(request, index), tokens: [], text };
   });
-  const texts: GeneratedText[] = [];
-  for (let from = 0; from < rows.length; from += BATCH_ROWS) texts.push(...(await generateBatch(engine, tokenizer, rows.slice(from, from + BATCH_ROWS), request)));
-  return texts;
+  const places = Math.min(BATCH_ROWS, rows.length);
+  return new Generation(engine, tokenizer.endIds, maxNewTokens, places).run(rows, places);
 }

@@ -45,9 +45,11 @@ export async function weightsSha256(paths: readonly string[]): Promise<string> {
   return hashes.length === 1 ? (hashes[0] ?? '') : createHash('sha256').update(hashes.join('\n')).digest('hex');
 }
 
+const nothingThere = (path: string): StillhouseError => new StillhouseError('NOT_FOUND', `${path}: expected a GGUF file or a Hugging Face folder, got nothing there`);
+
 /** The weight files of a model path; NOT_FOUND when there is nothing there. */
 export function weightPaths(path: string): readonly string[] {
-  if (!existsSync(path)) throw new StillhouseError('NOT_FOUND', `${path}: expected a GGUF file or a Hugging Face folder, got nothing there`);
+  if (!existsSync(path)) throw nothingThere(path);
   return statSync(path).isDirectory() ? safetensorsPaths(path) : [path];
 }
 
@@ -71,10 +73,13 @@ function cardLicense(folder: string): string | undefined {
   return existsSync(card) ? /^---\n[\s\S]*?^license:\s*(\S+)\s*$/m.exec(readFileSync(card, 'utf8'))?.[1] : undefined;
 }
 
-interface OpenedModel extends Disposable {
+/** A model whose tensors are read when asked for. */
+export interface OpenedModel extends Disposable {
   readonly config: ModelConfig;
+  /** Those that the configuration calls for, by their Hugging Face names, in its order. */
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly tokenizer: ChatTokenizer;
+  /** What the model's own files say. */
   readonly license: string | undefined;
 }
 
@@ -110,13 +115,24 @@ function openFolderModel(folder: string): OpenedModel {
   }
 }
 
+/** Opens a GGUF file or a Hugging Face folder and checks that it is whole; reads no weights. */
+export function openModel(path: string): OpenedModel {
+  if (!existsSync(path)) throw nothingThere(path);
+  const opened = statSync(path).isDirectory() ? openFolderModel(path) : openGgufModel(path);
+  try {
+    return { ...opened, tensors: selectTensors(opened.config, opened.tensors, path) };
+  } catch (error) {
+    opened[Symbol.dispose]();
+    throw error;
+  }
+}
+
 export async function loadModel(input: LoadModelInput): Promise<LoadedModel> {
   const { path } = input;
   const paths = weightPaths(path);
   const sha256 = await weightsSha256(paths);
-  using opened = statSync(path).isDirectory() ? openFolderModel(path) : openGgufModel(path);
-  const { config, tokenizer } = opened;
-  const tensors = selectTensors(config, opened.tensors, path);
+  using opened = openModel(path);
+  const { config, tensors, tokenizer } = opened;
   const weights = materializeWeights({ cache: input.cache, sha256, tensors });
   const parameters = [...tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
   const identity: ModelIdentity = {

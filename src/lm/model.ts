@@ -40,19 +40,27 @@ export interface LabelScores {
   readonly cachedPromptTokens: number;
 }
 
-export interface GenerationRequest {
-  readonly prompts: readonly Prompt[];
-  readonly maxNewTokens: number;
+export interface SamplingSettings {
   /** 0 is greedy. */
   readonly temperature: number;
   readonly topP?: number;
   readonly topK?: number;
+  /** Least share of the highest probability. */
+  readonly minP?: number;
+  /** Default: 0. The same seed gives a prompt at the same index the same draws, whatever else is asked. */
   readonly seed?: number;
+}
+
+export interface GenerationRequest extends SamplingSettings {
+  readonly prompts: readonly Prompt[];
+  readonly maxNewTokens: number;
+  /** The text ends before the first of them. */
   readonly stop?: readonly string[];
 }
 
 export interface GeneratedText {
   readonly text: string;
+  /** All that were generated but the end token: with a stop string, those that made it too. */
   readonly tokens: readonly number[];
   readonly promptTokens: number;
   readonly finishReason: 'stop' | 'length';

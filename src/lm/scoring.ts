@@ -5,7 +5,9 @@
  */
 import { StillhouseError } from '../contracts/errors.ts';
 import { MASKED } from './architectures/decoder.ts';
-import type { Cache, Engine } from './engine.ts';
+import type { RowCache } from './cache.ts';
+import type { Engine } from './engine.ts';
+import { prefill } from './generation.ts';
 import type { LabelScores, LabelScoringRequest, Prompt } from './model.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
@@ -57,18 +59,20 @@ function packRows(blocks: readonly Block[]): readonly (readonly Block[])[] {
 class RowWriter {
   readonly ids: BigInt64Array;
   readonly positions: BigInt64Array;
-  readonly mask: Float32Array; // (T, P + T)
+  readonly mask: Float32Array; // (T, C + T), C the cache's capacity
   readonly logitRows: number[] = [];
   readonly targetRows: number[] = [];
   readonly targetIds: number[] = [];
   readonly #past: number;
+  readonly #capacity: number;
   #at = 0;
 
-  constructor(tokens: number, past: number) {
+  constructor(tokens: number, cache: RowCache) {
     this.ids = new BigInt64Array(tokens);
     this.positions = new BigInt64Array(tokens);
-    this.mask = new Float32Array(tokens * (past + tokens)).fill(MASKED);
-    this.#past = past;
+    this.#past = cache.lengths[0] ?? 0;
+    this.#capacity = cache.capacity;
+    this.mask = new Float32Array(tokens * (this.#capacity + tokens)).fill(MASKED);
   }
 
   /** Writes the block; the targets of its labels follow one another, label by label. */
@@ -91,26 +95,16 @@ class RowWriter {
   #put(id: number, position: number, ranges: readonly (readonly [number, number])[]): void {
     this.ids[this.#at] = BigInt(id);
     this.positions[this.#at] = BigInt(this.#past + position);
-    const row = this.#at * (this.#past + this.ids.length);
+    const row = this.#at * (this.#capacity + this.ids.length);
     this.mask.fill(0, row, row + this.#past);
-    for (const [from, to] of ranges) this.mask.fill(0, row + this.#past + from, row + this.#past + to + 1);
+    for (const [from, to] of ranges) this.mask.fill(0, row + this.#capacity + from, row + this.#capacity + to + 1);
     this.#at += 1;
   }
 }
 
-/** Keys and values of a text that is computed once: (1, T) under a causal mask. */
-export async function prefillCache(engine: Engine, ids: readonly number[]): Promise<Cache> {
-  if (ids.length === 0) return engine.emptyCache(1);
-  const row = new RowWriter(ids.length, 0);
-  row.write({ prompt: ids, labels: [], length: ids.length });
-  const { cache } = await engine.run({ batch: 1, tokens: ids.length, ...row, cache: engine.emptyCache(1), logitRows: [0] }, { cache: true });
-  if (cache === undefined) throw new StillhouseError('INTERNAL', 'prefill: expected a cache, got none');
-  return cache;
-}
-
-async function scoreRow(engine: Engine, blocks: readonly Block[], cache: Cache): Promise<readonly (readonly number[])[]> {
+async function scoreRow(engine: Engine, blocks: readonly Block[], cache: RowCache): Promise<readonly (readonly number[])[]> {
   const tokens = blocks.reduce((sum, block) => sum + block.length, 0);
-  const row = new RowWriter(tokens, cache.tokens);
+  const row = new RowWriter(tokens, cache);
   for (const block of blocks) row.write(block);
   const { ids, positions, mask, logitRows, targetRows, targetIds } = row;
   const { targetLogProbs } = await engine.run({ batch: 1, tokens, ids, positions, mask, cache, logitRows, targets: { rows: targetRows, ids: targetIds } }, {});
@@ -127,14 +121,14 @@ async function scoreRow(engine: Engine, blocks: readonly Block[], cache: Cache):
 /** The last prefix that was computed; requests of one task come one after another and share it. */
 export class PrefixCache {
   #text: string | undefined;
-  #cache: Cache | undefined;
+  #cache: RowCache | undefined;
 
-  async get(engine: Engine, text: string, ids: readonly number[]): Promise<Cache> {
-    if (this.#text !== text || this.#cache === undefined) {
-      this.#cache = await prefillCache(engine, ids);
-      this.#text = text;
-    }
-    return this.#cache;
+  async get(engine: Engine, text: string, ids: readonly number[]): Promise<RowCache> {
+    if (this.#text === text && this.#cache !== undefined) return this.#cache;
+    const cache = engine.createCache(1, ids.length);
+    await prefill(engine, cache, 0, ids);
+    [this.#text, this.#cache] = [text, cache];
+    return cache;
   }
 }
 
@@ -151,12 +145,13 @@ export async function scoreLabels(engine: Engine, tokenizer: ChatTokenizer, pref
     const longest = prefixIds.length * (cached ? 1 : 0) + block.prompt.length + Math.max(...block.labels.map((label) => label.length));
     if (longest > engine.contextTokens) throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected at most ${engine.contextTokens} tokens, got ${longest}`);
   });
-  const cache = cached ? await prefixes.get(engine, prefix ?? '', prefixIds) : engine.emptyCache(1);
+  const cache = cached ? await prefixes.get(engine, prefix ?? '', prefixIds) : engine.createCache();
+  const cachedPromptTokens = cache.lengths[0] ?? 0;
   const scores: LabelScores[] = [];
   for (const row of packRows(blocks)) {
     const logProbs = await scoreRow(engine, row, cache);
     row.forEach((block, index) => {
-      scores.push({ logProbs: logProbs[index] ?? [], promptTokens: cache.tokens + block.prompt.length, cachedPromptTokens: cache.tokens });
+      scores.push({ logProbs: logProbs[index] ?? [], promptTokens: cachedPromptTokens + block.prompt.length, cachedPromptTokens });
     });
   }
   return scores;

@@ -165,8 +165,8 @@ const USER_DEFINED = 4;
 
 const isTexts = (value: GgufValue | undefined): value is readonly string[] => Array.isArray(value) && typeof value[0] === 'string';
 
-/** The same tokenizer, rebuilt from the vocabulary, merges and special tokens in GGUF metadata. */
-export function tokenizerFromGguf(file: GgufFile): ChatTokenizer {
+/** The contents of a tokenizer.json, rebuilt from the vocabulary, merges and special tokens in GGUF metadata. */
+export function tokenizerJsonOfGguf(file: GgufFile): object {
   const { metadata, path } = file;
   const reject = (key: string, wanted: string): StillhouseError =>
     new StillhouseError('BAD_INPUT', `${path}, ${key}: expected ${wanted}, got ${JSON.stringify(metadata.get(key))?.slice(0, 40) ?? 'nothing'}`);
@@ -183,7 +183,7 @@ export function tokenizerFromGguf(file: GgufFile): ChatTokenizer {
     if (type !== CONTROL && type !== USER_DEFINED) return [];
     return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type === CONTROL }];
   });
-  const tokenizerJson = {
+  return {
     version: '1.0',
     truncation: null,
     padding: null,
@@ -205,6 +205,13 @@ export function tokenizerFromGguf(file: GgufFile): ChatTokenizer {
       merges: merges.map((merge) => merge.split(' ')),
     },
   };
+}
+
+/** The same tokenizer with the chat template and the special tokens that GGUF metadata name. */
+export function tokenizerFromGguf(file: GgufFile): ChatTokenizer {
+  const { metadata, path } = file;
+  const tokenizerJson = tokenizerJsonOfGguf(file);
+  const tokens = metadata.get('tokenizer.ggml.tokens');
   const idOf = (key: string): number | undefined => {
     const value = metadata.get(key);
     return typeof value === 'number' ? value : undefined;
@@ -215,7 +222,7 @@ export function tokenizerFromGguf(file: GgufFile): ChatTokenizer {
   return new ChatTokenizer({
     tokenizerJson,
     chatTemplate: typeof template === 'string' ? template : undefined,
-    beginText: beginId === undefined ? undefined : tokens[beginId],
+    beginText: beginId === undefined || !isTexts(tokens) ? undefined : tokens[beginId],
     beginId: metadata.get('tokenizer.ggml.add_bos_token') === true ? beginId : undefined,
     endIds: [...new Set(ends)],
     where: path,

@@ -58,6 +58,7 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
   Unsqueeze: [one([2, 3], (g, x) => g.unsqueeze(x, [1]))],
   Concat: [two([[2, 3], [2, 2]], (g, x, y) => g.concat([x, y], 1)), two([[2, 3], [1, 3]], (g, x, y) => g.concat([x, y, x], 0), 'one part twice')],
   Slice: [one([2, 5], (g, x) => g.slice(x, 1, 1, 4)), one([5], (g, x) => g.slice(x, 0, 0, 1), 'the front, shorter than the rest')],
+  Split: [],
   Expand: [two([[2, 1], [2, 3]], (g, x, y) => g.mul(g.expandLike(x, y), y))],
   Gather: [one([4, 2], (g, x) => g.gather(x, g.ints([3, 1, 3], [3]))), one([4, 2], (g, x) => g.gather(x, g.ints([0, 1, 2, 0], [2, 2])), 'by a matrix')],
   GatherElements: [one([2, 4], (g, x) => g.gatherElements(x, g.ints([3, 3, 0, 1], [2, 2]), 1))],

@@ -10,7 +10,7 @@ import { after, describe, test } from 'node:test';
 import { createEngine } from '../../src/lm/engine.ts';
 import type { Engine } from '../../src/lm/engine.ts';
 import { loadModel } from '../../src/lm/load.ts';
-import { MASKED } from '../../src/lm/architectures/decoder.ts';
+import { logitsOf } from '../support/logits.ts';
 import { GGUF_TYPES, readReference, writeFolderModel, writeGgufModel } from '../support/recipe.ts';
 import type { LogitsReference } from '../support/recipe.ts';
 
@@ -24,25 +24,6 @@ async function openEngine(path: string): Promise<Engine> {
   const cache = mkdtempSync(join(folder, 'cache-'));
   const { config, weights } = await loadModel({ path, cache });
   return createEngine({ config, weights, threads: 1 });
-}
-
-/** Logits (T, V) of one row; with `chunks`, run in parts of that many tokens after a growing cache. */
-async function logitsOf(engine: Engine, ids: readonly number[], chunk = ids.length): Promise<Float32Array> {
-  const { vocabularySize: V } = engine.config;
-  const out = new Float32Array(ids.length * V);
-  let cache = engine.emptyCache(1);
-  for (let from = 0; from < ids.length; from += chunk) {
-    const part = ids.slice(from, from + chunk);
-    const [T, S] = [part.length, from + part.length];
-    const mask = new Float32Array(T * S).fill(MASKED);
-    for (let t = 0; t < T; t += 1) mask.fill(0, t * S, t * S + from + t + 1);
-    const rows = Array.from(part.keys());
-    const run = { batch: 1, tokens: T, ids: BigInt64Array.from(part, BigInt), positions: BigInt64Array.from(rows, (t) => BigInt(from + t)), mask, cache, logitRows: rows };
-    const result = await engine.run(run, { logits: true, cache: true });
-    out.set(result.logits, from * V);
-    cache = result.cache ?? cache;
-  }
-  return out;
 }
 
 function largestDifference(logits: Float32Array, expected: LogitsReference, V: number): number {

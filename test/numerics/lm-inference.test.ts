@@ -8,6 +8,7 @@ import { createEngine, type Engine } from '../../src/lm/engine.ts';
 import { generate } from '../../src/lm/generation.ts';
 import { loadModel, type LoadedModel } from '../../src/lm/load.ts';
 import { PrefixCache, scoreLabels } from '../../src/lm/scoring.ts';
+import { logitsOf } from '../support/logits.ts';
 
 interface Reference {
   readonly columns: readonly number[];
@@ -36,15 +37,6 @@ before(async () => {
 });
 after(() => engine[Symbol.asyncDispose]());
 
-async function logitsOf(ids: readonly number[]): Promise<Float32Array> {
-  const T = ids.length;
-  const mask = new Float32Array(T * T).fill(-1e9);
-  for (let t = 0; t < T; t += 1) mask.fill(0, t * T, t * T + t + 1);
-  const every = Array.from(ids.keys());
-  const run = { batch: 1, tokens: T, ids: BigInt64Array.from(ids, BigInt), positions: BigInt64Array.from(every, BigInt), mask, cache: engine.emptyCache(1), logitRows: every };
-  return (await engine.run(run, { logits: true })).logits;
-}
-
 /** log softmax(row)[id] in double precision. */
 function logProb(logits: Float32Array, row: number, id: number): number {
   const { vocabularySize: V } = model.config;
@@ -63,7 +55,7 @@ test('the tokenizer rebuilt from GGUF metadata gives the ids of the Python libra
 
 test('logits equal those of transformers at every position', async () => {
   for (const run of reference.runs) {
-    const logits = await logitsOf(run.ids);
+    const logits = await logitsOf(engine, run.ids);
     run.logits.forEach((row, position) => {
       reference.columns.forEach((column, index) => {
         near(logits[position * model.config.vocabularySize + column] ?? NaN, row[index] ?? NaN, LOGIT_TOLERANCE, `${run.prompt} position ${position} token ${column}`);
@@ -96,7 +88,7 @@ test('packed label scores equal the sums over whole sequences, with labels of on
     const prompt = model.tokenizer.encode(text.trimEnd());
     for (const [which, label] of labels.entries()) {
       const continuation = model.tokenizer.encode(` ${label}`);
-      const logits = await logitsOf([...prompt, ...continuation]);
+      const logits = await logitsOf(engine, [...prompt, ...continuation]);
       const wanted = continuation.reduce((sum, id, at) => sum + logProb(logits, prompt.length - 1 + at, id), 0);
       near(scores[index]?.logProbs[which] ?? NaN, wanted, 5e-4, `${text}${label}`);
     }
@@ -123,7 +115,7 @@ test('chat labels are whole turns: the end token is part of the score', async ()
   const [scores] = await scoreLabels(engine, model.tokenizer, new PrefixCache(), { prompts: [{ messages }], labels: ['Red'] });
   const prompt = model.tokenizer.encodeChat(messages, { openAssistantTurn: true });
   const turn = [...model.tokenizer.encode('Red'), model.tokenizer.endId];
-  const logits = await logitsOf([...prompt, ...turn]);
+  const logits = await logitsOf(engine, [...prompt, ...turn]);
   near(scores?.logProbs[0] ?? NaN, turn.reduce((sum, id, at) => sum + logProb(logits, prompt.length - 1 + at, id), 0), 5e-4, 'whole turn');
 });
 

@@ -1,92 +1,103 @@
 /**
- * LoRA on every linear layer of each architecture against PyTorch and PEFT, on the small random models of
- * fixtures/architectures_reference.py: gradients of the first step, and the losses of twenty.
+ * Training on the small random models of every architecture against PyTorch, PEFT and transformers: gradients of the first
+ * step, and the losses of twenty. LoRA on every linear layer (fixtures/architectures_reference.py), all weights,
+ * rank-stabilised adapters, and models of some of the layers (fixtures/training_reference.py).
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
+import type { TestContext } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
+import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
-import type { LoadedModel } from '../../src/lm/load.ts';
-import { trainEpoch } from '../../src/training/epoch.ts';
-import { packRow } from '../../src/training/packing.ts';
-import { tensorView } from '../../src/training/parameters.ts';
-import { randomStream } from '../../src/training/random.ts';
-import { createStep } from '../../src/training/step.ts';
-import { trainableOf } from '../../src/training/trainable.ts';
+import { learningRateAt } from '../../src/training/optimizer.ts';
 import { readReference, writeFolderModel } from '../support/recipe.ts';
-import type { ArchitectureReference } from '../support/recipe.ts';
+import { curveError, gradientError, relative } from '../support/training-parity.ts';
+import type { FirstStep, ParityRun } from '../support/training-parity.ts';
+
+interface Trained {
+  readonly first: FirstStep;
+  readonly curve: readonly number[];
+}
+interface TrainingReference {
+  readonly fullSettings: Readonly<Record<string, number>>;
+  readonly full: Readonly<Record<string, Trained>>;
+  readonly rankStabilised: Readonly<Record<string, Trained>>;
+  readonly kept: Readonly<Record<string, { readonly layers: readonly number[]; readonly curve: readonly number[] }>>;
+  readonly schedules: readonly { readonly schedule: TrainingSpec['schedule']; readonly warmupRatio: number; readonly steps: number; readonly rates: readonly number[] }[];
+}
 
 const reference = readReference();
+const further = JSON.parse(readFileSync(new URL('fixtures/training-reference.json', import.meta.url), 'utf8')) as TrainingReference;
 const { seed, r, alpha, ...settings } = reference.settings;
 const targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
-const training = campaignSpecSchema.shape.training.parse({ ...settings, schedule: 'linear', lora: { r, alpha, dropout: 0, targets } });
+const spec = (changes: object): TrainingSpec => campaignSpecSchema.shape.training.parse({ ...settings, schedule: 'linear', ...changes });
+const lora = (changes: object = {}): TrainingSpec => spec({ lora: { r, alpha, dropout: 0, targets, ...changes } });
+const { batchSize, epochs, learningRate, warmupRatio, maxGradientNorm, weightDecay } = further.fullSettings;
+const full = spec({ tune: 'full', batchSize, epochs, learningRate, warmupRatio, maxGradientNorm, weightDecay });
 
-/** Stream of the fixture's B matrices; PEFT itself starts them at zero, where A has no gradient. */
-const TEST_B_STREAM = 1000;
 /** Of a tensor's norm, and of an entry to the tensor's root mean square. */
 const GRADIENT_TOLERANCE = 1e-4;
 const LOSS_TOLERANCE = 1e-3;
 
 const folder = mkdtempSync(join(tmpdir(), 'stillhouse-lm-training-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
-const relative = (got: number, expected: number): number => Math.abs(got - expected) / Math.abs(expected);
 
-const load = (name: string, expected: ArchitectureReference): Promise<LoadedModel> => loadModel({ path: writeFolderModel(join(folder, name), expected, 'F32'), cache: join(folder, 'cache', name) });
+async function runOf(name: string, training: TrainingSpec, layers?: readonly number[]): Promise<ParityRun> {
+  const expected = reference.architectures[name];
+  assert.ok(expected !== undefined, name);
+  const { config, weights } = await loadModel({ path: writeFolderModel(join(folder, name), expected, 'F32'), cache: join(folder, 'cache', name) });
+  const kept = layers === undefined ? { config, weights } : { config: keepLayersOf(config, layers), weights: { ...weights, tensors: keepTensors(weights.tensors, layers) } };
+  return { ...kept, training, samples: reference.samples, seed };
+}
 
-for (const [name, expected] of Object.entries(reference.architectures)) {
-  describe(name, () => {
-    test('has the gradients of PyTorch and PEFT', async (t) => {
-      const { config, weights } = await load(name, expected);
-      const trainable = trainableOf(config, training);
-      const { layout } = trainable;
-      const parameters = trainable.initial(weights, seed);
-      layout.tensors.forEach((tensor, index) => {
-        if (!tensor.name.includes('.lora_B.')) return;
-        const random = randomStream(seed, TEST_B_STREAM, index);
-        tensorView(parameters, tensor).forEach((_, i, view) => (view[i] = (2 * random.uniform(i) - 1) * 0.02));
-      });
-      const row = packRow(reference.samples.slice(0, training.batchSize));
-      const gradients = new Float32Array(layout.length);
-      await using step = await createStep({ config, weights, training, threads: 1 }, trainable);
-      const loss = await step.accumulate({ row, scale: 1 / row.labels.length, parameters, gradients, dropout: [seed, 0, 0] });
-      assert.ok(relative(loss, expected.training.first.lossNats) < 1e-5, `loss ${loss} against ${expected.training.first.lossNats}`);
-      assert.equal(layout.tensors.length, Object.keys(expected.training.first.gradients).length);
-      let worst = 0;
-      for (const tensor of layout.tensors) {
-        const wanted = expected.training.first.gradients[tensor.name];
-        assert.ok(wanted !== undefined, tensor.name);
-        const gradient = tensorView(gradients, tensor);
-        const norm = Math.sqrt(gradient.reduce((sum, value) => sum + value * value, 0));
-        const stride = Math.max(1, Math.floor(gradient.length / 4));
-        const scale = wanted.norm / Math.sqrt(gradient.length);
-        const errors = [relative(norm, wanted.norm), ...wanted.every.map((value, i) => Math.abs((gradient[i * stride] ?? NaN) - value) / scale)];
-        for (const error of errors) assert.ok(error < GRADIENT_TOLERANCE, `${tensor.name}: relative error ${error}`);
-        worst = Math.max(worst, ...errors);
-      }
-      t.diagnostic(`largest relative error of a gradient ${worst.toExponential(1)}`);
-    });
+async function checkGradients(t: TestContext, run: ParityRun, expected: FirstStep): Promise<void> {
+  const error = await gradientError(run, expected);
+  t.diagnostic(`largest relative error of a gradient ${error.toExponential(1)}`);
+  assert.ok(error < GRADIENT_TOLERANCE, `relative error ${error}`);
+}
 
-    test('follows their loss curve for twenty steps', async (t) => {
-      const { config, weights } = await load(name, expected);
-      let from: string | undefined;
-      let curve: readonly { readonly lossNats: number }[] = [];
-      for (let epoch = 0; epoch < training.epochs; epoch += 1) {
-        const outcome = await trainEpoch(
-          { config, weights, modelSha256: '', datasetSha256: '', samples: reference.samples, training, seed, epoch, threads: 1, ...(from === undefined ? {} : { from }) },
-          { afterStep: () => undefined, shouldStop: () => false },
-        );
-        curve = outcome.state.curve;
-        from = join(folder, `${name}-${epoch}`);
-        outcome.writeCheckpoint(from);
-      }
-      assert.equal(curve.length, expected.training.curve.length);
-      const errors = expected.training.curve.map((loss, i) => relative(curve[i]?.lossNats ?? NaN, loss));
-      errors.forEach((error, i) => assert.ok(error < LOSS_TOLERANCE, `step ${i}: loss ${curve[i]?.lossNats} against ${expected.training.curve[i]}`));
-      t.diagnostic(`largest relative error of a loss ${Math.max(...errors).toExponential(1)}`);
-      assert.ok((curve.at(-1)?.lossNats ?? Infinity) < 0.85 * (curve[0]?.lossNats ?? 0), 'the loss falls');
-    });
+async function checkCurve(t: TestContext, run: ParityRun, expected: readonly number[]): Promise<void> {
+  const { error, losses } = await curveError(run, expected, folder);
+  t.diagnostic(`largest relative error of a loss ${error.toExponential(1)}`);
+  assert.ok(error < LOSS_TOLERANCE, `relative error ${error}`);
+  assert.ok((losses.at(-1) ?? Infinity) < 0.85 * (losses[0] ?? 0), `the loss falls: ${losses.join(' ')}`);
+}
+
+for (const [name, { training: expected }] of Object.entries(reference.architectures)) {
+  describe(`LoRA on ${name}`, () => {
+    test('has the gradients of PyTorch and PEFT', async (t) => checkGradients(t, await runOf(name, lora()), expected.first));
+    test('follows their loss curve for twenty steps', async (t) => checkCurve(t, await runOf(name, lora()), expected.curve));
   });
 }
+
+for (const [name, expected] of Object.entries(further.full)) {
+  describe(`all weights of ${name}`, () => {
+    test('have the gradients of PyTorch', async (t) => checkGradients(t, await runOf(name, full), expected.first));
+    test('follow its loss curve for twenty steps', async (t) => checkCurve(t, await runOf(name, full), expected.curve));
+  });
+}
+
+for (const [name, expected] of Object.entries(further.rankStabilised)) {
+  describe(`rank-stabilised LoRA on ${name}`, () => {
+    const training = lora({ rankStabilised: true });
+    test('has the gradients of PEFT', async (t) => checkGradients(t, await runOf(name, training), expected.first));
+    test('follows its loss curve for twenty steps', async (t) => checkCurve(t, await runOf(name, training), expected.curve));
+  });
+}
+
+for (const [name, { layers, curve }] of Object.entries(further.kept)) {
+  test(`layers ${layers.join(', ')} of ${name} train as transformers' model of those layers`, async (t) => checkCurve(t, await runOf(name, full, layers), curve));
+}
+
+test("schedules are transformers'", () => {
+  for (const { schedule, warmupRatio: ratio, steps, rates } of further.schedules) {
+    rates.forEach((rate, step) => {
+      const got = learningRateAt({ learningRate: 1, warmupRatio: ratio, schedule }, step, steps);
+      assert.ok(relative(got + 1e-12, rate + 1e-12) < 1e-9, `${schedule} with a warm-up of ${ratio}, step ${step} of ${steps}: ${got} against ${rate}`);
+    });
+  }
+});

@@ -12,7 +12,8 @@ import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { ChatMessage, Sample } from '../../src/contracts/records.ts';
 import { readAdapter } from '../../src/lm/adapter.ts';
 import { createEngine } from '../../src/lm/engine.ts';
-import { writeHuggingFaceFolder } from '../../src/lm/export/hugging-face-folder.ts';
+import { exportSafetensors } from '../../src/lm/export/export-model.ts';
+import { openExportSource } from '../../src/lm/export/source.ts';
 import { generate } from '../../src/lm/generation.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
@@ -50,7 +51,8 @@ await trainer.exportAdapter(trained.checkpoint, MODEL, join(folder, 'adapter'));
 
 const { path } = await assets.model(MODEL);
 const model = await loadModel({ path, cache });
-writeHuggingFaceFolder(model, model.tokenizer.endIds, join(folder, 'base'));
+using source = openExportSource({ path, provenance: { baseModel: MODEL, license: model.identity.license } });
+await exportSafetensors(source, join(folder, 'base'), 'f32');
 const prompts = [...rows.slice(TRAINING_ROWS, TRAINING_ROWS + REVIEW_PROMPTS).map(({ input }) => ask(input)), ...QUESTIONS.map((content): ChatMessage[] => [{ role: 'user', content }])];
 const answer = async (adapterPath?: string): Promise<readonly (readonly number[])[]> => {
   await using engine = await createEngine({ config: model.config, weights: model.weights, threads: 2, ...(adapterPath === undefined ? {} : { adapter: readAdapter(adapterPath) }) });

@@ -11,6 +11,7 @@ import { openGguf } from '../../src/lm/weights/gguf.ts';
 import { huggingFaceConfig } from '../../src/lm/weights/hugging-face-model.ts';
 import { materializeWeights } from '../../src/lm/weights/materialize.ts';
 import { encodeSafetensors, openSafetensors, safetensorsPaths } from '../../src/lm/weights/safetensors.ts';
+import { wholeTensor } from '../../src/lm/weights/tensor-file.ts';
 import { floatEntry, ggufBytes, stringEntry, text, u32, u64, uintEntry } from '../support/gguf.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'lm-weights-'));
@@ -164,7 +165,7 @@ test('materialised weights are written once and a damaged file is written again'
   const cache = mkdtempSync(join(folder, 'cache-'));
   let reads = 0;
   const values = Float32Array.from([1, 2, 3]);
-  const tensor = { name: 't', shape: [3], storedAs: 'F32', read: () => { reads += 1; return values; } };
+  const tensor = wholeTensor({ name: 't', shape: [3], storedAs: 'F32' }, () => { reads += 1; return values; });
   const input = { cache, sha256: 'ab'.repeat(32), tensors: new Map([['t', tensor], ['u', { ...tensor, name: 'u' }]]) };
   const first = materializeWeights(input);
   const second = materializeWeights(input);

@@ -5,7 +5,7 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import { checkMemory } from '../../src/training/memory.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';
 import { packRow, splitBatch } from '../../src/training/packing.ts';
-import { fillDropoutMask, permutation, randomStream } from '../../src/training/random.ts';
+import { fillDropoutMask, permutation, RANDOM_STREAM, randomStream } from '../../src/training/random.ts';
 import { ALL_LINEAR, openTrainingRuns, trainingSpec } from '../support/training-runs.ts';
 import type { TrainingRuns } from '../support/training-runs.ts';
 
@@ -140,11 +140,28 @@ describe('schedules and random numbers', () => {
     assert.notDeepEqual(first, second);
   });
 
-  test('dropout masks drop their share and keep the mean', () => {
-    const mask = new Float32Array(100_000);
-    fillDropoutMask(mask, 0.1, randomStream(3, 3, 1));
-    const dropped = mask.filter((value) => value === 0).length / mask.length;
-    assert.ok(Math.abs(dropped - 0.1) < 0.005, `dropped ${dropped}`);
-    assert.ok(Math.abs(mask.reduce((sum, value) => sum + value, 0) / mask.length - 1) < 0.01);
+  test('dropout masks keep their share and the mean within three standard deviations, whatever they are for', () => {
+    for (const probability of [0.05, 0.3]) {
+      const [masks, length] = [400, 500];
+      const keptAt = new Float64Array(length);
+      let kept = 0;
+      for (let step = 0; step < masks; step++) {
+        const mask = new Float32Array(length);
+        fillDropoutMask(mask, probability, randomStream(3, RANDOM_STREAM.dropout, step, step % 3, step % 7));
+        mask.forEach((value, i) => {
+          assert.ok(value === 0 || value === Math.fround(1 / (1 - probability)));
+          kept += value === 0 ? 0 : 1;
+          keptAt[i] = (keptAt[i] as number) + (value === 0 ? 0 : 1);
+        });
+      }
+      const draws = masks * length;
+      const sigma = Math.sqrt((probability * (1 - probability)) / draws);
+      assert.ok(Math.abs(kept / draws - (1 - probability)) < 3 * sigma, `kept ${kept / draws}`);
+      assert.ok(Math.abs(kept / draws / (1 - probability) - 1) < (3 * sigma) / (1 - probability), 'the mean is kept');
+      // No place is favoured: the counts by place vary as independent draws do.
+      const expected = masks * (1 - probability);
+      const chiSquare = keptAt.reduce((sum, count) => sum + (count - expected) ** 2 / (expected * probability), 0);
+      assert.ok(Math.abs(chiSquare - length) < 3 * Math.sqrt(2 * length), `chi square ${chiSquare} of ${length} places`);
+    }
   });
 });

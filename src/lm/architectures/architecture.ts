@@ -10,6 +10,9 @@ export interface Conversion {
   readonly toGguf: (values: Float32Array, shape: readonly number[]) => Float32Array;
 }
 
+/** One key of GGUF metadata, with the type in which llama.cpp reads it. */
+export type GgufKey = readonly [key: string, type: 'uint32' | 'float32', value: number];
+
 export interface ModelTensor {
   /** As in Hugging Face checkpoints. */
   readonly name: string;
@@ -26,6 +29,12 @@ export interface Architecture {
   /** config.json, read strictly; BAD_INPUT for what the layer does not compute. */
   readonly fromHuggingFace: (raw: unknown, where: string) => ModelConfig;
   readonly fromGguf: (metadata: GgufMetadata) => ModelConfig;
+  /** The class of transformers that computes it. */
+  readonly huggingFaceClass: string;
+  /** What config.json says beyond the fields that all share, so that `fromHuggingFace` and transformers read the same model back. */
+  readonly huggingFaceFields: (config: ModelConfig) => Readonly<Record<string, unknown>>;
+  /** GGUF metadata beyond the keys that all share, below the architecture's name. */
+  readonly ggufKeys?: (config: ModelConfig) => readonly GgufKey[];
   /** Tensors of one layer. Embedding, last normalisation and head are the same for all. */
   readonly layerTensors: (config: ModelConfig, layer: number) => readonly ModelTensor[];
   /** What is added to the weights of normalisations. */

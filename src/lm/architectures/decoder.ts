@@ -33,6 +33,11 @@ export interface DecoderInputs {
   readonly past?: readonly KeyValue[];
   /** (B, P); of models with sliding windows. */
   readonly pastPositions?: IntValue;
+  /**
+   * (2): P and T. With it the past is read where it lies and never copied: what comes back are the keys and values
+   * of the new tokens alone, and past entries that hold none are the mask's business. For inference: not differentiable.
+   */
+  readonly lengths?: IntValue;
 }
 
 /** Gives a weight as a graph value by its Hugging Face name, checked against `shape`. */
@@ -54,11 +59,11 @@ export function weightConstants(g: Graph, weights: WeightFile): WeightLookup {
 
 /**
  * Graph inputs `ids`, `positions`, `mask` and, with `past`, `past.N.key`, `past.N.value` and for models with
- * sliding windows `past.positions`; B is a symbol unless given.
+ * sliding windows `past.positions`; B is a symbol unless given. `apart`: `lengths` besides, see there.
  */
-export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly batch?: number; readonly past?: boolean } = {}): DecoderInputs {
+export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly batch?: number; readonly past?: boolean; readonly apart?: boolean } = {}): DecoderInputs {
   const batch: Dim = options.batch ?? 'B';
-  const withPast = options.past === true;
+  const withPast = options.past === true || options.apart === true;
   const cache: Shape = [batch, config.keyValueHeads, 'P', config.headSize];
   return {
     ids: g.input('ids', 'int64', [batch, 'T']),
@@ -67,6 +72,7 @@ export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly
     ...(withPast
       ? { past: Array.from({ length: config.layers }, (_, layer) => ({ key: g.input(`past.${layer}.key`, 'float32', cache), value: g.input(`past.${layer}.value`, 'float32', cache) })) }
       : {}),
+    ...(options.apart === true ? { lengths: g.input('lengths', 'int64', [2]) } : {}),
     ...(withPast && config.slidingWindow !== undefined ? { pastPositions: g.input('past.positions', 'int64', [batch, 'P']) } : {}),
   };
 }
@@ -87,6 +93,8 @@ export interface Decoder {
   readonly positions: IntValue;
   /** (B, S), where it is known: positions of all that can be attended to. */
   readonly keyPositions: IntValue | undefined;
+  /** (2): P and T, where the past stays apart. */
+  readonly lengths: IntValue | undefined;
   readonly scope: (layer: number) => AttentionScope;
 }
 
@@ -122,6 +130,7 @@ export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup
     linear: options.linear ?? (({ base }) => base()),
     positions,
     keyPositions,
+    lengths: inputs.lengths,
     scope: (layer) => (window !== undefined && slidingWindow?.layers[layer] === true ? window : whole),
   };
 }
@@ -171,17 +180,20 @@ export function attention(d: Decoder, x: FloatValue, layer: number, past: KeyVal
   const query = rotated('q', attentionHeads);
   const newKeys = heads(rotated('k', keyValueHeads), keyValueHeads);
   const newValues = heads(project(d, x, `${name}.v_proj`, [H, keyValueHeads * headSize], options.bias), keyValueHeads);
-  const keys = past === undefined ? newKeys : g.concat([past.key, newKeys], 2); // (B, K, S, D)
-  const values = past === undefined ? newValues : g.concat([past.value, newValues], 2);
-
+  const fresh: KeyValue = { key: newKeys, value: newValues };
+  // Keys and values in the parts that lie together: (B, K, …, D), the sum of whose tokens is S.
+  const parts: readonly KeyValue[] =
+    past === undefined ? [fresh] : d.lengths === undefined ? [{ key: g.concat([past.key, newKeys], 2), value: g.concat([past.value, newValues], 2) }] : [past, fresh];
   const groupRows = multiplyDims([attentionHeads / keyValueHeads, tokens]); // G·T
   const queries = g.reshape(heads(query, attentionHeads), [batch, keyValueHeads, groupRows, headSize]);
+  const alpha = config.attentionScale ?? 1 / Math.sqrt(headSize);
   // (B, K, G·T, S): the largest values of a layer where rows are long, and cheap beside its projections.
-  const shares = g.recomputed(() => g.softmax(g.add(g.matMul(queries, keys, { transB: true, alpha: config.attentionScale ?? 1 / Math.sqrt(headSize) }), groupMask)));
-  const mixed = g.matMul(shares, values); // (B, K, G·T, D)
+  const shares = g.recomputed(() => g.softmax(g.add(g.concat(parts.map(({ key }) => g.matMul(queries, key, { transB: true, alpha })), 3), groupMask)));
+  const split = d.lengths === undefined || parts.length === 1 ? [shares] : g.split(shares, 3, parts.map(({ key }) => key.shape[2] as Dim), d.lengths);
+  const mixed = parts.map(({ value }, i) => g.matMul(split[i] as FloatValue, value)).reduce((sum, part) => g.add(sum, part)); // (B, K, G·T, D)
   const joined = g.transpose(g.reshape(mixed, [batch, attentionHeads, tokens, headSize]), [0, 2, 1, 3]);
   const flat = g.reshape(joined, [batch, tokens, attentionHeads * headSize]);
-  return { output: project(d, flat, `${name}.o_proj`, [attentionHeads * headSize, H]), present: { key: keys, value: values } };
+  return { output: project(d, flat, `${name}.o_proj`, [attentionHeads * headSize, H]), present: parts.at(-1) ?? fresh };
 }
 
 /** x: (B, T, heads·D), each head normalised by itself. */

@@ -75,11 +75,48 @@ const fromGguf: Architecture['fromGguf'] = (metadata) => {
   };
 };
 
+/** Local and whole layers, and what the rotary positions of the local ones are; their scaling never differs from none in released models. */
+function windowOf({ slidingWindow }: ModelConfig): NonNullable<ModelConfig['slidingWindow']> {
+  if (slidingWindow === undefined) throw new StillhouseError('INTERNAL', 'gemma3: expected a sliding window, got none');
+  if (slidingWindow.rotary.scaling !== undefined) throw new StillhouseError('BAD_INPUT', `gemma3: expected unscaled rotary positions in layers with a sliding window, got ${slidingWindow.rotary.scaling.kind} scaling`);
+  return slidingWindow;
+}
+
+const huggingFaceFields: Architecture['huggingFaceFields'] = (config) => {
+  const { tokens, layers, rotary } = windowOf(config);
+  return {
+    hidden_activation: 'gelu_pytorch_tanh',
+    attention_bias: false,
+    query_pre_attn_scalar: Math.round((config.attentionScale ?? config.headSize ** -0.5) ** -2),
+    sliding_window: tokens,
+    layer_types: layers.map((local) => (local ? 'sliding_attention' : 'full_attention')),
+    rope_local_base_freq: rotary.base,
+    final_logit_softcapping: null,
+    attn_logit_softcapping: null,
+  };
+};
+
+/** llama.cpp knows patterns in which every n-th layer sees everything. */
+const ggufKeys: Architecture['ggufKeys'] = (config) => {
+  const { tokens, layers, rotary } = windowOf(config);
+  const first = layers.indexOf(false) + 1;
+  const period = first === 0 ? layers.length + 1 : first;
+  if (layers.some((local, i) => local !== ((i + 1) % period !== 0))) throw new StillhouseError('BAD_INPUT', `gemma3: expected every n-th layer to see everything, which GGUF can say, got layers ${layers.flatMap((local, i) => (local ? [] : [i])).join(', ')}`);
+  return [
+    ['attention.sliding_window', 'uint32', tokens],
+    ['attention.sliding_window_pattern', 'uint32', period],
+    ['rope.freq_base_swa', 'float32', rotary.base],
+  ];
+};
+
 export const gemma3: Architecture = {
   name: 'gemma3',
   modelTypes: ['gemma3_text'],
   fromHuggingFace,
   fromGguf,
+  huggingFaceClass: 'Gemma3ForCausalLM',
+  huggingFaceFields,
+  ggufKeys,
   layerTensors: (config, layer) => {
     const { hiddenSize: H, headSize: D } = config;
     return layerTensors(layer, [

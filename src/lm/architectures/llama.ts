@@ -31,6 +31,8 @@ export const llama: Architecture = {
   modelTypes: ['llama'],
   fromHuggingFace: (raw, where) => commonConfig(parseConfig(schema, raw, where), 'llama', { rotaryBase: 10_000, tiedEmbeddings: false }, where),
   fromGguf: (metadata) => commonGgufConfig(metadata, 'llama', { rotaryBase: 10_000 }),
+  huggingFaceClass: 'LlamaForCausalLM',
+  huggingFaceFields: () => ({ hidden_act: 'silu', attention_bias: false, mlp_bias: false }),
   layerTensors: (config, layer) => layerTensors(layer, [...preNormParts(config), ...projectionParts(config, { rotaryPairs: true })]),
   normOffset: 0,
   layer: preNormLayer({}),

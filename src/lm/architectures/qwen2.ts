@@ -17,6 +17,8 @@ export const qwen2: Architecture = {
   modelTypes: ['qwen2'],
   fromHuggingFace: (raw, where) => commonConfig(parseConfig(schema, raw, where), 'qwen2', { rotaryBase: 10_000, tiedEmbeddings: false }, where),
   fromGguf: (metadata) => commonGgufConfig(metadata, 'qwen2', { rotaryBase: 10_000 }),
+  huggingFaceClass: 'Qwen2ForCausalLM',
+  huggingFaceFields: () => ({ hidden_act: 'silu', use_sliding_window: false }),
   layerTensors: (config, layer) => {
     const { attentionHeads: A, keyValueHeads: K, headSize: D } = config;
     return layerTensors(layer, [

@@ -18,6 +18,8 @@ export const qwen3: Architecture = {
   modelTypes: ['qwen3'],
   fromHuggingFace: (raw, where) => commonConfig(parseConfig(schema, raw, where), 'qwen3', { rotaryBase: 10_000, tiedEmbeddings: false, headSize: 128 }, where),
   fromGguf: (metadata) => commonGgufConfig(metadata, 'qwen3', { rotaryBase: 10_000 }),
+  huggingFaceClass: 'Qwen3ForCausalLM',
+  huggingFaceFields: () => ({ hidden_act: 'silu', attention_bias: false, use_sliding_window: false }),
   layerTensors: (config, layer) =>
     layerTensors(layer, [
       ...preNormParts(config),

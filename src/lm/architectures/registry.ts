@@ -33,7 +33,9 @@ const DEFAULT_CONTEXT_TOKENS = 8_192;
 export interface DecoderOutputs {
   /** (B, T, H) before the final normalisation. */
   readonly hidden: FloatValue;
-  /** One for each layer: (B, K, S, D). */
+  /** The embedding, and what each layer gives: (B, T, H) each. */
+  readonly layerHidden: readonly FloatValue[];
+  /** One for each layer: (B, K, S, D); (B, K, T, D) where the past stays apart. */
   readonly present: readonly KeyValue[];
   /** (B, S); of models with sliding windows, where the positions of the past are known. */
   readonly presentPositions?: IntValue;
@@ -51,13 +53,15 @@ export function decoder(
   const d = beginDecoder(g, config, weight, inputs, { ...options, contextTokens });
   const embedded = g.gather(weight('model.embed_tokens.weight', [config.vocabularySize, config.hiddenSize]), inputs.ids); // (B, T, H)
   let hidden = embeddingScale === undefined ? embedded : g.mul(embedded, g.scalar(embeddingScale(config)));
+  const layerHidden: FloatValue[] = [hidden];
   const present: KeyValue[] = [];
   for (let layer = 0; layer < config.layers; layer++) {
     const done = runLayer(d, hidden, layer, inputs.past?.[layer]);
     present.push(done.present);
     hidden = done.hidden;
+    layerHidden.push(hidden);
   }
-  return { hidden, present, ...(d.keyPositions === undefined ? {} : { presentPositions: d.keyPositions }) };
+  return { hidden, layerHidden, present, ...(d.keyPositions === undefined ? {} : { presentPositions: d.keyPositions }) };
 }
 
 /** What the head sees: the given rows of (B·T) alone, after the final normalisation. rows: (R…) → (R…, H) */

@@ -1,73 +1,51 @@
-/** A model's float32 weights as a Hugging Face folder that transformers loads: config.json, generation_config.json, model.safetensors. */
-import { closeSync, fsyncSync, mkdirSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs';
-import { join } from 'node:path';
-import { StillhouseError } from '../../contracts/errors.ts';
-import type { ModelConfig, WeightFile } from '../config.ts';
+/** A model as a Hugging Face folder that transformers loads: configuration, weights, tokenizer, chat template. */
+import { ARCHITECTURES } from '../architectures/registry.ts';
+import type { ModelConfig } from '../config.ts';
+import { ENCODERS } from '../weights/encode.ts';
+import { commonHuggingFaceFields } from '../weights/hugging-face-config.ts';
+import type { OutputFolder } from './output-folder.ts';
+import { provenanceTexts } from './provenance.ts';
+import { writeSafetensors } from './safetensors-writer.ts';
+import type { ExportSource } from './source.ts';
 
-const COPY_BYTES = 1 << 24;
+export type FolderType = 'f32' | 'f16' | 'bf16';
 
-/** config.json as `huggingFaceConfig` reads it back. */
-export function toHuggingFaceConfig(config: ModelConfig, endIds: readonly number[]): object {
+const TORCH_TYPE: { readonly [Type in FolderType]: string } = { f32: 'float32', f16: 'float16', bf16: 'bfloat16' };
+
+/** config.json as `huggingFaceConfig` reads it back. BAD_INPUT for a rotary scaling that it cannot say. */
+export function toHuggingFaceConfig(config: ModelConfig, ids: { readonly ends: readonly number[]; readonly begin?: number }, type: FolderType): object {
+  const { huggingFaceClass, huggingFaceFields, modelTypes } = ARCHITECTURES[config.architecture];
   return {
-    architectures: ['LlamaForCausalLM'],
-    model_type: config.architecture,
-    num_hidden_layers: config.layers,
-    hidden_size: config.hiddenSize,
-    num_attention_heads: config.attentionHeads,
-    num_key_value_heads: config.keyValueHeads,
-    head_dim: config.headSize,
-    intermediate_size: config.feedForwardSize,
-    vocab_size: config.vocabularySize,
-    rms_norm_eps: config.normEpsilon,
-    rope_theta: config.rotary.base,
-    tie_word_embeddings: config.tiedEmbeddings,
-    max_position_embeddings: config.maxPositions,
-    hidden_act: 'silu',
-    attention_bias: false,
-    mlp_bias: false,
-    eos_token_id: [...endIds],
-    torch_dtype: 'float32',
+    architectures: [huggingFaceClass],
+    model_type: modelTypes[0],
+    ...commonHuggingFaceFields(config, 'config.json'),
+    ...huggingFaceFields(config),
+    ...endFields(ids),
+    torch_dtype: TORCH_TYPE[type],
   };
 }
 
-/** Copies tensor by tensor, a few megabytes in memory at a time. */
-function writeWeights(weights: WeightFile, path: string): void {
-  const tensors = [...weights.tensors].toSorted(([a], [b]) => (a < b ? -1 : 1));
-  const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
-  let offset = 0;
-  for (const [name, { shape, lengthBytes }] of tensors) {
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + lengthBytes] };
-    offset += lengthBytes;
-  }
-  const text = Buffer.from(JSON.stringify(header), 'utf8');
-  const start = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, ' ');
-  start.writeBigUInt64LE(BigInt(start.length - 8), 0);
-  text.copy(start, 8);
-  const from = openSync(weights.path, 'r');
-  const to = openSync(path, 'w');
-  try {
-    writeSync(to, start);
-    const chunk = Buffer.allocUnsafe(COPY_BYTES);
-    for (const [name, { offsetBytes, lengthBytes }] of tensors) {
-      for (let done = 0; done < lengthBytes; ) {
-        const count = readSync(from, chunk, 0, Math.min(COPY_BYTES, lengthBytes - done), offsetBytes + done);
-        if (count === 0) throw new StillhouseError('CORRUPT', `${weights.path}, tensor ${name}: expected ${lengthBytes} bytes at ${offsetBytes}, got ${done}`);
-        for (let at = 0; at < count; ) at += writeSync(to, chunk, at, count - at);
-        done += count;
-      }
-    }
-    fsyncSync(to);
-  } finally {
-    closeSync(to);
-    closeSync(from);
-  }
+const endFields = ({ ends, begin }: { readonly ends: readonly number[]; readonly begin?: number }): object => ({
+  ...(begin === undefined ? {} : { bos_token_id: begin }),
+  eos_token_id: [...ends],
+});
+
+/** Configuration, generation settings and tokenizer: what an ONNX folder shares with one of safetensors. */
+export async function writeFolderFiles(folder: OutputFolder, source: ExportSource, type: FolderType): Promise<void> {
+  const { config, endIds: ends, beginId: begin } = source;
+  const ids = { ends, ...(begin === undefined ? {} : { begin }) };
+  const json = (name: string, value: object): Promise<void> => folder.text(name, `${JSON.stringify(value, null, 2)}\n`);
+  await json('config.json', toHuggingFaceConfig(config, ids, type));
+  await json('generation_config.json', endFields(ids));
+  for (const [name, content] of source.tokenizer) await folder.text(name, content);
 }
 
-/** `endIds`: tokens that end an answer, the chat's own first. */
-export function writeHuggingFaceFolder(model: { readonly config: ModelConfig; readonly weights: WeightFile }, endIds: readonly number[], folder: string): void {
-  mkdirSync(folder, { recursive: true });
-  writeWeights(model.weights, join(folder, 'model.safetensors'));
-  const json = (name: string, value: object): void => writeFileSync(join(folder, name), `${JSON.stringify(value, null, 2)}\n`);
-  json('generation_config.json', { eos_token_id: [...endIds] });
-  json('config.json', toHuggingFaceConfig(model.config, endIds));
+export async function writeHuggingFaceFiles(folder: OutputFolder, source: ExportSource, options: { readonly type: FolderType; readonly shardBytes?: number }): Promise<void> {
+  const { type, shardBytes } = options;
+  await writeFolderFiles(folder, source, type);
+  await writeSafetensors(folder, source.tensors.values(), {
+    encoder: ENCODERS[type],
+    metadata: { format: 'pt', ...provenanceTexts(source.provenance) },
+    ...(shardBytes === undefined ? {} : { shardBytes }),
+  });
 }

@@ -4,7 +4,7 @@ import { ARCHITECTURES, modelTensors } from '../architectures/registry.ts';
 import type { ModelConfig } from '../config.ts';
 import { GgufMetadata } from './gguf-metadata.ts';
 import type { GgufFile } from './gguf.ts';
-import type { StoredTensor } from './tensor-file.ts';
+import { wholeTensor, type StoredTensor } from './tensor-file.ts';
 
 /** Read with the configuration, not as weights. */
 const ROTARY_DIVISORS = 'rope_freqs.weight';
@@ -15,8 +15,7 @@ export function ggufTensors(file: GgufFile, config: ModelConfig): ReadonlyMap<st
   for (const { name, ggufName, conversion } of modelTensors(config)) {
     const stored = file.tensors.get(ggufName);
     if (stored === undefined) throw new StillhouseError('CORRUPT', `${file.path}: expected a tensor ${ggufName}, got none`);
-    const read = conversion === undefined ? stored.read : (): Float32Array => conversion.fromGguf(stored.read(), stored.shape);
-    tensors.set(name, { ...stored, name, read });
+    tensors.set(name, conversion === undefined ? { ...stored, name } : wholeTensor({ ...stored, name }, () => conversion.fromGguf(stored.read(), stored.shape)));
   }
   const known = new Set([ROTARY_DIVISORS, ...[...modelTensors(config)].map(({ ggufName }) => ggufName)]);
   const unknown = [...file.tensors.keys()].find((name) => !known.has(name));

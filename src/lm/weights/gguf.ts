@@ -4,7 +4,7 @@
  */
 import { StillhouseError } from '../../contracts/errors.ts';
 import { BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, type NumberFormat } from './dequantize.ts';
-import { BoundedFile, corrupt, elementCount, type StoredTensor } from './tensor-file.ts';
+import { BoundedFile, corrupt, elementCount, fileTensor, type StoredTensor } from './tensor-file.ts';
 
 export type GgufValue = string | number | boolean | readonly GgufValue[];
 
@@ -187,8 +187,7 @@ export function openGguf(path: string): GgufFile {
       if (start + lengthBytes > file.sizeBytes) {
         throw corrupt(`${path}, tensor ${name}`, `bytes ${start} to ${start + lengthBytes}`, `a file of ${file.sizeBytes} bytes`);
       }
-      const read = (): Float32Array => format.widen(file.read(start, lengthBytes, `tensor ${name}`), elementCount(shape));
-      tensors.set(name, { name, shape, storedAs: format.name, read });
+      tensors.set(name, fileTensor(file, { name, shape, format, offsetBytes: start }));
     }
     return { path, sizeBytes: file.sizeBytes, metadata, tensors, [Symbol.dispose]: () => file[Symbol.dispose]() };
   } catch (error) {

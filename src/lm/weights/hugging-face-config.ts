@@ -2,7 +2,8 @@
 import { z } from 'zod';
 import { StillhouseError } from '../../contracts/errors.ts';
 import { MAX_LAYERS } from '../config.ts';
-import type { ArchitectureName, ModelConfig, RotaryConfig } from '../config.ts';
+import { rotaryFrequencies } from '../architectures/rotary.ts';
+import type { ArchitectureName, ModelConfig, RotaryConfig, RotaryScaling } from '../config.ts';
 
 /** Rotary parameters of one kind of layer, in the spellings of transformers 4 and 5. */
 export const rotarySchema = z.looseObject({
@@ -87,5 +88,57 @@ export function commonConfig(raw: CommonFields, architecture: ArchitectureName, 
     rotary: rotaryConfig(rotary, rotary?.rope_theta ?? raw.rope_theta ?? defaults.rotaryBase, where),
     tiedEmbeddings: raw.tie_word_embeddings ?? defaults.tiedEmbeddings,
     maxPositions: raw.max_position_embeddings,
+  };
+}
+
+/** Llama 3.1's mixture as released. With both factors multiplied, and the positions too, it is the same mixture. */
+const LLAMA3 = { kind: 'llama3', lowFrequencyFactor: 1, highFrequencyFactor: 4 } as const;
+/** Contexts that models were trained with before theirs was extended: powers of two. */
+const ORIGINAL_POSITIONS = Array.from({ length: 16 }, (_, i) => 2 ** (i + 5));
+/** The divisors went through float32 on their way. */
+const DIVISOR_TOLERANCE = 1e-4;
+
+/** The settings that give these divisors: GGUF files keep the divisors alone. BAD_INPUT when Llama 3.1's mixture does not explain them. */
+function scalingOfDivisors(divisors: readonly number[], base: number, where: string): Exclude<RotaryScaling, { kind: 'divisors' }> {
+  const plain = rotaryFrequencies({ base }, divisors.length * 2);
+  const factor = Math.round(Math.max(...divisors));
+  const found = ORIGINAL_POSITIONS.map((originalPositions) => ({ ...LLAMA3, factor, originalPositions })).find((scaling) => {
+    const scaled = rotaryFrequencies({ base, scaling }, divisors.length * 2);
+    return divisors.every((divisor, i) => Math.abs((plain[i] ?? 0) / (scaled[i] ?? 0) / divisor - 1) <= DIVISOR_TOLERANCE);
+  });
+  if (found === undefined) throw new StillhouseError('BAD_INPUT', `${where}, rotary divisors: expected those of Llama 3.1's scaling, which config.json can say, got ${divisors.join(', ').slice(0, 80)}`);
+  return found;
+}
+
+function rotaryFields({ base, scaling }: RotaryConfig, where: string): { readonly rope_theta: number; readonly rope_scaling: object | null } {
+  if (scaling === undefined) return { rope_theta: base, rope_scaling: null };
+  const known = scaling.kind === 'divisors' ? scalingOfDivisors(scaling.divisors, base, where) : scaling;
+  if (known.kind === 'linear') return { rope_theta: base, rope_scaling: { rope_type: 'linear', factor: known.factor } };
+  return {
+    rope_theta: base,
+    rope_scaling: {
+      rope_type: 'llama3',
+      factor: known.factor,
+      low_freq_factor: known.lowFrequencyFactor,
+      high_freq_factor: known.highFrequencyFactor,
+      original_max_position_embeddings: known.originalPositions,
+    },
+  };
+}
+
+/** The part of config.json that all architectures share, as `commonConfig` reads it back, in spellings that transformers 4 and 5 know. */
+export function commonHuggingFaceFields(config: ModelConfig, where: string): Readonly<Record<string, unknown>> {
+  return {
+    num_hidden_layers: config.layers,
+    hidden_size: config.hiddenSize,
+    num_attention_heads: config.attentionHeads,
+    num_key_value_heads: config.keyValueHeads,
+    head_dim: config.headSize,
+    intermediate_size: config.feedForwardSize,
+    vocab_size: config.vocabularySize,
+    rms_norm_eps: config.normEpsilon,
+    ...rotaryFields(config.rotary, where),
+    tie_word_embeddings: config.tiedEmbeddings,
+    max_position_embeddings: config.maxPositions,
   };
 }

@@ -50,19 +50,20 @@ function readManifest(manifestPath: string, path: string): WeightFile | undefine
 }
 
 /** Writes tensors one after another as little-endian float32; the manifest comes last, so that without it there is no file. */
-function writeWeightFile(path: string, manifestPath: string, tensors: Iterable<{ readonly name: string; readonly shape: readonly number[]; readonly read: () => Float32Array }>): WeightFile {
+function writeWeightFile(path: string, manifestPath: string, tensors: Iterable<StoredTensor>): WeightFile {
   const placed: Record<string, { shape: readonly number[]; offsetBytes: number; lengthBytes: number }> = {};
   let end = 0;
   writeDurably(path, (descriptor) => {
-    for (const { name, shape, read } of tensors) {
-      const values = read();
+    for (const { name, shape, blocks } of tensors) {
       const offsetBytes = Math.ceil(end / ALIGNMENT_BYTES) * ALIGNMENT_BYTES;
-      let done = 0;
-      while (done < values.byteLength) {
-        done += writeSync(descriptor, new Uint8Array(values.buffer, values.byteOffset + done, values.byteLength - done), 0, undefined, offsetBytes + done);
+      end = offsetBytes;
+      for (const values of blocks()) {
+        for (let done = 0; done < values.byteLength; ) {
+          done += writeSync(descriptor, new Uint8Array(values.buffer, values.byteOffset + done, values.byteLength - done), 0, undefined, end + done);
+        }
+        end += values.byteLength;
       }
-      placed[name] = { shape, offsetBytes, lengthBytes: values.byteLength };
-      end = offsetBytes + values.byteLength;
+      placed[name] = { shape, offsetBytes, lengthBytes: end - offsetBytes };
     }
   });
   writeDurably(manifestPath, (descriptor) => writeFileSync(descriptor, JSON.stringify({ sizeBytes: end, tensors: placed })));

@@ -6,7 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StillhouseError } from '../../contracts/errors.ts';
 import { BF16, F16, F32, type NumberFormat } from './dequantize.ts';
-import { BoundedFile, corrupt, elementCount, type StoredTensor } from './tensor-file.ts';
+import { BoundedFile, corrupt, elementCount, fileTensor, type StoredTensor } from './tensor-file.ts';
 
 export interface SafetensorsFile extends Disposable {
   readonly path: string;
@@ -52,8 +52,7 @@ function storedTensor(file: BoundedFile, name: string, entry: unknown, dataStart
   const lengthBytes = elementCount(shape) * format.blockBytes;
   if (to - from !== lengthBytes) throw corrupt(where, `${lengthBytes} bytes for [${shape.join(', ')}] ${format.name}`, `offsets ${from} to ${to}`);
   if (dataStart + to > file.sizeBytes) throw corrupt(where, `bytes up to ${dataStart + to}`, `a file of ${file.sizeBytes} bytes`);
-  const read = (): Float32Array => format.widen(file.read(dataStart + from, lengthBytes, `tensor ${name}`), elementCount(shape));
-  return { name, shape, storedAs: format.name, read };
+  return fileTensor(file, { name, shape, format, offsetBytes: dataStart + from });
 }
 
 export function openSafetensors(path: string): SafetensorsFile {
@@ -94,27 +93,35 @@ export interface NamedTensor {
   readonly values: Float32Array;
 }
 
-/** The bytes of a float32 safetensors file: names sorted, header padded to 8 bytes, so that equal tensors give equal bytes. */
-export function encodeSafetensors(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>> = { format: 'pt' }): Buffer {
-  const sorted = [...tensors].sort((a, b) => (a.name < b.name ? -1 : 1));
+export interface HeaderTensor {
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly lengthBytes: number;
+  /** dtype as safetensors spells it. */
+  readonly type: string;
+}
+
+/** Length and header of a file whose tensors follow in the order of `sorted`: by name, padded to 8 bytes, so that equal tensors give equal bytes. */
+export function safetensorsHeader<T extends HeaderTensor>(tensors: readonly T[], metadata: Readonly<Record<string, string>>): { readonly bytes: Buffer; readonly sorted: readonly T[] } {
+  const sorted = tensors.toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const header: Record<string, unknown> = { __metadata__: metadata };
   let offset = 0;
-  for (const { name, shape, values } of sorted) {
-    if (elementCount(shape) !== values.length) {
-      throw new StillhouseError('INTERNAL', `tensor ${name}: expected ${elementCount(shape)} values for [${shape.join(', ')}], got ${values.length}`);
-    }
-    header[name] = { dtype: 'F32', shape, data_offsets: [offset, offset + values.byteLength] };
-    offset += values.byteLength;
+  for (const { name, shape, lengthBytes, type } of sorted) {
+    header[name] = { dtype: type, shape, data_offsets: [offset, offset + lengthBytes] };
+    offset += lengthBytes;
   }
   const text = Buffer.from(JSON.stringify(header), 'utf8');
-  const padded = Math.ceil(text.length / 8) * 8;
-  const out = Buffer.alloc(8 + padded + offset, ' ');
-  out.writeBigUInt64LE(BigInt(padded), 0);
-  text.copy(out, 8);
-  let at = 8 + padded;
-  for (const { values } of sorted) {
-    Buffer.from(values.buffer, values.byteOffset, values.byteLength).copy(out, at);
-    at += values.byteLength;
+  const bytes = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, ' ');
+  bytes.writeBigUInt64LE(BigInt(bytes.length - 8), 0);
+  text.copy(bytes, 8);
+  return { bytes, sorted };
+}
+
+/** The bytes of a float32 safetensors file: names sorted, so that equal tensors give equal bytes. */
+export function encodeSafetensors(tensors: readonly NamedTensor[], metadata: Readonly<Record<string, string>> = { format: 'pt' }): Buffer {
+  for (const { name, shape, values } of tensors) {
+    if (elementCount(shape) !== values.length) throw new StillhouseError('INTERNAL', `tensor ${name}: expected ${elementCount(shape)} values for [${shape.join(', ')}], got ${values.length}`);
   }
-  return out;
+  const { bytes, sorted } = safetensorsHeader(tensors.map((tensor) => ({ ...tensor, type: F32.name, lengthBytes: tensor.values.byteLength })), metadata);
+  return Buffer.concat([bytes, ...sorted.map(({ values }) => new Uint8Array(values.buffer, values.byteOffset, values.byteLength))]);
 }

@@ -1,8 +1,9 @@
-/** What every weight format offers: named tensors that are read one at a time, as float32. */
+/** What every weight format offers: named tensors that are read one at a time, or a few rows at a time, as float32. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { StillhouseError } from '../../contracts/errors.ts';
+import type { NumberFormat } from './dequantize.ts';
 
-/** A tensor that lies in a file. `read` fetches and widens it; nothing is kept. */
+/** A tensor that lies in a file. Reading fetches and widens it; nothing is kept. */
 export interface StoredTensor {
   readonly name: string;
   /** Row-major, outermost first. */
@@ -10,9 +11,50 @@ export interface StoredTensor {
   /** The type as stored, in the format's own spelling. */
   readonly storedAs: string;
   readonly read: () => Float32Array;
+  /** The same numbers as runs of whole rows, one after another, a few megabytes each. A run is valid until the next one is asked for. */
+  readonly blocks: () => Iterable<Float32Array>;
 }
 
+/** Of one run of rows, unless a single row is longer. */
+const BLOCK_VALUES = 1 << 20;
+
 export const elementCount = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+
+/** Values of one row: what lies along the last dimension. */
+export const rowLength = (shape: readonly number[]): number => shape.at(-1) ?? 1;
+
+/** A tensor of which any run of rows can be read. */
+export function rowsTensor(parts: Pick<StoredTensor, 'name' | 'shape' | 'storedAs'>, readRows: (first: number, count: number) => Float32Array): StoredTensor {
+  const columns = rowLength(parts.shape);
+  const rows = columns === 0 ? 0 : elementCount(parts.shape) / columns;
+  const step = Math.max(1, Math.floor(BLOCK_VALUES / Math.max(1, columns)));
+  return {
+    ...parts,
+    read: () => readRows(0, rows),
+    *blocks() {
+      for (let first = 0; first < rows; first += step) yield readRows(first, Math.min(step, rows - first));
+    },
+  };
+}
+
+/** A tensor that can only be read whole. */
+export const wholeTensor = (parts: Pick<StoredTensor, 'name' | 'shape' | 'storedAs'>, read: () => Float32Array): StoredTensor => ({
+  ...parts,
+  read,
+  *blocks() {
+    yield read();
+  },
+});
+
+/** The rows of a format lie one after another from `offsetBytes` on. */
+export function fileTensor(file: BoundedFile, tensor: { readonly name: string; readonly shape: readonly number[]; readonly format: NumberFormat; readonly offsetBytes: number }): StoredTensor {
+  const { name, shape, format, offsetBytes } = tensor;
+  const columns = rowLength(shape);
+  const rowBytes = (columns / format.blockValues) * format.blockBytes;
+  return rowsTensor({ name, shape, storedAs: format.name }, (first, count) =>
+    format.widen(file.read(offsetBytes + first * rowBytes, count * rowBytes, `tensor ${name}`), count * columns),
+  );
+}
 
 export const corrupt = (where: string, expected: string, got: string): StillhouseError =>
   new StillhouseError('CORRUPT', `${where}: expected ${expected}, got ${got}`, { details: { where } });

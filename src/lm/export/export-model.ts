@@ -1,0 +1,44 @@
+/** A model or an adapter in the format of another ecosystem: one new folder with everything that it needs there. */
+import { StillhouseError } from '../../contracts/errors.ts';
+import type { EncodedType } from '../weights/encode.ts';
+import { writeHuggingFaceFiles } from './hugging-face-folder.ts';
+import { modelCard } from './model-card.ts';
+import { writeFolder, type OutputFolder, type WrittenFile } from './output-folder.ts';
+import { PROVENANCE_FILE, type Provenance } from './provenance.ts';
+import type { ExportSource } from './source.ts';
+
+export const EXPORT_FORMATS = ['peft', 'safetensors', 'gguf', 'gguf-lora', 'onnx'] as const;
+export type ExportFormat = (typeof EXPORT_FORMATS)[number];
+
+/** Number formats of each, the default first. */
+export const EXPORT_TYPES = {
+  peft: ['f32'],
+  safetensors: ['f32', 'bf16', 'f16'],
+  gguf: ['f16', 'q8_0', 'bf16', 'f32'],
+  'gguf-lora': ['f32', 'f16'],
+  onnx: ['f32'],
+} as const satisfies { readonly [Format in ExportFormat]: readonly EncodedType[] };
+export type ExportType<Format extends ExportFormat> = (typeof EXPORT_TYPES)[Format][number];
+
+/** `type`, checked, or the format's default. BAD_INPUT names what there is. */
+export function exportType<Format extends ExportFormat>(format: Format, type?: string): ExportType<Format> {
+  const types: readonly ExportType<Format>[] = EXPORT_TYPES[format];
+  const found = type === undefined ? types[0] : types.find((one) => one === type);
+  if (found === undefined) throw new StillhouseError('BAD_INPUT', `type: expected ${types.join(', ')} for ${format}, got ${JSON.stringify(type)}`);
+  return found;
+}
+
+/** Writes a whole model with its card and provenance; `write` adds what the format needs. */
+async function writeExport(target: string, card: string, provenance: Provenance, write: (folder: OutputFolder) => Promise<void>): Promise<readonly WrittenFile[]> {
+  return writeFolder(target, async (folder) => {
+    await write(folder);
+    await folder.text(PROVENANCE_FILE, `${JSON.stringify(provenance, null, 2)}\n`);
+    await folder.text('README.md', card);
+  });
+}
+
+/** Writes a model whose tensors are wherever `source` reads them. The target must not exist or be empty. */
+export async function exportSafetensors(source: ExportSource, target: string, type: ExportType<'safetensors'>): Promise<readonly WrittenFile[]> {
+  const { provenance } = source;
+  return writeExport(target, modelCard({ format: 'safetensors', provenance }), provenance, (folder) => writeHuggingFaceFiles(folder, source, { type }));
+}
