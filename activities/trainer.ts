@@ -41,7 +41,7 @@ async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInpu
   let checkpoint = await durableCheckpoint(store, previousDetails);
   const from = checkpoint ?? input.from;
   return await trainer.trainEpoch(
-    { model: spec.student.model, training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }) },
+    { student: spec.student, training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }) },
     {
       signal,
       onProgress: ({ step, steps, lossNats, checkpoint: newer }) => {

@@ -13,6 +13,7 @@ export const ARTIFACT_KINDS = [
   'evaluation', // Evaluation as JSON
   'history', // CampaignHistory as JSON: what the finished rounds left
   'adapter', // FolderManifest of a PEFT adapter folder
+  'model', // FolderManifest of a whole model as a Hugging Face folder
   'report', // one self-contained HTML page
   'manifest', // CampaignManifest as JSON: every hash of a campaign
   'file', // a member of a folder

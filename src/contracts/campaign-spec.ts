@@ -118,6 +118,20 @@ const trainingSchema = z
   })
   .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
+const studentSchema = z
+  .strictObject({
+    model: z.string().min(1),
+    /** The student is made of these layers of the model alone, counted from 0, in ascending order. */
+    layers: z.array(z.int().min(0)).min(1).optional(),
+    /** The student is made of so many layers of the model, evenly spaced, the first and the last among them. */
+    keepLayers: z.int().min(1).optional(),
+  })
+  .superRefine(({ layers, keepLayers }, context) => {
+    const reject = (message: string): void => context.addIssue({ code: 'custom', path: ['layers'], message });
+    if (layers !== undefined && keepLayers !== undefined) reject(`expected either layers or keepLayers, got both`);
+    else if (layers?.some((layer, i) => i > 0 && layer <= (layers[i - 1] as number)) === true) reject(`expected distinct layers in ascending order, got ${JSON.stringify(layers)}`);
+  });
+
 const evaluationSchema = z.strictObject({
   /** Rows with known or judged outputs that no other stage sees: a dataset, or a share of the source held out. */
   source: z.discriminatedUnion('kind', [
@@ -197,7 +211,7 @@ export const campaignSpecSchema = z
     teacher: teacherSchema,
     sampling: samplingSchema,
     filter: filterSchema.prefault({}),
-    student: z.strictObject({ model: z.string().min(1) }),
+    student: studentSchema,
     training: trainingSchema.prefault({}),
     evaluation: evaluationSchema,
     iterate: iterateSchema.prefault({}),
@@ -247,6 +261,7 @@ export type TeacherSpec = z.output<typeof teacherSchema>;
 export type CampaignSpec = z.output<typeof campaignSpecSchema> & { readonly teachers?: readonly TeacherSpec[] };
 /** A spec as a user writes it. */
 export type CampaignSpecInput = z.input<typeof campaignSpecSchema>;
+export type StudentSpec = CampaignSpec['student'];
 export type TaskSpec = CampaignSpec['task'];
 /** With `lora`, adapters are trained; without, every weight. */
 export type TrainingSpec = CampaignSpec['training'];

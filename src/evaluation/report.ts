@@ -82,7 +82,8 @@ async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed }: W
   ];
   return Promise.all(asked.map(async ({ role, provider, model }) => {
     const measured = speed?.rows.find((row) => row.who.startsWith(role));
-    return { ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), ...(await models.facts({ provider, model })), role, name: model };
+    // What was measured is the student as it is, with its own layers and weights.
+    return { ...(await models.facts({ provider, model })), ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), role, name: model };
   }));
 }
 
@@ -98,10 +99,10 @@ async function namedHashes(store: ArtifactStore, input: WriteReportInput): Promi
       [`round ${round.round}: evaluation`, input.developmentEvaluations[index]],
     ]),
     ['test evaluation', input.testEvaluation],
-    ['adapter folder', input.adapter],
+    [`${input.adapter?.kind ?? 'adapter'} folder`, input.adapter],
   ];
   const hashes = named.flatMap(([name, ref]): NamedHash[] => (ref === undefined ? [] : [{ name, sha256: ref.sha256, sizeBytes: ref.sizeBytes }]));
   if (input.adapter === undefined) return hashes;
   const { files } = await getJson<FolderManifest>(store, input.adapter);
-  return [...hashes, ...files.map((file) => ({ name: `adapter: ${file.path}`, sha256: file.sha256, sizeBytes: file.sizeBytes }))];
+  return [...hashes, ...files.map((file) => ({ name: `${input.adapter?.kind ?? 'adapter'}: ${file.path}`, sha256: file.sha256, sizeBytes: file.sizeBytes }))];
 }

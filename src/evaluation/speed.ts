@@ -70,7 +70,7 @@ export async function measureSpeed(deps: StudentDeps, input: MeasureSpeedInput, 
   const [first] = rows;
   if (first === undefined) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
   await using opened = new AsyncDisposableStack();
-  const student = opened.use(await openStudent(deps, spec.student.model, input.checkpoint, options.signal));
+  const student = opened.use(await openStudent(deps, spec.student, input.checkpoint, options.signal));
   const contenders: Contender[] = [];
   if (spec.teacher.provider === 'local') {
     const teacher = opened.use(await deps.host.open({ model: spec.teacher.model, ...(options.signal === undefined ? {} : { signal: options.signal }) }));
@@ -79,7 +79,7 @@ export async function measureSpeed(deps: StudentDeps, input: MeasureSpeedInput, 
   const { identity } = student.model;
   contenders.push({
     who: 'student',
-    identity: { parameters: identity.parameters, sizeBytes: identity.sizeBytes + student.adapterSizeBytes },
+    identity: { parameters: identity.parameters, sizeBytes: student.sizeBytes },
     answer: async (row) => (await answerRows(student.model, spec, [row]))[0]?.promptTokens ?? 0,
     ms: [],
     promptTokens: [],

@@ -1,10 +1,10 @@
-/** Runs a student over rows: the untuned model, or one with the adapter of a checkpoint. */
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+/** Runs a student over rows: the untuned model, or the one that a checkpoint holds. */
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunStudentInput, StudentAnswers } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import type { CampaignSpec, StudentSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow, Prediction } from '../contracts/records.ts';
 import { studentMessages } from '../dataset/student-prompt.ts';
@@ -16,7 +16,7 @@ import type { Trainer } from '../training/trainer.ts';
 export interface StudentDeps {
   readonly store: ArtifactStore;
   readonly host: ModelHost;
-  readonly trainer: Pick<Trainer, 'exportAdapter'>;
+  readonly trainer: Pick<Trainer, 'studentOf'>;
 }
 
 export interface StudentOptions {
@@ -27,27 +27,27 @@ export interface StudentOptions {
 /** Rows in one call to the model. Fixed, so that the same rows give bitwise the same scores. */
 const ROWS_PER_CALL = 32;
 
-/** An opened student; closing it also removes the adapter folder that it was made from. */
 export interface OpenStudent extends AsyncDisposable {
   readonly model: LanguageModel;
-  /** Of the adapter's weights; 0 for the untuned student. */
-  readonly adapterSizeBytes: number;
+  /** Of its weights as they are stored, with the adapter's where it has one. */
+  readonly sizeBytes: number;
 }
 
-export async function openStudent(deps: StudentDeps, model: string, checkpoint: ArtifactRef | undefined, signal: AbortSignal | undefined): Promise<OpenStudent> {
-  const options = { model, ...(signal === undefined ? {} : { signal }) };
-  if (checkpoint === undefined) {
-    const untuned = await deps.host.open(options);
-    return { model: untuned, adapterSizeBytes: 0, [Symbol.asyncDispose]: () => untuned[Symbol.asyncDispose]() };
-  }
+export async function openStudent(deps: StudentDeps, student: StudentSpec, checkpoint: ArtifactRef | undefined, signal: AbortSignal | undefined): Promise<OpenStudent> {
+  const { model, layers, keepLayers } = student;
+  const options = { model, layers, keepLayers, ...(signal === undefined ? {} : { signal }) };
+  const opened = (opening: LanguageModel, adapterBytes: number): OpenStudent => ({
+    model: opening,
+    sizeBytes: opening.identity.sizeBytes + adapterBytes,
+    [Symbol.asyncDispose]: () => opening[Symbol.asyncDispose](),
+  });
+  if (checkpoint === undefined) return opened(await deps.host.open(options), 0);
   const parent = await mkdtemp(join(tmpdir(), 'stillhouse-student-'));
   try {
-    const adapterPath = join(parent, 'adapter');
-    await deps.trainer.exportAdapter(checkpoint, model, adapterPath);
-    const { size } = await stat(join(adapterPath, 'adapter_model.safetensors'));
-    const tuned = await deps.host.open({ ...options, adapterPath });
-    // The process has read the adapter by the time it is open.
-    return { model: tuned, adapterSizeBytes: size, [Symbol.asyncDispose]: () => tuned[Symbol.asyncDispose]() };
+    const trained = await deps.trainer.studentOf(checkpoint, student, join(parent, 'adapter'));
+    if (trained.kind === 'full') return opened(await deps.host.open({ ...options, weights: trained.weights }), 0);
+    // The process has read the adapter by the time it is open: its folder may go.
+    return opened(await deps.host.open({ ...options, adapterPath: trained.adapterPath }), trained.sizeBytes);
   } finally {
     await rm(parent, { recursive: true, force: true });
   }
@@ -96,7 +96,7 @@ export async function runStudent(deps: StudentDeps, input: RunStudentInput, opti
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const rows = (await getRows<InputRow>(deps.store, input.rows)).slice(0, input.limit);
   if (rows.length === 0) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
-  await using student = await openStudent(deps, spec.student.model, input.checkpoint, options.signal);
+  await using student = await openStudent(deps, spec.student, input.checkpoint, options.signal);
   const predictions: Prediction[] = [];
   const startedMs = performance.now();
   while (predictions.length < rows.length) {

@@ -140,6 +140,9 @@ export function createModelHost(deps: ModelHostDeps): ProcessModelHost {
         cache: deps.cache,
         threads: options.threads ?? deps.threads ?? availableParallelism(),
         ...(options.adapterPath === undefined ? {} : { adapterPath: options.adapterPath }),
+        ...(options.weights === undefined ? {} : { weights: options.weights }),
+        layers: options.layers,
+        keepLayers: options.keepLayers,
       });
     } catch (error) {
       signal?.removeEventListener('abort', onAbort);

@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { StillhouseError } from '../contracts/errors.ts';
 import { modelTensors } from './architectures/registry.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
+import { chosenLayers, keepLayersOf, keepTensors, keptName } from './layers.ts';
+import type { LayerChoice } from './layers.ts';
 import type { ModelIdentity } from './model.ts';
 import { type ChatTokenizer, tokenizerFromFolder, tokenizerFromGguf } from './tokenizer.ts';
 import { ggufConfig, ggufTensors } from './weights/gguf-model.ts';
@@ -21,7 +23,8 @@ export interface LoadedModel {
   readonly tokenizer: ChatTokenizer;
 }
 
-export interface LoadModelInput {
+/** Without a choice all layers are kept. */
+export interface LoadModelInput extends LayerChoice {
   /** A GGUF file, or a folder with config.json, tokenizer.json and safetensors. */
   readonly path: string;
   /** The name it was asked for by. Default: the path. */
@@ -54,7 +57,7 @@ export function weightPaths(path: string): readonly string[] {
 }
 
 /** The tensors that the configuration calls for, in its order; CORRUPT names the first that is missing or of another shape. */
-function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, StoredTensor>, path: string): ReadonlyMap<string, StoredTensor> {
+export function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, StoredTensor>, path: string): ReadonlyMap<string, StoredTensor> {
   const selected = new Map<string, StoredTensor>();
   for (const { name, shape } of modelTensors(config)) {
     const tensor = stored.get(name);
@@ -127,21 +130,42 @@ export function openModel(path: string): OpenedModel {
   }
 }
 
+/** The model of the chosen layers alone. */
+export function keepModelLayers<Model extends Pick<OpenedModel, 'config' | 'tensors'>>(model: Model, choice: LayerChoice, name: string): Model {
+  const kept = chosenLayers(choice, model.config.layers, name);
+  return kept === undefined ? model : { ...model, config: keepLayersOf(model.config, kept), tensors: keepTensors(model.tensors, kept) };
+}
+
 export async function loadModel(input: LoadModelInput): Promise<LoadedModel> {
-  const { path } = input;
+  const { path, name = path } = input;
   const paths = weightPaths(path);
   const sha256 = await weightsSha256(paths);
   using opened = openModel(path);
-  const { config, tensors, tokenizer } = opened;
-  const weights = materializeWeights({ cache: input.cache, sha256, tensors });
-  const parameters = [...tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);
+  const weights = materializeWeights({ cache: input.cache, sha256, tensors: opened.tensors });
   const identity: ModelIdentity = {
-    name: input.name ?? path,
+    name,
     sha256,
-    architecture: config.architecture,
-    parameters,
+    architecture: opened.config.architecture,
+    parameters: parametersOf(opened.tensors),
     license: input.license ?? opened.license ?? 'unknown',
     sizeBytes: paths.reduce((sum, weightPath) => sum + statSync(weightPath).size, 0),
   };
-  return { identity, config, weights, tokenizer };
+  const { config, tokenizer } = opened;
+  const kept = chosenLayers(input, config.layers, name);
+  if (kept === undefined) return { identity, config, weights, tokenizer };
+  const smaller = keepModelLayers(opened, input, name);
+  return {
+    identity: {
+      ...identity,
+      name: keptName(name, kept, config.layers),
+      sha256: createHash('sha256').update(`${sha256}\nlayers ${kept.join(' ')}`).digest('hex'),
+      parameters: parametersOf(smaller.tensors),
+      sizeBytes: [...smaller.tensors.values()].reduce((sum, { place }) => sum + (place?.lengthBytes ?? 0), 0),
+    },
+    config: smaller.config,
+    weights: { ...weights, tensors: keepTensors(weights.tensors, kept) },
+    tokenizer,
+  };
 }
+
+const parametersOf = (tensors: OpenedModel['tensors']): number => [...tensors.values()].reduce((sum, tensor) => sum + elementCount(tensor.shape), 0);

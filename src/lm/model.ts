@@ -7,6 +7,8 @@
  * F feed-forward size, V vocabulary, R rows of logits, r LoRA rank.
  */
 import type { ChatMessage } from '../contracts/records.ts';
+import type { WeightFile } from './config.ts';
+import type { LayerChoice } from './layers.ts';
 
 export interface ModelIdentity {
   /** The name it was asked for by. */
@@ -73,11 +75,14 @@ export interface LanguageModel extends AsyncDisposable {
   countTokens(texts: readonly string[]): Promise<readonly number[]>;
 }
 
-export interface OpenModelOptions {
+/** Without a choice of layers the whole model is opened. */
+export interface OpenModelOptions extends LayerChoice {
   /** A catalogue name, `hf:org/name@revision`, or the path of a GGUF file or Hugging Face folder. */
   readonly model: string;
   /** A PEFT adapter folder to apply. */
   readonly adapterPath?: string;
+  /** Trained weights in place of the model's own: the same tensors. */
+  readonly weights?: WeightFile;
   readonly threads?: number;
   readonly signal?: AbortSignal;
 }

@@ -4,6 +4,7 @@
  */
 import { StillhouseError } from '../contracts/errors.ts';
 import { readAdapter } from './adapter.ts';
+import type { WeightFile } from './config.ts';
 import { createEngine, type Engine } from './engine.ts';
 import { generate } from './generation.ts';
 import { loadModel } from './load.ts';
@@ -21,8 +22,12 @@ interface Opened {
 
 let opened: Opened | undefined;
 
+const weightBytes = ({ tensors }: WeightFile): number => [...tensors.values()].reduce((sum, { lengthBytes }) => sum + lengthBytes, 0);
+
 async function open(request: OpenRequest): Promise<ModelIdentity> {
-  const { identity, config, weights, tokenizer } = await loadModel(request);
+  const { identity: base, config, weights: baseWeights, tokenizer } = await loadModel(request);
+  const weights = request.weights ?? baseWeights;
+  const identity = request.weights === undefined ? base : { ...base, sizeBytes: weightBytes(request.weights) };
   const adapter = request.adapterPath === undefined ? {} : { adapter: readAdapter(request.adapterPath) };
   const engine = await createEngine({ config, weights, threads: request.threads, ...adapter });
   opened = { identity, engine, tokenizer, prefixes: new PrefixCache() };

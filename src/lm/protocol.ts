@@ -1,13 +1,17 @@
 /** What a model's process and its parent say to each other. Messages go through the IPC channel of child_process.fork. */
 import { StillhouseError, type ErrorCode } from '../contracts/errors.ts';
+import type { WeightFile } from './config.ts';
+import type { LayerChoice } from './layers.ts';
 import type { GeneratedText, GenerationRequest, LabelScores, LabelScoringRequest, ModelIdentity } from './model.ts';
 
-export interface OpenRequest {
+export interface OpenRequest extends LayerChoice {
   readonly path: string;
   readonly name: string;
   readonly license: string;
   readonly cache: string;
   readonly adapterPath?: string;
+  /** Weights in place of the model's own. */
+  readonly weights?: WeightFile;
   readonly threads: number;
 }
 

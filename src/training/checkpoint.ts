@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
+import type { WeightFile } from '../lm/config.ts';
 import { encodeSafetensors, openSafetensors } from '../lm/weights/safetensors.ts';
 import type { SafetensorsFile } from '../lm/weights/safetensors.ts';
 import type { StoredTensor } from '../lm/weights/tensor-file.ts';
@@ -104,6 +105,22 @@ function studentTensors(file: SafetensorsFile, state: LoopState): readonly { rea
   const prefix = PARTS[hasOwnBest(state) ? 'best' : 'parameters'];
   const others = (Object.keys(PARTS) as Part[]).map((part) => PARTS[part]).filter((other) => other !== prefix && other !== '');
   return [...file.tensors.values()].filter(({ name }) => name.startsWith(prefix) && !others.some((other) => name.startsWith(other))).map((tensor) => ({ name: tensor.name.slice(prefix.length), tensor }));
+}
+
+/** What a checkpoint holds, read from its header alone. */
+export function readCheckpointState(path: string): LoopState {
+  using file = openSafetensors(path);
+  return readState(file);
+}
+
+/** All weights of the student of a fully trained model, where they lie in the checkpoint. */
+export function studentWeights(path: string): WeightFile {
+  using file = openSafetensors(path);
+  const tensors = studentTensors(file, readState(file)).map(({ name, tensor }) => {
+    if (tensor.place === undefined) throw new StillhouseError('INTERNAL', `${path}, tensor ${name}: expected a place in the file, got none`);
+    return [name, { shape: tensor.shape, ...tensor.place }] as const;
+  });
+  return { path, tensors: new Map(tensors) };
 }
 
 export interface AdapterMatrices {

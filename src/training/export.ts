@@ -1,16 +1,22 @@
 /** The trained adapter in the form that PEFT (0.21) and everything that reads its folders expects. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Assets } from '../assets/assets.ts';
+import type { Assets, ModelFiles } from '../assets/assets.ts';
 import type { ExportStudentInput } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import type { CampaignSpec, StudentSpec } from '../contracts/campaign-spec.ts';
+import { readAdapter } from '../lm/adapter.ts';
+import { exportSafetensors } from '../lm/export/export-model.ts';
+import type { Provenance } from '../lm/export/provenance.ts';
+import { openExportSource } from '../lm/export/source.ts';
 import { encodeSafetensors } from '../lm/weights/safetensors.ts';
 import { getJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import { readAdapterMatrices } from './checkpoint.ts';
-import type { Trainer } from './trainer.ts';
+import { readAdapterMatrices, readCheckpointState, studentWeights } from './checkpoint.ts';
+import type { TrainedStudent, Trainer } from './trainer.ts';
+
+const ADAPTER_FILE = 'adapter_model.safetensors';
 
 /** `model` is the base model's name as users know it. */
 export async function writeAdapterFolder(checkpointPath: string, model: string, folder: string): Promise<void> {
@@ -35,10 +41,23 @@ export async function writeAdapterFolder(checkpointPath: string, model: string, 
   };
   await mkdir(folder, { recursive: true });
   await writeFile(join(folder, 'adapter_config.json'), `${JSON.stringify(config, null, 2)}\n`);
-  await writeFile(join(folder, 'adapter_model.safetensors'), encodeSafetensors(tensors.map((tensor) => ({ ...tensor, name: `base_model.model.${tensor.name}` }))));
+  await writeFile(join(folder, ADAPTER_FILE), encodeSafetensors(tensors.map((tensor) => ({ ...tensor, name: `base_model.model.${tensor.name}` }))));
 }
 
-/** The campaign's best checkpoint as an adapter folder in the store, with a card that says where it came from. */
+/** What a checkpoint holds, in the form in which a model is opened: an adapter is written below `folder`, whole models stay where they are. */
+export async function trainedStudent(checkpointPath: string, model: string, folder: string): Promise<TrainedStudent> {
+  if (readCheckpointState(checkpointPath).tune.kind === 'lora') {
+    await writeAdapterFolder(checkpointPath, model, folder);
+    return { kind: 'adapter', adapterPath: folder, sizeBytes: (await stat(join(folder, ADAPTER_FILE))).size };
+  }
+  const weights = studentWeights(checkpointPath);
+  return { kind: 'full', weights, sizeBytes: [...weights.tensors.values()].reduce((sum, { lengthBytes }) => sum + lengthBytes, 0) };
+}
+
+/**
+ * The campaign's best checkpoint as a folder in the store, with a card that says where it came from: a PEFT adapter of the
+ * student's model, or where all weights were trained or layers left out, the whole model.
+ */
 export async function exportStudent(
   deps: { readonly store: ArtifactStore; readonly trainer: Trainer; readonly assets: Pick<Assets, 'model'> },
   input: ExportStudentInput,
@@ -47,13 +66,47 @@ export async function exportStudent(
   const model = await deps.assets.model(spec.student.model);
   const parent = await mkdtemp(join(tmpdir(), 'stillhouse-export-'));
   try {
-    const folder = join(parent, 'adapter');
-    await deps.trainer.exportAdapter(input.checkpoint, spec.student.model, folder);
-    await writeFile(join(folder, 'README.md'), modelCard(input, spec, model.license));
-    return { adapter: await deps.store.putFolder('adapter', folder) };
+    const folder = join(parent, 'student');
+    const trained = await deps.trainer.studentOf(input.checkpoint, spec.student, folder);
+    if (trained.kind === 'adapter' && !leavesLayersOut(spec.student)) {
+      await writeFile(join(folder, 'README.md'), modelCard(input, spec, model.license));
+      return { adapter: await deps.store.putFolder('adapter', folder) };
+    }
+    const whole = join(parent, 'model');
+    await writeModelFolder({ model, student: spec.student, trained, provenance: provenanceOf(input, spec, model.license) }, whole);
+    return { adapter: await deps.store.putFolder('model', whole) };
   } finally {
     await rm(parent, { recursive: true, force: true });
   }
+}
+
+/** Is the student a smaller model than the one it is made of? An adapter alone would then have no base that anyone else has. */
+export const leavesLayersOut = ({ layers, keepLayers }: StudentSpec): boolean => layers !== undefined || keepLayers !== undefined;
+
+export interface ModelFolderInput {
+  readonly model: Pick<ModelFiles, 'path'>;
+  readonly student: StudentSpec;
+  readonly trained: TrainedStudent;
+  readonly provenance: Provenance;
+}
+
+/** The student as a whole model that transformers loads: its layers, its weights, an adapter merged into them. */
+export async function writeModelFolder({ model, student, trained, provenance }: ModelFolderInput, target: string): Promise<void> {
+  const change = trained.kind === 'adapter' ? { adapter: readAdapter(trained.adapterPath) } : { weights: trained.weights };
+  using source = openExportSource({ path: model.path, choice: student, provenance, ...change });
+  await exportSafetensors(source, target, 'f32');
+}
+
+function provenanceOf(input: ExportStudentInput, { student, teacher, task }: CampaignSpec, license: string): Provenance {
+  return {
+    baseModel: student.model,
+    license,
+    campaign: input.campaign,
+    description: task.description,
+    teacher: teacher.model,
+    datasetSha256: input.dataset.sha256,
+    checkpointSha256: input.checkpoint.sha256,
+  };
 }
 
 function modelCard(input: ExportStudentInput, spec: CampaignSpec, license: string): string {

@@ -9,7 +9,7 @@ import type { Assets } from '../assets/assets.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { fromWireError } from '../lm/protocol.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import { writeAdapterFolder } from './export.ts';
+import { trainedStudent } from './export.ts';
 import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
 import type { EpochJob, EpochResult, Trainer } from './trainer.ts';
 
@@ -33,7 +33,7 @@ type TrainOptions = Parameters<Trainer['trainEpoch']>[1];
 export function createOnnxTrainer(deps: OnnxTrainerDeps): Trainer {
   return {
     trainEpoch: (job, options) => trainEpoch(deps, job, options),
-    exportAdapter: async (checkpoint, model, folder) => writeAdapterFolder(await deps.store.localPath(checkpoint), model, folder),
+    studentOf: async (checkpoint, { model }, folder) => trainedStudent(await deps.store.localPath(checkpoint), model, folder),
   };
 }
 
@@ -46,12 +46,14 @@ function cancelled(): StillhouseError {
 async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOptions): Promise<EpochResult> {
   const { store } = deps;
   if (isAborted(options.signal)) throw cancelled();
-  const model = await deps.assets.model(job.model, options.signal === undefined ? {} : { signal: options.signal });
+  const model = await deps.assets.model(job.student.model, options.signal === undefined ? {} : { signal: options.signal });
   const outFolder = await mkdtemp(join(tmpdir(), 'stillhouse-train-'));
   try {
     const order: TrainingOrder = {
       modelPath: model.path,
       modelName: model.name,
+      layers: job.student.layers,
+      keepLayers: job.student.keepLayers,
       cache: deps.cache,
       threads: deps.threads ?? availableParallelism(),
       training: job.training,

@@ -36,7 +36,7 @@ export function tokenizeSamples(text: string, tokenizer: ChatTokenizer): Trainin
 }
 
 async function train(order: TrainingOrder): Promise<void> {
-  const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache });
+  const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache, layers: order.layers, keepLayers: order.keepLayers });
   const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer);
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const begun = performance.now();

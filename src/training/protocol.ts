@@ -1,10 +1,11 @@
 /** What the trainer's process and its parent say to each other, through the IPC channel of child_process.fork. */
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { LayerChoice } from '../lm/layers.ts';
 import type { WireError } from '../lm/protocol.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
 /** Everything is a local path: the process knows no store. */
-export interface TrainingOrder {
+export interface TrainingOrder extends LayerChoice {
   readonly modelPath: string;
   readonly modelName: string;
   /** Folder below which float32 weights are kept. */

@@ -1,9 +1,10 @@
 /** The trainer port: one epoch at a time, resumable, bitwise repeatable. Nothing outside src/training may know which trainer runs. */
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { StudentSpec, TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { WeightFile } from '../lm/config.ts';
 
 export interface EpochJob {
-  readonly model: string;
+  readonly student: StudentSpec;
   readonly training: TrainingSpec;
   readonly seed: number;
   /** 0-based. */
@@ -39,8 +40,13 @@ export interface EpochResult {
   readonly best?: { readonly step: number; readonly developmentNats: number };
 }
 
+/** What was trained: an adapter of the student's model as a PEFT folder, or all of its weights in one file. */
+export type TrainedStudent =
+  | { readonly kind: 'adapter'; readonly adapterPath: string; readonly sizeBytes: number }
+  | { readonly kind: 'full'; readonly weights: WeightFile; readonly sizeBytes: number };
+
 export interface Trainer {
   trainEpoch(job: EpochJob, options: { readonly signal?: AbortSignal; readonly onProgress?: (progress: EpochProgress) => void }): Promise<EpochResult>;
-  /** Writes checkpoint weights as a PEFT adapter folder: adapter_config.json and adapter_model.safetensors. */
-  exportAdapter(checkpoint: ArtifactRef, model: string, folder: string): Promise<void>;
+  /** The student of a checkpoint in the form in which a model is opened; files that this takes are written below `folder`. */
+  studentOf(checkpoint: ArtifactRef, student: StudentSpec, folder: string): Promise<TrainedStudent>;
 }

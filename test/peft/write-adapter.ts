@@ -46,8 +46,8 @@ const dataset = await putRows(store, 'dataset', rows.slice(0, TRAINING_ROWS).map
 })));
 const trainer = createOnnxTrainer({ store, assets, cache });
 const training = campaignSpecSchema.shape.training.parse({ epochs: 1, batchSize: 8, learningRate: 1e-3 });
-const trained = await trainer.trainEpoch({ model: MODEL, training, seed: 5, epoch: 0, dataset }, {});
-await trainer.exportAdapter(trained.checkpoint, MODEL, join(folder, 'adapter'));
+const trained = await trainer.trainEpoch({ student: { model: MODEL }, training, seed: 5, epoch: 0, dataset }, {});
+await trainer.studentOf(trained.checkpoint, { model: MODEL }, join(folder, 'adapter'));
 
 const { path } = await assets.model(MODEL);
 const model = await loadModel({ path, cache });

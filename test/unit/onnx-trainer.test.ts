@@ -48,7 +48,7 @@ function putSamples(length: number): Promise<ArtifactRef> {
   })));
 }
 
-const job = (changes: Partial<EpochJob> = {}): EpochJob => ({ model: 'tiny', training, seed: 11, epoch: 0, dataset, ...changes });
+const job = (changes: Partial<EpochJob> = {}): EpochJob => ({ student: { model: 'tiny' }, training, seed: 11, epoch: 0, dataset, ...changes });
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
 
 /** Processes of this test's own that run the trainer. */

@@ -64,6 +64,8 @@ const cases: readonly Case[] = [
   { what: 'a shot with an unknown label', from: 'output: negative }', to: 'output: bad }', path: 'teacher.shots[0].output', message: /shots\[0\]\.output: expected one of negative, positive, got "bad"/ },
   { what: 'a URL that is none', from: 'calibration: prior', to: 'calibration: prior\n  baseUrl: "ftp://x"', path: 'teacher.baseUrl', message: /http:\/\/ or https:\/\/, got "ftp:\/\/x"/ },
   { what: 'settings of adapters where every weight is trained', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, tune: full, lora: { r: 8 }', path: 'training.lora', message: /training\.lora: expected nothing with tune: full, which trains every weight, got settings of adapters/ },
+  { what: 'layers given in two ways', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: smollm2-135m-instruct, keepLayers: 2, layers: [0, 1] }', path: 'student.layers', message: /student\.layers: expected either layers or keepLayers, got both/ },
+  { what: 'layers out of order', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: smollm2-135m-instruct, layers: [2, 0] }', path: 'student.layers', message: /expected distinct layers in ascending order, got \[2,0\]/ },
   { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
 ];
 

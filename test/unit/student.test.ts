@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { campaignSpecSchema, type CampaignSpec } from '../../src/contracts/campaign-spec.ts';
+import { campaignSpecSchema, type CampaignSpec, type StudentSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { InputRow, Prediction } from '../../src/contracts/records.ts';
 import { studentMessages } from '../../src/dataset/student-prompt.ts';
@@ -12,6 +12,7 @@ import { runStudent } from '../../src/evaluation/student.ts';
 import { createModelHost } from '../../src/lm/host.ts';
 import { encodeSafetensors } from '../../src/lm/weights/safetensors.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
+import type { TrainedStudent } from '../../src/training/trainer.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
@@ -23,8 +24,8 @@ const host = createModelHost({ assets: { model: (name) => Promise.resolve({ name
 const exported: string[] = [];
 const trainer = {
   /** An adapter that moves every layer's queries. */
-  exportAdapter: (_checkpoint: unknown, base: string, target: string): Promise<void> => {
-    exported.push(base, target);
+  studentOf: (_checkpoint: unknown, base: StudentSpec, target: string): Promise<TrainedStudent> => {
+    exported.push(base.model, target);
     mkdirSync(target);
     const wave = (name: string, shape: readonly [number, number]) => ({ name, shape, values: Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(i)) });
     writeFileSync(join(target, 'adapter_config.json'), JSON.stringify({ peft_type: 'LORA', r: 2, lora_alpha: 4 }));
@@ -33,7 +34,7 @@ const trainer = {
       wave(`base_model.model.model.layers.${layer}.self_attn.q_proj.lora_B.weight`, [32, 2]),
     ]);
     writeFileSync(join(target, 'adapter_model.safetensors'), encodeSafetensors(tensors));
-    return Promise.resolve();
+    return Promise.resolve({ kind: 'adapter', adapterPath: target, sizeBytes: 1_000 });
   },
 };
 const deps = { store, host, trainer };

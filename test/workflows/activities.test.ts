@@ -34,7 +34,7 @@ function scriptedTrainer(work: (options: Parameters<Trainer['trainEpoch']>[1]) =
       jobs.push(job);
       return work(options);
     },
-    exportAdapter: () => Promise.reject(new Error('not part of these tests')),
+    studentOf: () => Promise.reject(new Error('not part of these tests')),
   };
 }
 
@@ -68,7 +68,7 @@ describe('trainEpoch activity', () => {
     assert.deepEqual(await env.run(activityOf(trainer), input()), EPOCH);
     assert.deepEqual(beats.map((beat) => [beat?.step, beat?.checkpoint?.sha256]), [[1, undefined], [2, durable.sha256], [3, durable.sha256]]);
     assert.deepEqual(trainer.jobs[0]?.from, input().from);
-    assert.equal(trainer.jobs[0]?.model, 'student-model');
+    assert.equal(trainer.jobs[0]?.student.model, 'student-model');
   });
 
   it('goes on from the checkpoint that the attempt before named, and keeps naming it', async () => {

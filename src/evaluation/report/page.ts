@@ -108,7 +108,11 @@ function headline(data: ReportData): Markup {
 <div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`, tick)}</div></section>`;
 }
 
-const trained = ({ training: { lora } }: CampaignSpec): string => (lora === undefined ? 'all weights trained' : `trained with LoRA r = ${lora.r} on ${lora.targets.join(', ')}`);
+function trained({ student: { layers, keepLayers }, training: { lora } }: CampaignSpec): string {
+  const kept = layers !== undefined ? `its layers ${layers.join(', ')}, ` : keepLayers !== undefined ? `${keepLayers} of its layers, ` : '';
+  return `${kept}${lora === undefined ? 'all weights trained' : `trained with LoRA r = ${lora.r} on ${lora.targets.join(', ')}`}`;
+}
+
 
 function facts({ input, spec }: ReportData): Markup {
   const best = input.rounds.find((round) => round.round === input.bestRound);

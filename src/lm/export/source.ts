@@ -1,7 +1,9 @@
 /** What there is to write, whatever the format: a whole model whose tensors are read as they are written. */
 import type { LoraAdapter } from '../adapter.ts';
-import type { ModelConfig } from '../config.ts';
-import { openModel } from '../load.ts';
+import type { ModelConfig, WeightFile } from '../config.ts';
+import type { LayerChoice } from '../layers.ts';
+import { keepModelLayers, openModel, selectTensors } from '../load.ts';
+import { openWeightFile } from '../weights/materialize.ts';
 import type { StoredTensor } from '../weights/tensor-file.ts';
 import { mergeAdapter } from './merge.ts';
 import type { Provenance } from './provenance.ts';
@@ -19,24 +21,39 @@ export interface ExportSource {
   readonly provenance: Provenance;
 }
 
-/** The model at `path` with an adapter added to its weights; closes the files when disposed. */
-export function openExportSource(input: { readonly path: string; readonly adapter?: LoraAdapter; readonly provenance: Provenance }): ExportSource & Disposable {
-  const { path, adapter, provenance } = input;
-  const model = openModel(path);
+export interface ExportSourceInput {
+  /** A GGUF file or a Hugging Face folder. */
+  readonly path: string;
+  /** Some of its layers alone. */
+  readonly choice?: LayerChoice;
+  /** Trained weights in place of the model's own: the same tensors. */
+  readonly weights?: WeightFile;
+  /** Added to the weights. */
+  readonly adapter?: LoraAdapter;
+  readonly provenance: Provenance;
+}
+
+/** The model at `path` as it is after training; closes the files when disposed. */
+export function openExportSource(input: ExportSourceInput): ExportSource & Disposable {
+  const { path, adapter, weights, provenance } = input;
+  const resources = new DisposableStack();
+  const model = resources.use(openModel(path));
   try {
-    const { config, tokenizer } = model;
+    const { tokenizer } = model;
+    const { config, tensors: own } = keepModelLayers(model, input.choice ?? {}, path);
     const [beginId] = tokenizer.encode('', { begin: true });
+    const tensors = weights === undefined ? own : selectTensors(config, resources.use(openWeightFile(weights)).tensors, weights.path);
     return {
       config,
-      tensors: adapter === undefined ? model.tensors : mergeAdapter(model.tensors, adapter),
+      tensors: adapter === undefined ? tensors : mergeAdapter(tensors, adapter),
       tokenizer: tokenizerFiles(path),
       endIds: tokenizer.endIds,
       ...(beginId === undefined ? {} : { beginId }),
       provenance,
-      [Symbol.dispose]: () => model[Symbol.dispose](),
+      [Symbol.dispose]: () => resources.dispose(),
     };
   } catch (error) {
-    model[Symbol.dispose]();
+    resources.dispose();
     throw error;
   }
 }

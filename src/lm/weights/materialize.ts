@@ -9,6 +9,8 @@ import { z } from 'zod';
 import { StillhouseError } from '../../contracts/errors.ts';
 import type { WeightFile } from '../config.ts';
 import { readJson } from './hugging-face-model.ts';
+import { F32 } from './dequantize.ts';
+import { BoundedFile, fileTensor } from './tensor-file.ts';
 import type { StoredTensor } from './tensor-file.ts';
 
 /** Tensors start on page boundaries: a mapping of one needs no neighbour's page. */
@@ -68,6 +70,15 @@ function writeWeightFile(path: string, manifestPath: string, tensors: Iterable<S
   });
   writeDurably(manifestPath, (descriptor) => writeFileSync(descriptor, JSON.stringify({ sizeBytes: end, tensors: placed })));
   return { path, tensors: new Map(Object.entries(placed)) };
+}
+
+/** The tensors of a file of float32 weights. */
+export function openWeightFile(weights: WeightFile): { readonly tensors: ReadonlyMap<string, StoredTensor> } & Disposable {
+  const file = new BoundedFile(weights.path);
+  return {
+    tensors: new Map([...weights.tensors].map(([name, { shape, offsetBytes }]) => [name, fileTensor(file, { name, shape, format: F32, offsetBytes })])),
+    [Symbol.dispose]: () => file[Symbol.dispose](),
+  };
 }
 
 /**

@@ -10,10 +10,14 @@ export interface StoredTensor {
   readonly shape: readonly number[];
   /** The type as stored, in the format's own spelling. */
   readonly storedAs: string;
+  /** Where its bytes lie in the file, as they are stored. */
+  readonly place?: { readonly offsetBytes: number; readonly lengthBytes: number };
   readonly read: () => Float32Array;
   /** The same numbers as runs of whole rows, one after another, a few megabytes each. A run is valid until the next one is asked for. */
   readonly blocks: () => Iterable<Float32Array>;
 }
+
+type TensorParts = Pick<StoredTensor, 'name' | 'shape' | 'storedAs' | 'place'>;
 
 /** Of one run of rows, unless a single row is longer. */
 const BLOCK_VALUES = 1 << 20;
@@ -24,7 +28,7 @@ export const elementCount = (shape: readonly number[]): number => shape.reduce((
 export const rowLength = (shape: readonly number[]): number => shape.at(-1) ?? 1;
 
 /** A tensor of which any run of rows can be read. */
-export function rowsTensor(parts: Pick<StoredTensor, 'name' | 'shape' | 'storedAs'>, readRows: (first: number, count: number) => Float32Array): StoredTensor {
+export function rowsTensor(parts: TensorParts, readRows: (first: number, count: number) => Float32Array): StoredTensor {
   const columns = rowLength(parts.shape);
   const rows = columns === 0 ? 0 : elementCount(parts.shape) / columns;
   const step = Math.max(1, Math.floor(BLOCK_VALUES / Math.max(1, columns)));
@@ -38,7 +42,7 @@ export function rowsTensor(parts: Pick<StoredTensor, 'name' | 'shape' | 'storedA
 }
 
 /** A tensor that can only be read whole. */
-export const wholeTensor = (parts: Pick<StoredTensor, 'name' | 'shape' | 'storedAs'>, read: () => Float32Array): StoredTensor => ({
+export const wholeTensor = (parts: TensorParts, read: () => Float32Array): StoredTensor => ({
   ...parts,
   read,
   *blocks() {
@@ -51,7 +55,8 @@ export function fileTensor(file: BoundedFile, tensor: { readonly name: string; r
   const { name, shape, format, offsetBytes } = tensor;
   const columns = rowLength(shape);
   const rowBytes = (columns / format.blockValues) * format.blockBytes;
-  return rowsTensor({ name, shape, storedAs: format.name }, (first, count) =>
+  const place = { offsetBytes, lengthBytes: columns === 0 ? 0 : (elementCount(shape) / columns) * rowBytes };
+  return rowsTensor({ name, shape, storedAs: format.name, place }, (first, count) =>
     format.widen(file.read(offsetBytes + first * rowBytes, count * rowBytes, `tensor ${name}`), count * columns),
   );
 }
