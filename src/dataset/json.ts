@@ -8,7 +8,7 @@ const MAX_ISSUES = 3;
 /** A schema is used for thousands of answers and is made once a request: it is known by its text. */
 const validators = new Map<string, z.ZodType>();
 const MAX_VALIDATORS = 256;
-/** Braces in prose that are tried: each may cost a pass over the rest of the text. */
+/** Braces in prose that are tried. */
 const MAX_OPENINGS = 16;
 
 /**
@@ -41,9 +41,11 @@ function* documentsIn(text: string): Generator<string> {
   let start = text.search(/[{[]/);
   for (let opening = 0; start >= 0 && opening < MAX_OPENINGS; opening += 1) {
     const end = closing(text, start);
-    if (end !== undefined) yield text.slice(start, end + 1);
-    const next = text.slice((end ?? start) + 1).search(/[{[]/);
-    start = next < 0 ? -1 : (end ?? start) + 1 + next;
+    // What is never closed was cut off: a part of it is not the document.
+    if (end === undefined) return;
+    yield text.slice(start, end + 1);
+    const next = text.slice(end + 1).search(/[{[]/);
+    start = next < 0 ? -1 : end + 1 + next;
   }
 }
 
