@@ -18,6 +18,7 @@ export async function recordRound(store: ArtifactStore, input: RecordRoundInput)
     rounds: [...before.rounds, input.summary],
     requests: [...before.requests, input.requests],
     developmentEvaluations: [...before.developmentEvaluations, input.evaluation],
+    ...(input.development === undefined ? {} : { development: input.development }),
   };
   return { history: await putJson(store, 'history', after) };
 }

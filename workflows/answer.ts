@@ -1,5 +1,5 @@
 /** Has teachers and judges answer planned requests, batch by batch, within the budget and over changes of teacher. */
-import type { CampaignContext, PlannedRequests } from '../src/contracts/activities.ts';
+import type { CampaignContext, PlannedRequests, ReassignRequestsInput } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import { timesCost } from './money.ts';
 import type { CampaignRun } from './run.ts';
@@ -42,9 +42,10 @@ export async function answer(run: CampaignRun, planned: Planned, who: string, pu
 
 const isCurrent = (run: CampaignRun, { spec }: Planned): boolean => run.context.spec.sha256 === spec.sha256;
 
-function reassign(run: CampaignRun, { requests, batchSize }: PlannedRequests): Promise<Planned> {
-  return plan(run, 'Handing requests to the new teacher', (context) =>
-    rowWork.reassignRequests.executeWithOptions({ summary: `round ${run.state.round}: another teacher` }, [{ ...context, requests, batchSize }]),
+/** Questions that were asked before: those without an answer go to the teacher of now. */
+export function reassign(run: CampaignRun, { requests, batchSize }: Pick<ReassignRequestsInput, 'requests' | 'batchSize'>): Promise<Planned> {
+  return plan(run, 'Handing requests over', (context) =>
+    rowWork.reassignRequests.executeWithOptions({ summary: `round ${run.state.round}: who answers what` }, [{ ...context, requests, ...(batchSize === undefined ? {} : { batchSize }) }]),
   );
 }
 

@@ -1,10 +1,10 @@
 /** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
 import type { CampaignContext, EvaluateInput, Evaluated, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
-import type { CarriedState } from '../src/contracts/campaign.ts';
+import type { CarriedState, ForkedFrom } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
-import { answer, plan } from './answer.ts';
 import type { Planned } from './answer.ts';
+import { answer, plan, reassign } from './answer.ts';
 import type { CampaignRun } from './run.ts';
 import { device, rowWork, training } from './run.ts';
 import { betterRound, decide } from './state.ts';
@@ -24,16 +24,13 @@ interface Trained {
 }
 
 export async function runRound(run: CampaignRun, start: RoundStart): Promise<RoundOutcome> {
-  const round = (start.last?.round ?? 0) + 1;
+  const inherited = start.last === undefined ? run.input.fork : undefined;
+  const round = inherited?.round ?? (start.last?.round ?? 0) + 1;
   const history = run.state.history === undefined ? {} : { history: run.state.history };
   const { data } = start;
 
-  const selection = start.last === undefined ? undefined : await selectInputs(run, start, round);
-  if (selection === 'no-inputs-left') return { kind: 'stopped', reason: selection, from: start };
-
-  run.enter('sampling', round);
-  const planned = await planRound(run, data, round, selection);
-  if (planned.count === 0 && start.last !== undefined) return { kind: 'stopped', reason: 'no-inputs-left', from: start };
+  const planned = inherited === undefined ? await planRound(run, start, round) : await takeOver(run, inherited);
+  if (planned === 'no-inputs-left') return { kind: 'stopped', reason: planned, from: start };
   const requests = await answer(run, planned, 'teacher', 'training');
 
   run.enter('filtering');
@@ -57,13 +54,13 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
   const summary: RoundSummary = {
-    round, requests: (start.last?.requests ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount, rejectedRows: built.rejected,
+    round, requests: (start.last?.requests ?? inherited?.requestsBefore ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount, rejectedRows: built.rejected,
     dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats,
     teacherScore, studentScore, retention, stageMs: run.takeStageMs(),
   };
   const recorded = await run.attempt('Recording the round', () =>
     rowWork.recordRound.executeWithOptions({ summary: `round ${round}: record` }, [
-      { ...run.context, ...history, summary, requests, evaluation: evaluated.evaluation },
+      { ...run.context, ...history, summary, requests, evaluation: evaluated.evaluation, development: { rows: data.development, requests: development.requests } },
     ]),
   );
   run.apply({ type: 'changed', fields: { history: recorded.history } });
@@ -79,26 +76,39 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
 }
 
-/** The round's requests. What has to be asked before they can be written is answered here; the ledger knows it in later rounds. */
-async function planRound(run: CampaignRun, data: PreparedData, round: number, selection: ArtifactRef | undefined): Promise<Planned> {
-  const history = run.state.history === undefined ? {} : { history: run.state.history };
-  for (;;) {
-    const planned = await plan(run, 'Planning the round', (context) =>
-      rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
-        { ...context, data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
-      ]),
-    );
-    if (planned.preliminary !== true) return planned;
-    await answer(run, planned, 'teacher (plan)', 'training');
-  }
-}
-
 /** One more batch, and the teacher's answers on the test rows that still have to be bought at the end. */
 function costOfGoingOn(planned: PlannedRequests, data: PreparedData, answer: Cost): Cost {
   return {
     usd: planned.batchUpperBoundUsd + answer.usd * data.testRows,
     tokens: planned.batchUpperBoundTokens + Math.ceil(answer.tokens * data.testRows),
   };
+}
+
+/** The round's questions: about inputs that the student's own doubts chose, where it has any yet. */
+async function planRound(run: CampaignRun, start: RoundStart, round: number): Promise<Planned | 'no-inputs-left'> {
+  const selection = start.last === undefined ? undefined : await selectInputs(run, start, round);
+  if (selection === 'no-inputs-left') return selection;
+  const history = run.state.history === undefined ? {} : { history: run.state.history };
+  run.enter('sampling', round);
+  for (;;) {
+    const planned = await plan(run, 'Planning the round', (context) =>
+      rowWork.planRequests.executeWithOptions({ summary: `round ${round}: plan requests` }, [
+        { ...context, data: start.data, purpose: 'train', round, ...history, ...(selection === undefined ? {} : { selection }) },
+      ]),
+    );
+    if (planned.count === 0 && start.last !== undefined) return 'no-inputs-left';
+    if (planned.preliminary !== true) return planned;
+    // What has to be asked before the requests can be written; the ledger knows it in later rounds.
+    await answer(run, planned, 'teacher (plan)', 'training');
+  }
+}
+
+/** The questions of another campaign's round, whose answers the ledger holds. */
+function takeOver(run: CampaignRun, { campaign, round, requests }: ForkedFrom): Promise<Planned> {
+  run.enter('sampling', round);
+  return plan(run, 'Taking over the requests', (context) =>
+    rowWork.reassignRequests.executeWithOptions({ summary: `round ${round}: requests of ${campaign}` }, [{ ...context, requests }]),
+  );
 }
 
 /** Pool rows in the order in which the teacher's answer would teach the student most; undefined where that cannot be told. */
@@ -152,7 +162,10 @@ async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ re
   const planned = await plan(run, 'Planning the development rows', (context) =>
     rowWork.planRequests.executeWithOptions({ summary: 'plan development requests' }, [{ ...context, data, purpose: 'development', round: 0 }]),
   );
-  const requests = await answer(run, planned, 'teacher (development rows)', 'evaluation');
+  const asked = run.input.fork?.development;
+  // The same rows were asked about before, and by whom they were answered is written down there.
+  const known = asked?.rows.sha256 === data.development.sha256 ? await reassign(run, asked) : planned;
+  const requests = await answer(run, known, 'teacher (development rows)', 'evaluation');
   const usd = planned.batchUpperBoundUsd / planned.batchSize;
   return { requests, answerUpperBound: { usd, tokens: planned.batchUpperBoundTokens / planned.batchSize } };
 }

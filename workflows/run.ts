@@ -65,7 +65,7 @@ export class CampaignRun {
   constructor(input: CampaignInput) {
     this.input = input;
     this.rounds = input.carried === undefined ? [] : [input.carried.last];
-    const state = input.carried?.state ?? initialState(input.campaign, input.plan, input.budget, Date.now());
+    const state = input.carried?.state ?? initialState(input.campaign, input.plan, input.budget, Date.now(), input.fork);
     this.memory = initialMemory(state);
     this.publish(true);
   }

@@ -3,7 +3,7 @@
  * same state. Nothing here knows Temporal, so decisions are tested without a server.
  */
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
-import type { BestRound, CampaignPlan, ProbeIntervals } from '../src/contracts/campaign.ts';
+import type { BestRound, CampaignPlan, ForkedFrom, ProbeIntervals } from '../src/contracts/campaign.ts';
 import type { Budget, CampaignState, Cost, RoundSummary, Spending, Stage, StopReason } from '../src/contracts/state.ts';
 import { NO_COST, NO_SPENDING, addCost, addSpending, covers, inFlightOf, needsOf, shortfallOf, subtractSpending } from './money.ts';
 import type { Reservation, Shortfall } from './money.ts';
@@ -45,7 +45,7 @@ export type CampaignEvent =
   | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history'>> }
   | { readonly type: 'finished'; readonly status: 'completed' | 'cancelled' };
 
-export function initialState(campaign: string, plan: CampaignPlan, budget: Budget, startedAtMs: number): CampaignState {
+export function initialState(campaign: string, plan: CampaignPlan, budget: Budget, startedAtMs: number, fork?: ForkedFrom): CampaignState {
   return {
     campaign,
     status: 'running',
@@ -56,6 +56,7 @@ export function initialState(campaign: string, plan: CampaignPlan, budget: Budge
     budget,
     spending: NO_SPENDING,
     startedAtMs,
+    ...(fork === undefined ? {} : { forkedFrom: { campaign: fork.campaign, round: fork.round }, history: fork.history }),
   };
 }
 

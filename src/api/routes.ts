@@ -3,14 +3,16 @@ import { z } from 'zod';
 import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignHistory } from '../contracts/activities.ts';
 import { specToPlan } from '../contracts/campaign.ts';
-import { campaignSpecSchema } from '../contracts/campaign-spec.ts';
+import { campaignSpecSchema, teacherPatchSchema } from '../contracts/campaign-spec.ts';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 import type { CampaignDescription } from '../client/campaigns.ts';
 import { getJson, putJson } from '../store/jsonl.ts';
 import type { ApiDependencies, TypedApp } from './app.ts';
+import { changeTeacher, currentSpec, forkOf } from './change-spec.ts';
 import { checkSpec } from './check-spec.ts';
-import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
+import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, forkBody, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
 import type { SERVED_KINDS } from './schemas.ts';
 
 /**
@@ -85,6 +87,36 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }
     campaigns.raiseBudget(request.params.name, definedBudget(request.body)),
   );
 
+  app.patch('/v1/campaigns/:name/teacher', {
+    schema: {
+      summary: 'Change the teacher: what has no answer yet goes to the new one',
+      description: 'Keys that are absent stay as they are; null removes one that may be absent. Answers of earlier teachers stay in use.',
+      body: teacherPatchSchema, ...steer,
+    },
+  }, async (request) => {
+    const { description } = await stateOf(request.params.name);
+    const before = currentSpec(description);
+    const spec = changeTeacher(await getJson<CampaignSpec>(store, before), request.body);
+    await checkSpec(spec, hasSecret);
+    return await campaigns.setTeacher(request.params.name, { spec: await putJson(store, 'spec', spec), replaces: before.sha256 });
+  });
+
+  app.post('/v1/campaigns/:name/fork', {
+    schema: {
+      summary: 'Start another campaign from a finished round of this one',
+      description: 'It begins with the requests and answers of rounds 1 to fromRound, builds their dataset anew by its own settings, trains, evaluates, and goes on. Without a spec it has this one\'s.',
+      params: nameParams, body: forkBody, response: { 200: answers(campaignSchema), 201: answers(campaignSchema), ...errors },
+    },
+  }, async (request, reply) => {
+    const { name, fromRound, spec: given } = request.body;
+    const { description } = await stateOf(request.params.name);
+    const { spec, from } = await forkOf(store, description, name, fromRound, given);
+    await checkSpec(spec, hasSecret);
+    const ref = await putJson(store, 'spec', spec);
+    const { created } = await campaigns.start({ campaign: name, spec: ref, plan: specToPlan(spec), budget: definedBudget(spec.budget), fork: from });
+    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${name}`).send(await resource(name));
+  });
+
   app.get('/v1/campaigns/:name/report', { schema: { summary: 'The report, one HTML page', params: nameParams, response: bytes } }, async (request, reply) => {
     const { state } = await stateOf(request.params.name);
     if (state.report === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${request.params.name}: expected a finished report, got a campaign whose stage is ${state.stage}`);
@@ -119,8 +151,7 @@ function artifactOf(kind: (typeof SERVED_KINDS)[number], description: CampaignDe
   const best = rounds.find((round) => round.round === state.bestRound) ?? rounds.at(-1);
   switch (kind) {
     case 'spec':
-      // The store finds bytes by their hash alone; the size is not kept with the workflow.
-      return { kind: 'spec', sha256: description.specSha256, sizeBytes: 0 };
+      return currentSpec(description);
     case 'report':
       return state.report;
     case 'manifest':

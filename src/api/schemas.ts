@@ -1,10 +1,11 @@
 /** What the API answers, as schemas: they make the OpenAPI document. Bodies of requests are strict, answers may grow. */
 import { z } from 'zod';
 import { ARTIFACT_KINDS } from '../contracts/artifacts.ts';
-import { campaignNameSchema } from '../contracts/campaign-spec.ts';
+import { campaignNameSchema, campaignSpecSchema } from '../contracts/campaign-spec.ts';
 
 const artifactSchema = z.looseObject({ kind: z.enum(ARTIFACT_KINDS), sha256: z.string(), sizeBytes: z.number() });
 const intervalSchema = z.looseObject({ mean: z.number(), low: z.number(), high: z.number() });
+const costSchema = z.looseObject({ usd: z.number(), tokens: z.number() });
 const budgetShape = {
   usd: z.number().min(0).optional().describe('Dollars'),
   tokens: z.int().min(1).optional(),
@@ -20,7 +21,14 @@ export const stateSchema = z
     maxRounds: z.number(),
     progress: z.number().describe('0 to 1 within the stage'),
     pauseReason: z.string().optional(),
+    pauseKind: z.enum(['user', 'budget', 'provider', 'failure']).optional().describe('A budget goes on when it is raised, a provider is asked again by itself, the others wait for a command'),
+    needs: z.looseObject(budgetShape).optional().describe('Paused by the budget: the least limits that let it go on'),
+    resumesAtMs: z.number().optional().describe('Paused by a provider: when it is asked again'),
     budget: z.looseObject(budgetShape),
+    inFlight: costSchema.optional().describe('The most that purchases which have begun may still cost'),
+    uncertain: costSchema.optional().describe('The most that was possibly billed twice; it counts against the budget'),
+    forkedFrom: z.looseObject({ campaign: z.string(), round: z.number() }).optional(),
+    changedSpec: artifactSchema.optional().describe('The spec after the teacher was changed'),
     spending: z.looseObject({ usd: z.number(), tokens: z.number(), callsBought: z.number(), callsReused: z.number(), callsRepeated: z.number() }),
     startedAtMs: z.number().describe('Milliseconds since 1970'),
     bestRound: z.number().optional(),
@@ -84,3 +92,8 @@ export const artifactQuery = z.strictObject({ path: z.string().min(1).optional()
 
 export const reasonBody = z.strictObject({ reason: z.string().min(1).max(500).optional() }).nullish();
 export const budgetBody = z.strictObject(budgetShape).refine((budget) => Object.values(budget).some((value) => value !== undefined), 'expected at least one of usd, tokens, hours, got none');
+export const forkBody = z.strictObject({
+  name: campaignNameSchema.describe('Of the new campaign'),
+  fromRound: z.int().min(1).describe('A finished round, 1-based'),
+  spec: campaignSpecSchema.optional().describe('Its name is replaced by the one above'),
+});

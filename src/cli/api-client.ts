@@ -21,7 +21,7 @@ export class ApiClient {
     this.#address = address;
   }
 
-  async #send(method: 'GET' | 'POST', path: string, body?: unknown): Promise<Response> {
+  async #send(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(new URL(path, this.#address.url), {
@@ -39,7 +39,7 @@ export class ApiClient {
     throw toError(response.status, text);
   }
 
-  async #json<T>(method: 'GET' | 'POST', path: string, body?: unknown): Promise<T> {
+  async #json<T>(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<T> {
     return (await (await this.#send(method, path, body)).json()) as T;
   }
 
@@ -65,6 +65,14 @@ export class ApiClient {
   }
   raiseBudget(name: string, budget: Budget): Promise<CampaignState> {
     return this.#json('POST', `${pathOf(name)}/budget`, budget);
+  }
+  setTeacher(name: string, patch: Readonly<Record<string, unknown>>): Promise<CampaignState> {
+    return this.#json('PATCH', `${pathOf(name)}/teacher`, patch);
+  }
+  /** `created` is false when a campaign of that name with the same spec exists already. */
+  async fork(parent: string, body: { readonly name: string; readonly fromRound: number; readonly spec?: unknown }): Promise<{ readonly created: boolean; readonly campaign: CampaignResource }> {
+    const response = await this.#send('POST', `${pathOf(parent)}/fork`, body);
+    return { created: response.status === 201, campaign: (await response.json()) as CampaignResource };
   }
   async report(name: string): Promise<string> {
     return (await this.#send('GET', `${pathOf(name)}/report`)).text();

@@ -53,7 +53,12 @@ export async function show(context: CommandContext, name: string): Promise<numbe
   return EXIT.done;
 }
 
-export type Steering = { readonly kind: 'pause' | 'cancel'; readonly reason?: string } | { readonly kind: 'resume' } | { readonly kind: 'budget'; readonly budget: Budget };
+export type Steering =
+  | { readonly kind: 'pause' | 'cancel'; readonly reason?: string }
+  | { readonly kind: 'resume' }
+  | { readonly kind: 'budget'; readonly budget: Budget }
+  /** Keys of `teacher` in a spec. */
+  | { readonly kind: 'teacher'; readonly change: Readonly<Record<string, unknown>> };
 
 export async function steer(context: CommandContext, name: string, steering: Steering): Promise<number> {
   const state = await withStack(context, ({ api }) => {
@@ -66,9 +71,28 @@ export async function steer(context: CommandContext, name: string, steering: Ste
         return api.resume(name);
       case 'budget':
         return api.raiseBudget(name, steering.budget);
+      case 'teacher':
+        return api.setTeacher(name, steering.change);
     }
   });
   output(context, state, () => `${name}: ${state.status}${state.pauseReason === undefined || state.status !== 'paused' ? '' : ` (${state.pauseReason})`}`);
+  return EXIT.done;
+}
+
+export interface ForkOptions {
+  readonly fromRound: number;
+  /** Default: the name in the spec file. */
+  readonly name?: string;
+  readonly spec?: string;
+}
+
+/** Starts a campaign from a finished round of another. */
+export async function fork(context: CommandContext, parent: string, { fromRound, name, spec: file }: ForkOptions): Promise<number> {
+  const spec = file === undefined ? undefined : await readSpecFile(file);
+  const own = name ?? spec?.name;
+  if (own === undefined) throw new StillhouseError('BAD_INPUT', 'fork: expected --name for the new campaign, or --spec with a file that has one, got neither');
+  const { created, campaign } = await withStack(context, ({ api }) => api.fork(parent, { name: own, fromRound, ...(spec === undefined ? {} : { spec }) }));
+  output(context, campaign, () => `${own}: ${created ? `started from round ${fromRound} of ${parent}` : 'exists already with this spec'}; look at it with ${COMMAND} show ${own}`);
   return EXIT.done;
 }
 

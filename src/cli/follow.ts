@@ -85,6 +85,7 @@ class Follower {
   #since = 0;
   #printedProgress = 0;
   #printedAttempts = '';
+  #printedResume: number | undefined;
   #rounds = 0;
 
   constructor(screen: Screen) {
@@ -115,7 +116,14 @@ class Follower {
     }
   }
 
+  #showOutage({ pauseReason, resumesAtMs }: CampaignState): void {
+    if (resumesAtMs !== undefined && resumesAtMs !== this.#printedResume) this.#screen.line(`  paused: ${pauseReason ?? ''}; asked again in ${duration(Math.max(0, resumesAtMs - Date.now()))}`);
+    if (resumesAtMs === undefined && this.#printedResume !== undefined) this.#screen.line('  asking the provider again');
+    this.#printedResume = resumesAtMs;
+  }
+
   #showStage(state: CampaignState): void {
+    this.#showOutage(state);
     const key = `${state.round} ${state.stage}`;
     const now = Date.now();
     if (key === this.#key) {
@@ -138,7 +146,7 @@ const isPassing = (error: unknown): boolean => error instanceof StillhouseError 
 
 /**
  * Polls until the campaign is over, or paused by its budget or a failure: then it waits for a person
- * and so this returns. Waits through times in which the service does not answer.
+ * and so this returns. Waits through times in which the service or the provider does not answer.
  */
 export async function follow(api: ApiClient, name: string, screen: Screen, signal: AbortSignal): Promise<Followed> {
   const follower = new Follower(screen);
@@ -156,7 +164,7 @@ export async function follow(api: ApiClient, name: string, screen: Screen, signa
         saidAway = true;
       }
       follower.show(campaign);
-      const waits = campaign.state?.status === 'paused' && campaign.state.pauseKind !== undefined && campaign.state.pauseKind !== 'user';
+      const waits = campaign.state?.status === 'paused' && campaign.state.pauseKind !== undefined && campaign.state.pauseKind !== 'user' && campaign.state.pauseKind !== 'provider';
       if (campaign.status !== 'running' || waits) {
         screen.live('');
         return { campaign, observedMs: follower.observedMs };

@@ -1,5 +1,6 @@
 /** Text for people: tables, bars, durations, percentages. */
 import type { CampaignListing } from '../client/campaigns.ts';
+import { formatUsd } from '../contracts/money.ts';
 import type { Interval, Stage } from '../contracts/state.ts';
 import type { CampaignResource } from './api-client.ts';
 
@@ -63,11 +64,15 @@ export function campaignText(campaign: CampaignResource): string {
     if (campaign.status === 'running') lines.push('its state is not known at the moment: no worker answered');
     return lines.join('\n');
   }
+  if (state.forkedFrom !== undefined) lines.push(`began with round ${state.forkedFrom.round} of ${state.forkedFrom.campaign}`);
   if (state.pauseReason !== undefined && state.status === 'paused') lines.push(`paused: ${state.pauseReason}`);
+  if (state.resumesAtMs !== undefined) lines.push(`the provider is asked again by itself at ${new Date(state.resumesAtMs).toISOString()}, or at once by resume`);
   if (campaign.status === 'running') lines.push(`round ${state.round} of at most ${state.maxRounds}, ${state.stage}, ${percent(state.progress)}`);
   const { spending, budget } = state;
-  const limit = budget.usd === undefined ? '' : ` of ${budget.usd}`;
-  lines.push(`spent: $${spending.usd.toFixed(4)}${limit}, ${spending.tokens} tokens, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
+  const limit = budget.usd === undefined ? '' : ` of ${formatUsd(budget.usd)}`;
+  lines.push(`spent: ${formatUsd(spending.usd)}${limit}, ${spending.tokens} tokens, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
+  if (state.inFlight !== undefined) lines.push(`set aside for what is in flight: ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`);
+  if (state.uncertain !== undefined) lines.push(`possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`);
   if (campaign.rounds.length > 0) lines.push('', 'development rows', roundsTable(campaign));
   if (state.test !== undefined) {
     const { test } = state;

@@ -4,8 +4,8 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
-import { demo, EXIT, exportStudent, list, report, run, setup, show, steer, up } from './commands.ts';
-import type { CommandContext } from './commands.ts';
+import { demo, EXIT, exportStudent, fork, list, report, run, setup, show, steer, up } from './commands.ts';
+import type { CommandContext, ForkOptions } from './commands.ts';
 import { ledgerTotals } from './ledger.ts';
 import { serveApi } from './serve-api.ts';
 
@@ -28,6 +28,33 @@ function whole(text: string): number {
   const value = positive(text);
   if (!Number.isInteger(value)) throw new InvalidArgumentError(`expected a whole number, got ${JSON.stringify(text)}.`);
   return value;
+}
+
+function dollars(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value) || value < 0) throw new InvalidArgumentError(`expected a number of at least 0, got ${JSON.stringify(text)}.`);
+  return value;
+}
+
+interface TeacherOptions {
+  readonly model?: string;
+  readonly baseUrl?: string;
+  readonly apiKeyEnv?: string;
+  readonly inputPrice?: number;
+  readonly outputPrice?: number;
+  readonly concurrency?: number;
+  readonly temperature?: number;
+  readonly maxTokens?: number;
+}
+
+/** The options as keys of `teacher` in a spec. */
+function teacherChange({ baseUrl, inputPrice, outputPrice, ...rest }: TeacherOptions): Readonly<Record<string, unknown>> {
+  if ((inputPrice === undefined) !== (outputPrice === undefined)) throw new StillhouseError('BAD_INPUT', 'teacher: expected --input-price and --output-price together, got one of them');
+  const price = inputPrice === undefined ? {} : { price: { inputUsdPerMillion: inputPrice, outputUsdPerMillion: outputPrice } };
+  const change = { ...rest, ...price, ...(baseUrl === undefined ? {} : { baseUrl: baseUrl === 'default' ? null : baseUrl }) };
+  const { json: _json, ...keys } = change as typeof change & { readonly json?: boolean };
+  if (Object.keys(keys).length === 0) throw new StillhouseError('BAD_INPUT', 'teacher: expected at least one option, got none (--help lists them)');
+  return keys;
 }
 
 /** Runs a command and leaves its exit code; the stack of the command is closed by then. */
@@ -68,6 +95,21 @@ function build(): Command {
       if (Object.keys(budget).length === 0) throw new StillhouseError('BAD_INPUT', 'budget: expected at least one of --usd, --tokens, --hours, got none');
       return steer(context, name, { kind: 'budget', budget });
     }));
+  add('teacher <campaign>', 'change the teacher: what has no answer yet goes to the new one')
+    .option('--model <name>', 'model')
+    .option('--base-url <url>', 'address of an OpenAI-compatible endpoint; "default" for the provider\'s own')
+    .option('--api-key-env <name>', 'name of the environment variable that holds the key')
+    .option('--input-price <dollars>', 'dollars per million input tokens, where the price table does not know the model', dollars)
+    .option('--output-price <dollars>', 'dollars per million output tokens', dollars)
+    .option('--concurrency <calls>', 'calls in flight at once', whole)
+    .option('--temperature <value>', 'of questions that are not planned yet', dollars)
+    .option('--max-tokens <tokens>', 'of answers to questions that are not planned yet', whole)
+    .action(action((context, name: string, options: TeacherOptions) => steer(context, name, { kind: 'teacher', change: teacherChange(options) })));
+  add('fork <campaign>', 'start another campaign from a finished round of this one; its answers are not bought again')
+    .requiredOption('--from-round <round>', 'the round from which it goes on', whole)
+    .option('--name <name>', 'name of the new campaign')
+    .option('--spec <file>', 'its settings (default: those of the campaign it comes from)')
+    .action(action((context, parent: string, options: ForkOptions) => fork(context, parent, options)));
   add('report <campaign>', 'write the HTML report and print its path')
     .option('--out <file>', 'where to write it')
     .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));

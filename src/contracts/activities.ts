@@ -61,7 +61,8 @@ export interface PlannedRequests {
 
 export interface ReassignRequestsInput extends CampaignContext {
   readonly requests: ArtifactRef;
-  readonly batchSize: number;
+  /** Default: the spec's. */
+  readonly batchSize?: number;
 }
 
 export interface SampleBatchInput extends CampaignContext {
@@ -225,6 +226,12 @@ export interface CampaignHistory {
   /** The training requests of each round, in order. */
   readonly requests: readonly ArtifactRef[];
   readonly developmentEvaluations: readonly ArtifactRef[];
+  readonly development?: DevelopmentRequests;
+}
+/** What the teacher was asked about the development rows, and which rows those were. */
+export interface DevelopmentRequests {
+  readonly rows: ArtifactRef;
+  readonly requests: ArtifactRef;
 }
 /** A function's input with its lists replaced by the artifact that holds them; absent before the first round ended. */
 type WithHistory<Input, Lists extends keyof Input> = Omit<Input, Lists> & { readonly history?: ArtifactRef };
@@ -240,6 +247,7 @@ export interface RecordRoundInput extends CampaignContext {
   readonly summary: RoundSummary;
   readonly requests: ArtifactRef;
   readonly evaluation: ArtifactRef;
+  readonly development?: DevelopmentRequests;
 }
 export interface RecordedRound {
   readonly history: ArtifactRef;

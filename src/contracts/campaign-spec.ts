@@ -55,6 +55,19 @@ const teacherSchema = z.strictObject({
   calibration: z.enum(['none', 'prior']).default('none'),
 });
 
+/** A change of some keys: none has a default, and null takes away one that may be absent. */
+function patchOf(shape: Readonly<Record<string, z.ZodType>>): Record<string, z.ZodType> {
+  const patched = (schema: z.ZodType): z.ZodType => {
+    if (schema instanceof z.ZodOptional) return (schema.unwrap() as z.ZodType).nullable().optional();
+    return (schema instanceof z.ZodDefault ? (schema.unwrap() as z.ZodType) : schema).optional();
+  };
+  return Object.fromEntries(Object.entries(shape).map(([key, schema]) => [key, patched(schema)]));
+}
+/** What a running campaign's teacher may be changed to. Worked examples stay: the questions that are planned contain them. */
+export const teacherPatchSchema = z
+  .strictObject(patchOf(endpointShape))
+  .refine((patch) => Object.keys(patch).length > 0, 'expected at least one key of a teacher, got none');
+
 const filterSchema = z.strictObject({
   minConfidence: z.number().min(0).max(1).default(0),
   minInputCharacters: z.int().min(0).default(1),

@@ -1,6 +1,6 @@
 /** Input of the campaign workflow. */
 import type { ArtifactRef } from './artifacts.ts';
-import type { PreparedData } from './activities.ts';
+import type { DevelopmentRequests, PreparedData } from './activities.ts';
 import type { CampaignSpec } from './campaign-spec.ts';
 import { sourcesOf } from './sampling-spec.ts';
 import type { Budget, CampaignState, Cost, Interval, RoundSummary } from './state.ts';
@@ -21,6 +21,19 @@ export interface CampaignPlan {
   readonly concurrentBatches: number;
 }
 
+/** The rounds of another campaign with which one begins: their requests and answers, not their students. */
+export interface ForkedFrom {
+  readonly campaign: string;
+  /** The round from which it goes on; its dataset is built, its student trained and measured anew. */
+  readonly round: number;
+  /** The training requests of that round. */
+  readonly requests: ArtifactRef;
+  /** How many there were in the rounds before, whose history follows. */
+  readonly requestsBefore: number;
+  readonly history: ArtifactRef;
+  readonly development?: DevelopmentRequests;
+}
+
 export interface ProbeIntervals {
   readonly firstMs: number;
   readonly longestMs: number;
@@ -31,6 +44,7 @@ export interface CampaignInput {
   readonly spec: ArtifactRef;
   readonly plan: CampaignPlan;
   readonly budget: Budget;
+  readonly fork?: ForkedFrom;
   /** When a provider that is away is asked again. Default: after 30 s, then twice as long each time, at most 30 min. */
   readonly probes?: ProbeIntervals;
   /** Present after continue-as-new. */

@@ -95,6 +95,8 @@ export interface CampaignState {
   readonly uncertain?: Cost;
   /** Epoch milliseconds. */
   readonly startedAtMs: number;
+  /** Where its first rounds come from. */
+  readonly forkedFrom?: { readonly campaign: string; readonly round: number };
   /** The spec as it stands after the teacher was changed; absent before. */
   readonly changedSpec?: ArtifactRef;
   readonly bestRound?: number;

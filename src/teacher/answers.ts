@@ -47,7 +47,8 @@ export function createAnswerReader(deps: AnswerReaderDeps): AnswerReader {
   };
 }
 
-async function keysOf(directory: TeacherDirectory, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<readonly LedgerKey[]> {
+/** Under which keys the ledger has the answers of whoever each request was planned for. */
+export async function keysOf(directory: TeacherDirectory, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<readonly LedgerKey[]> {
   const identities = new Map<EndpointSpec, TeacherIdentity>();
   const keys: LedgerKey[] = [];
   for (const request of requests) {

@@ -11,9 +11,11 @@ import type { ListeningServer } from '../../src/api/server.ts';
 import { createScreen } from '../../src/cli/follow.ts';
 import { bar, duration, table } from '../../src/cli/format.ts';
 import { withAbsolutePaths } from '../../src/cli/spec-file.ts';
+import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { parseSpec } from '../../src/contracts/parse-spec.ts';
 import type { CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
+import { getJson, putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { MemoryCampaigns } from '../support/memory-campaigns.ts';
 
@@ -64,6 +66,10 @@ test('wrong use ends with 2 and a message on standard error', async () => {
     [['list', '--nope'], /unknown option '--nope'/],
     [['budget', 'x', '--usd', 'five'], /expected a number above 0, got "five"/],
     [['budget', 'x'], /expected at least one of --usd, --tokens, --hours/],
+    [['teacher', 'x'], /expected at least one option, got none/],
+    [['teacher', 'x', '--input-price', '1'], /expected --input-price and --output-price together/],
+    [['fork', 'x'], /required option '--from-round <round>' not specified/],
+    [['fork', 'x', '--from-round', '1'], /expected --name for the new campaign, or --spec/],
     [['run', join(folder, 'none.yaml')], /expected a campaign file/],
     [['run', bad], /bad\.yaml: line \d+, training\.epoch: expected one of the keys/],
   ];
@@ -151,6 +157,23 @@ test('list, show, pause, resume, budget, cancel and report; --json prints one do
   const early = await still(['report', 'review-sentiment']);
   assert.equal(early.code, 1);
   assert.match(early.stderr, /expected a finished report/);
+});
+
+test('teacher and fork send what their options say', async () => {
+  await still(['run', SPEC, '--detach']);
+  const change = await still(['teacher', 'review-sentiment', '--concurrency', '3', '--input-price', '1', '--output-price', '2.5', '--json']);
+  assert.equal(change.code, 0, change.stderr);
+  const changed = await getJson<CampaignSpec>(store, (JSON.parse(change.stdout) as CampaignState).changedSpec ?? assert.fail());
+  assert.deepEqual([changed.teacher.concurrency, changed.teacher.price], [3, { inputUsdPerMillion: 1, outputUsdPerMillion: 2.5 }]);
+  const early = await still(['fork', 'review-sentiment', '--from-round', '1', '--name', 'again']);
+  assert.equal(early.code, 1);
+  assert.match(early.stderr, /expected at least one finished round/);
+  const ref = await store.put('requests', '');
+  campaigns.change('review-sentiment', { history: await putJson(store, 'history', { rounds: [round], requests: [ref], developmentEvaluations: [ref] }) });
+  const forked = await still(['fork', 'review-sentiment', '--from-round', '1', '--name', 'again']);
+  assert.equal(forked.code, 0, forked.stderr);
+  assert.match(forked.stdout, /^again: started from round 1 of review-sentiment/);
+  assert.equal(campaigns.started.get('again')?.input.fork?.round, 1);
 });
 
 test('paths of a spec are relative to its file; names stay names', async () => {

@@ -5,10 +5,10 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { stateQuery } from '../../src/contracts/messages.ts';
+import { setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
 import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
 import type { campaign } from '../../workflows/index.ts';
-import { ScriptedActivities, campaignInput } from '../support/scripted-activities.ts';
+import { ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
 import { historiesFolder, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
 
 const env = await startTemporal();
@@ -40,6 +40,32 @@ async function writePaused(): Promise<void> {
   });
 }
 
+/** A provider that is away twice and is asked again by itself, then another teacher, and a round to its end. */
+async function writeSteered(): Promise<void> {
+  const script = new ScriptedActivities();
+  await withWorkers(env, await testBundle(), script.activities, async () => {
+    script.failNext('sampleBatch', 'no answer', 'UNAVAILABLE');
+    script.failNext('sampleBatch', 'no answer', 'UNAVAILABLE');
+    script.failNext('sampleBatch', 'no such model', 'NOT_FOUND');
+    const input = { ...campaignInput('steered', { concurrentBatches: 2, maxRounds: 1 }, { usd: 5 }), probes: { firstMs: 100, longestMs: 1_000 } };
+    const handle = await start(input);
+    await until(() => handle.query(stateQuery), ({ pauseReason }) => /no such model/.test(pauseReason ?? ''));
+    await handle.executeUpdate(setTeacherUpdate, { args: [{ spec: refOf('spec', 'another teacher'), replaces: input.spec.sha256 }] });
+    await handle.result();
+    await save('steered', handle.workflowId);
+  });
+}
+
+/** A campaign that begins with another's second round. */
+async function writeForked(): Promise<void> {
+  await withWorkers(env, await testBundle(), new ScriptedActivities().activities, async () => {
+    const fork = { campaign: 'two-rounds', round: 2, requests: refOf('requests', 'second round'), requestsBefore: 40, history: refOf('history', 'first round') };
+    const handle = await start({ ...campaignInput('forked'), fork });
+    await handle.result();
+    await save('forked', handle.workflowId);
+  });
+}
+
 function start(input: ReturnType<typeof campaignInput>) {
   return env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
 }
@@ -59,6 +85,8 @@ function withoutMachine(key: string, value: unknown): unknown {
 try {
   await writeFinished();
   await writePaused();
+  await writeSteered();
+  await writeForked();
 } finally {
   await env.teardown();
 }

@@ -2,6 +2,7 @@
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns } from '../../src/client/campaigns.ts';
 import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
+import type { SetTeacherInput } from '../../src/contracts/messages.ts';
 import type { Budget, CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 
 /** Campaigns kept in memory, by the rules of the interface. */
@@ -60,6 +61,11 @@ export class MemoryCampaigns implements Campaigns {
   }
   async raiseBudget(campaign: string, budget: Budget): Promise<CampaignState> {
     return this.#change(campaign, { budget });
+  }
+  async setTeacher(campaign: string, { spec, replaces }: SetTeacherInput): Promise<CampaignState> {
+    const { input, state } = this.#of(campaign);
+    if ((state.changedSpec ?? input.spec).sha256 !== replaces) throw new StillhouseError('CONFLICT', `campaign ${campaign}: the teacher was changed in between`);
+    return this.#change(campaign, { changedSpec: spec });
   }
   async check(): Promise<void> {
     if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');

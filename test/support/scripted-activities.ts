@@ -8,6 +8,7 @@ import { ApplicationFailure } from '@temporalio/common';
 import type { OrchestratorActivities, TeacherActivities, TrainerActivities } from '../../src/contracts/activities.ts';
 import type { ArtifactKind, ArtifactRef } from '../../src/contracts/artifacts.ts';
 import type { CampaignInput, CampaignPlan } from '../../src/contracts/campaign.ts';
+import { failureType } from '../../src/contracts/names.ts';
 import type { Budget } from '../../src/contracts/state.ts';
 import { canonicalJson } from '../../src/store/jsonl.ts';
 
@@ -86,8 +87,8 @@ export class ScriptedActivities {
   }
 
   /** The next call of `name` fails in a way that retrying cannot cure. */
-  failNext(name: ActivityName, message: string): void {
-    const failure = ApplicationFailure.create({ type: 'Stillhouse:DISK_FULL', message, nonRetryable: true });
+  failNext(name: ActivityName, message: string, code = 'DISK_FULL'): void {
+    const failure = ApplicationFailure.create({ type: failureType(code), message, nonRetryable: true });
     this.failures.set(name, [...(this.failures.get(name) ?? []), failure]);
   }
 
