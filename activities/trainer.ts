@@ -41,7 +41,7 @@ async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInpu
   let checkpoint = await durableCheckpoint(store, previousDetails);
   const from = checkpoint ?? input.from;
   return await trainer.trainEpoch(
-    { student: spec.student, training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }) },
+    { student: spec.student, training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
     {
       signal,
       onProgress: ({ step, steps, lossNats, checkpoint: newer }) => {

@@ -3,12 +3,12 @@
  * lowest development loss where they are others, and in its metadata all state of the loop. It holds no clock, so that
  * equal training gives equal bytes.
  */
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, writeSync } from 'node:fs';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
 import type { WeightFile } from '../lm/config.ts';
-import { encodeSafetensors, openSafetensors } from '../lm/weights/safetensors.ts';
+import { openSafetensors, safetensorsHeader } from '../lm/weights/safetensors.ts';
 import type { SafetensorsFile } from '../lm/weights/safetensors.ts';
 import type { StoredTensor } from '../lm/weights/tensor-file.ts';
 import { canonicalJson } from '../store/jsonl.ts';
@@ -65,12 +65,28 @@ export interface Checkpoint {
 /** Are the best parameters others than the present ones? */
 const hasOwnBest = ({ best, curve }: LoopState): boolean => best !== undefined && best.step !== curve.at(-1)?.step;
 
-/** Writes the file; the one who keeps it makes it durable. */
+/** Bytes written at once: what a single call takes is bounded, and a checkpoint of a whole model is larger. */
+const WRITE_BYTES = 1 << 26;
+
+function writeAll(descriptor: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.byteLength; ) done += writeSync(descriptor, bytes, done, Math.min(WRITE_BYTES, bytes.byteLength - done));
+}
+
+/** Writes the file tensor by tensor; the one who keeps it makes it durable. */
 export function writeCheckpoint(path: string, layout: ParameterLayout, { state, parameters, adam, best }: Checkpoint): void {
   const parts: (readonly [Part, Float32Array])[] = [['parameters', parameters], ['mean', adam.mean], ['square', adam.square]];
   if (best !== undefined && hasOwnBest(state)) parts.push(['best', best]);
-  const tensors = parts.flatMap(([part, flat]) => layout.tensors.map((tensor) => ({ name: `${PARTS[part]}${tensor.name}`, shape: tensor.shape, values: tensorView(flat, tensor) })));
-  writeFileSync(path, encodeSafetensors(tensors, { [STATE_KEY]: canonicalJson(state) }));
+  const tensors = parts.flatMap(([part, flat]) =>
+    layout.tensors.map((tensor) => ({ name: `${PARTS[part]}${tensor.name}`, shape: tensor.shape, type: 'F32', lengthBytes: 4 * tensor.length, values: tensorView(flat, tensor) })),
+  );
+  const { bytes, sorted } = safetensorsHeader(tensors, { [STATE_KEY]: canonicalJson(state) });
+  const descriptor = openSync(path, 'w');
+  try {
+    writeAll(descriptor, bytes);
+    for (const { values } of sorted) writeAll(descriptor, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 function readState(file: SafetensorsFile): LoopState {

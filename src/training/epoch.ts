@@ -8,10 +8,10 @@ import { FORMAT_VERSION, readCheckpoint, writeCheckpoint } from './checkpoint.ts
 import type { Checkpoint, LoopState } from './checkpoint.ts';
 import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from './development.ts';
 import type { SplitSamples } from './development.ts';
-import { checkMemory } from './memory.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { PackedRow, TrainingSample } from './packing.ts';
+import { checkMemory, estimateMemory } from './preflight.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
@@ -62,9 +62,9 @@ export interface EpochOutcome {
 
 export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<EpochOutcome> {
   const { training, seed, epoch } = input;
-  const { learned, development } = splitSamples(input);
   const trainable = trainableOf(input.config, training);
   const { layout } = trainable;
+  const { learned, development } = splitSamples(input, layout.length);
   const run = startingPoint(input, learned.length, trainable);
   const { parameters, adam } = run;
   let { state, best } = run;
@@ -103,13 +103,10 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
 }
 
 /** Which samples are learned from and which are measured, all of them fit for it, in memory too. */
-function splitSamples({ config, samples, development, training, seed }: EpochInput): SplitSamples {
+function splitSamples({ config, samples, development, training, seed }: EpochInput, trainedNumbers: number): SplitSamples {
   checkSamples(samples, training.maxTokens);
   if (development !== undefined) checkSamples(development.samples, training.maxTokens);
-  const all = [...samples, ...(development?.samples ?? [])];
-  const longest = all.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
-  const longestAnswer = all.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
-  checkMemory(config, longest, longestAnswer);
+  checkMemory(estimateMemory(config, trainedNumbers, training, [...samples, ...(development?.samples ?? [])]));
   if (development !== undefined) return { learned: samples, development: development.samples };
   return training.development === undefined ? { learned: samples, development: [] } : holdOut(samples, training.development.share, seed);
 }

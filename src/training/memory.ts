@@ -1,6 +1,4 @@
-/** How much memory a training step takes, before anything is allocated: an honest refusal beats a killed process. */
-import { totalmem } from 'node:os';
-import { StillhouseError } from '../contracts/errors.ts';
+/** How much memory a training step takes, before anything is allocated. */
 import type { ModelConfig } from '../lm/config.ts';
 
 const FLOAT_BYTES = 4;
@@ -17,15 +15,4 @@ export function estimateStepBytes(config: ModelConfig, tokens: number, labels: n
   const kept = layers * (KEPT.attention * A * tokens ** 2 + tokens * (KEPT.hidden * H + KEPT.feedForward * F));
   const layerWeights = layers * (2 * H * A * D + 2 * H * K * D + 3 * H * F);
   return FLOAT_BYTES * (kept + KEPT_LOGITS * labels * V + WEIGHT_COPIES * (layerWeights + (config.tiedEmbeddings ? 1 : 2) * V * H) * 0.75);
-}
-
-/** TOO_LARGE when a row of this length cannot fit this machine. */
-export function checkMemory(config: ModelConfig, tokens: number, labels: number, memoryBytes: number = totalmem()): void {
-  const needed = estimateStepBytes(config, tokens, labels);
-  if (needed > memoryBytes) {
-    const gigabytes = (bytes: number): string => (bytes / 1e9).toFixed(1);
-    throw new StillhouseError('TOO_LARGE', `training: expected a step of ${tokens} tokens to fit ${gigabytes(memoryBytes)} GB of memory, got about ${gigabytes(needed)} GB; lower maxTokens or take a smaller student`, {
-      details: { tokens, neededBytes: Math.round(needed), memoryBytes },
-    });
-  }
 }

@@ -12,6 +12,7 @@ import type { ChatTokenizer } from '../lm/tokenizer.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { trainEpoch } from './epoch.ts';
 import type { TrainingSample } from './packing.ts';
+import { checkTime, TIMED_STEPS } from './preflight.ts';
 import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
 
 let stopAsked = false;
@@ -38,10 +39,12 @@ export function tokenizeSamples(text: string, tokenizer: ChatTokenizer): Trainin
 async function train(order: TrainingOrder): Promise<void> {
   const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache, layers: order.layers, keepLayers: order.keepLayers });
   const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer);
+  const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const begun = performance.now();
   let lastStep = begun;
   let lastCheckpoint = begun;
+  const stepSeconds: number[] = [];
   const place = (name: string, write: (path: string) => void): string => {
     const path = join(order.outFolder, name);
     write(path);
@@ -60,13 +63,19 @@ async function train(order: TrainingOrder): Promise<void> {
       epoch,
       threads,
       ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
+      ...(development === undefined ? {} : { development }),
     },
     {
       shouldStop: () => stopAsked,
       afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();
         const tokensPerSecond = (point.tokens / (now - lastStep)) * 1000;
+        stepSeconds.push((now - lastStep) / 1000);
         lastStep = now;
+        if (order.leftSeconds !== undefined && stepSeconds.length === 1 + TIMED_STEPS) {
+          const secondsPerStep = stepSeconds.slice(1).reduce((sum, seconds) => sum + seconds, 0) / TIMED_STEPS;
+          checkTime({ secondsPerStep, steps: steps * training.epochs - point.step }, order.leftSeconds);
+        }
         const { lossNats, developmentNats } = point;
         const due = checkpointDue || (epochStep < steps && now - lastCheckpoint >= training.checkpointEveryMinutes * 60_000);
         const written = due ? { checkpointPath: place(`checkpoint-${point.step}`, writeCheckpoint) } : {};

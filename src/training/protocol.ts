@@ -18,6 +18,9 @@ export interface TrainingOrder extends LayerChoice {
   readonly datasetPath: string;
   readonly datasetSha256: string;
   readonly fromPath?: string;
+  /** Rows for the development loss, Sample[] as JSONL; else the share that the training spec holds out. */
+  readonly development?: { readonly path: string; readonly sha256: string };
+  readonly leftSeconds?: number;
   /** Where checkpoints are put for the parent to take. */
   readonly outFolder: string;
 }

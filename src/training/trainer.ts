@@ -12,6 +12,8 @@ export interface EpochJob {
   readonly dataset: ArtifactRef;
   /** The newest checkpoint: of an earlier epoch, or of this one. */
   readonly from?: ArtifactRef;
+  /** For all epochs that are left: what a few measured steps show to take longer is refused. */
+  readonly leftSeconds?: number;
 }
 
 export interface EpochProgress {

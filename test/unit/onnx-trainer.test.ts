@@ -116,6 +116,21 @@ describe('the onnx trainer', () => {
     assert.deepEqual((await trainer.trainEpoch({ ...long, from: newest }, {})).checkpoint, whole.checkpoint);
   });
 
+  test('what would outlast the time that is left is refused after a few steps, with the measured pace', async () => {
+    const hasty = trainer.trainEpoch(job({ training: { ...training, epochs: 100 }, leftSeconds: 1e-3 }), {});
+    await assert.rejects(hasty, (error: unknown) => hasCode('TOO_LARGE')(error) && /expected 597 steps in the 0 s that are left, got about .* s a step, measured\)/.test(String(error)));
+    assert.ok((await trainer.trainEpoch(job({ leftSeconds: 1e6 }), {})).steps > 0);
+  });
+
+  test('checkpoints come by the minutes that pass as well', async () => {
+    const named: number[] = [];
+    const often = job({ training: { ...training, checkpointEverySteps: 1_000, checkpointEveryMinutes: 1e-9 } });
+    const { checkpoint } = await trainer.trainEpoch(often, { onProgress: (progress) => void (progress.checkpoint !== undefined && named.push(progress.step)) });
+    assert.deepEqual(named, [1, 2, 3, 4, 5, 6]);
+    // When they were written decides no number, and is no part of the run's identity.
+    assert.deepEqual((await trainer.trainEpoch(job(), {})).checkpoint, checkpoint);
+  });
+
   test('errors of the process keep their code and name the row', async () => {
     await assert.rejects(trainer.trainEpoch(job({ training: { ...training, maxTokens: 8 } }), {}), (error: unknown) => hasCode('BAD_INPUT')(error) && /row-0/.test(String(error)));
     await assert.rejects(trainer.trainEpoch(job(), { signal: AbortSignal.abort() }), hasCode('CANCELLED'));

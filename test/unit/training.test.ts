@@ -2,7 +2,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
-import { checkMemory } from '../../src/training/memory.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';
 import { packRow, splitBatch } from '../../src/training/packing.ts';
 import { fillDropoutMask, permutation, RANDOM_STREAM, randomStream } from '../../src/training/random.ts';
@@ -84,11 +83,6 @@ describe('training', () => {
     await assert.rejects(run({ from: saved(checkpoint), datasetSha256: 'other' }), /expected a checkpoint of this model, dataset/);
     await assert.rejects(run({ from: saved(checkpoint), epoch: 1 }), /end of epoch 0, got step 1 of 4 of epoch 0/);
     await assert.rejects(run({ epoch: 1 }), /expected a checkpoint to start epoch 1/);
-  });
-
-  test('says how much memory a row would take where there is less', () => {
-    assert.doesNotThrow(() => checkMemory(runs.model.config, 128, 8, 1e9));
-    assert.throws(() => checkMemory(runs.model.config, 65_536, 8, 1e9), (error) => error instanceof StillhouseError && error.code === 'TOO_LARGE' && /65536 tokens to fit 1\.0 GB/.test(error.message));
   });
 
   test('ends with DIVERGED when the loss is no number', async () => {

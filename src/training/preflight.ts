@@ -1,0 +1,61 @@
+/** Does a training fit this machine's memory, before its first step; will it end in the time that is left, after the first few? An honest refusal beats a killed process. */
+import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { ModelConfig } from '../lm/config.ts';
+import { freeMemory } from './free-memory.ts';
+import type { FreeMemory } from './free-memory.ts';
+import { estimateStepBytes } from './memory.ts';
+import type { TrainingSample } from './packing.ts';
+
+const FLOAT_BYTES = 4;
+/** Each trained number: itself, its gradient as summed and as it leaves the runtime, both moments. */
+const TRAINED_COPIES = 5;
+
+export interface MemoryEstimate {
+  /** Of a step, its weights and what the backward pass keeps. */
+  readonly stepBytes: number;
+  /** Of the trained tensors, their gradients and moments, and the best so far where a development loss is measured. */
+  readonly trainedBytes: number;
+  readonly neededBytes: number;
+  /** Of the largest row that may go through the model at once. */
+  readonly rowTokens: number;
+}
+
+export function estimateMemory(config: ModelConfig, trainedNumbers: number, training: TrainingSpec, samples: readonly TrainingSample[]): MemoryEstimate {
+  const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
+  const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
+  const rowTokens = Math.max(longest, Math.min(training.rowTokens, training.batchSize * longest));
+  const stepBytes = estimateStepBytes(config, rowTokens, Math.min(rowTokens, training.batchSize * longestAnswer));
+  const trainedBytes = FLOAT_BYTES * trainedNumbers * (TRAINED_COPIES + (training.development === undefined ? 0 : 1));
+  return { stepBytes, trainedBytes, neededBytes: stepBytes + trainedBytes, rowTokens };
+}
+
+const gigabytes = (bytes: number): string => (bytes / 1e9).toFixed(1);
+
+/** TOO_LARGE, with the numbers, when the estimate is above what is free. */
+export function checkMemory(estimate: MemoryEstimate, free: FreeMemory = freeMemory()): void {
+  const { stepBytes, trainedBytes, neededBytes, rowTokens } = estimate;
+  if (neededBytes <= free.freeBytes) return;
+  throw new StillhouseError(
+    'TOO_LARGE',
+    `training: expected a run that fits the ${gigabytes(free.freeBytes)} GB of memory that ${free.of === 'container' ? "the container's limit leaves" : 'are free on this machine'}, got one of about ${gigabytes(neededBytes)} GB (${gigabytes(stepBytes)} for a step of ${rowTokens} tokens, ${gigabytes(trainedBytes)} for what is trained, its gradients and moments); lower rowTokens and maxTokens, or take a smaller student`,
+    { details: { ...estimate, ...free } },
+  );
+}
+
+/** Steps that are timed before the whole is estimated, after a first one that also warms up. */
+export const TIMED_STEPS = 2;
+
+export function duration(seconds: number): string {
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  return seconds < 5_400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3_600).toFixed(1)} h`;
+}
+
+/** TOO_LARGE, with the numbers, when the estimate is above what is left. */
+export function checkTime({ secondsPerStep, steps }: { readonly secondsPerStep: number; readonly steps: number }, leftSeconds: number): void {
+  const seconds = secondsPerStep * steps;
+  if (seconds <= leftSeconds) return;
+  throw new StillhouseError('TOO_LARGE', `training: expected ${steps} steps in the ${duration(leftSeconds)} that are left, got about ${duration(seconds)} (${secondsPerStep.toFixed(secondsPerStep < 1 ? 2 : 1)} s a step, measured); raise the limit of hours, lower epochs, or take a smaller student`, {
+    details: { secondsPerStep, steps, seconds: Math.round(seconds), leftSeconds: Math.round(leftSeconds) },
+  });
+}
