@@ -3,6 +3,7 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { StillhouseError } from './contracts/errors.ts';
+import { EXECUTION_PROVIDERS, type ExecutionProvider } from './contracts/execution-providers.ts';
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 
@@ -20,6 +21,12 @@ const environmentSchema = z.object({
   STILLHOUSE_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'silent']).default('info'),
   /** Threads of one model process. Absent: all cores. */
   STILLHOUSE_THREADS: z.coerce.number().int().min(1).max(1024).optional(),
+  /** What runs models, the first that can: `cpu`, or `cuda,cpu` on a host with the CUDA libraries of onnxruntime-node. */
+  STILLHOUSE_EXECUTION_PROVIDERS: z
+    .string()
+    .default('cpu')
+    .transform((text) => text.split(',').map((name) => name.trim()))
+    .pipe(z.array(z.enum(EXECUTION_PROVIDERS)).min(1)),
   /** A mirror of the Hugging Face hub. */
   HF_ENDPOINT: z.url().default('https://huggingface.co'),
   HF_TOKEN: z.string().min(1).optional(),
@@ -36,6 +43,7 @@ export interface Config {
   readonly api: { readonly host: string; readonly port: number; readonly key?: string; readonly url?: string };
   readonly logLevel: string;
   readonly threads?: number;
+  readonly executionProviders: readonly ExecutionProvider[];
   /** The PATH of this process. */
   readonly path: string;
   readonly hub: { readonly endpoint: string; readonly token?: string };
@@ -60,6 +68,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     },
     logLevel: env.STILLHOUSE_LOG_LEVEL,
     ...(env.STILLHOUSE_THREADS === undefined ? {} : { threads: env.STILLHOUSE_THREADS }),
+    executionProviders: env.STILLHOUSE_EXECUTION_PROVIDERS,
     path: env.PATH,
     hub: { endpoint: env.HF_ENDPOINT, ...(env.HF_TOKEN === undefined ? {} : { token: env.HF_TOKEN }) },
     temporal: { address: env.TEMPORAL_ADDRESS, namespace: env.TEMPORAL_NAMESPACE, uiPort: env.TEMPORAL_UI_PORT },
@@ -75,6 +84,7 @@ export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = p
     STILLHOUSE_LOG_LEVEL: config.logLevel,
     TEMPORAL_ADDRESS: config.temporal.address,
     TEMPORAL_NAMESPACE: config.temporal.namespace,
+    STILLHOUSE_EXECUTION_PROVIDERS: config.executionProviders.join(','),
     ...(config.threads === undefined ? {} : { STILLHOUSE_THREADS: String(config.threads) }),
   };
 }

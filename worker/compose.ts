@@ -36,11 +36,11 @@ export interface Composition extends AsyncDisposable {
 
 /** Dispose it to close the ledger and the models that are loaded. */
 export function composeWorker(config: Config): Composition {
-  const { cache, threads, home } = config;
+  const { cache, threads, executionProviders, home } = config;
   const paths = homePaths(home);
   const store = createFileStore(paths.artifacts);
   const assets = createAssets(config);
-  const modelDeps = { assets, cache, ...(threads === undefined ? {} : { threads }) };
+  const modelDeps = { assets, cache, executionProviders, ...(threads === undefined ? {} : { threads }) };
   const host = createModelHost(modelDeps);
   const resources = new AsyncDisposableStack();
   let opened: { readonly ledger: Ledger; readonly directory: TeacherDirectory } | undefined;

@@ -33,7 +33,7 @@ export interface CommandContext {
 const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
-function output(context: CommandContext, value: unknown, text: () => string): void {
+export function output(context: CommandContext, value: unknown, text: () => string): void {
   print(context.json ? JSON.stringify(value, undefined, 2) : text());
 }
 

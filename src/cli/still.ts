@@ -7,6 +7,7 @@ import type { Budget } from '../contracts/state.ts';
 import { demo, EXIT, exportStudent, fork, list, report, run, setup, show, steer, up } from './commands.ts';
 import type { CommandContext, ForkOptions } from './commands.ts';
 import { ledgerTotals } from './ledger.ts';
+import { addModelCommands } from './model-options.ts';
 import { serveApi } from './serve-api.ts';
 
 const controller = new AbortController();
@@ -115,6 +116,7 @@ function build(): Command {
     .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));
   add('export <campaign> <folder>', 'write the student as a PEFT adapter folder').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
   add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
+  addModelCommands(program, json, action);
   add('api', 'serve the REST API alone, against the Temporal server at TEMPORAL_ADDRESS').action(action((context) => serveApi(context)));
   return program;
 }

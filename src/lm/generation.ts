@@ -7,7 +7,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import { AnswerText } from './answer-text.ts';
 import type { RowCache } from './cache.ts';
 import type { Engine } from './engine.ts';
-import type { GeneratedText, GenerationRequest, Prompt } from './model.ts';
+import type { GeneratedText, GenerationRequest, OnText, Prompt } from './model.ts';
 import { checkSampling, createSampler, type Sampler } from './sampling.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
@@ -17,9 +17,6 @@ const BATCH_ROWS = 16;
 export const PREFILL_TOKENS = 256;
 /** A common beginning that is shorter is not worth a run of its own. */
 const LEAST_SHARED_TOKENS = 8;
-
-/** Gets each piece of text as it becomes certain, with the index of its prompt. */
-export type OnText = (index: number, text: string) => void;
 
 /** One prompt on its way. */
 interface Row {

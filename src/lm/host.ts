@@ -3,10 +3,11 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Assets } from '../assets/assets.ts';
-import type { LanguageModel, ModelHost, ModelIdentity, OpenModelOptions } from './model.ts';
-import { fromWireError, type AnswerMessage, type CallMessage, type CallName, type Calls } from './protocol.ts';
+import type { LanguageModel, ModelHost, ModelIdentity, OnText, OpenModelOptions } from './model.ts';
+import { fromWireError, type AnswerMessage, type CallMessage, type CallName, type Calls, type PieceMessage } from './protocol.ts';
 
 const PROCESS_ENTRY = new URL('./process.ts', import.meta.url);
 /** What is kept of a process's standard error, to explain its death. */
@@ -19,6 +20,7 @@ const LAST_WORDS_MS = 200;
 interface Pending {
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: StillhouseError) => void;
+  readonly onText?: OnText | undefined;
 }
 
 /** One child process and the calls that wait for it. */
@@ -37,7 +39,7 @@ class ModelProcess {
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_TAIL_CHARACTERS);
     });
-    this.#child.on('message', (message: AnswerMessage) => this.#settle(message));
+    this.#child.on('message', (message: AnswerMessage | PieceMessage) => this.#receive(message));
     this.#child.on('error', (cause) => this.#end(new StillhouseError('UNAVAILABLE', `model ${name}: expected a process to start, got: ${String(cause)}`, { cause })));
     // Not `close`: after a disconnect it never comes.
     this.#child.on('exit', (code, signal) => void this.#afterExit(code, signal));
@@ -47,11 +49,11 @@ class ModelProcess {
     return this.#child.pid;
   }
 
-  call<Name extends CallName>(call: Name, input: Calls[Name]['takes']): Promise<Calls[Name]['gives']> {
+  call<Name extends CallName>(call: Name, input: Calls[Name]['takes'], onText?: OnText): Promise<Calls[Name]['gives']> {
     if (this.#ended !== undefined) return Promise.reject(this.#ended);
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject });
+      this.#pending.set(id, { resolve: resolve as (result: unknown) => void, reject, onText });
       // A failed send means a process that is going; its exit rejects the call with the reason.
       this.#child.send({ id, call, input } as CallMessage, () => undefined);
     });
@@ -73,8 +75,12 @@ class ModelProcess {
     clearTimeout(timer);
   }
 
-  #settle(message: AnswerMessage): void {
+  #receive(message: AnswerMessage | PieceMessage): void {
     const pending = this.#pending.get(message.id);
+    if ('piece' in message) {
+      pending?.onText?.(message.index, message.piece);
+      return;
+    }
     this.#pending.delete(message.id);
     if ('error' in message) pending?.reject(fromWireError(message.error));
     else pending?.resolve(message.result);
@@ -112,6 +118,7 @@ export interface ModelHostDeps {
   readonly cache: string;
   /** Threads of one model. Default: every core. */
   readonly threads?: number;
+  readonly executionProviders?: readonly ExecutionProvider[];
   readonly log?: (message: string, facts: Readonly<Record<string, unknown>>) => void;
 }
 
@@ -139,6 +146,7 @@ export function createModelHost(deps: ModelHostDeps): ProcessModelHost {
         license: files.license,
         cache: deps.cache,
         threads: options.threads ?? deps.threads ?? availableParallelism(),
+        ...(deps.executionProviders === undefined ? {} : { executionProviders: deps.executionProviders }),
         ...(options.adapterPath === undefined ? {} : { adapterPath: options.adapterPath }),
         ...(options.weights === undefined ? {} : { weights: options.weights }),
         layers: options.layers,
@@ -154,8 +162,10 @@ export function createModelHost(deps: ModelHostDeps): ProcessModelHost {
       identity,
       processId: child.processId,
       scoreLabels: (request) => child.call('scoreLabels', request),
-      generate: (request) => child.call('generate', request),
+      scoreTexts: (request) => child.call('scoreTexts', request),
+      generate: (request, onText) => child.call('generate', { ...request, stream: onText !== undefined }, onText),
       countTokens: (texts) => child.call('countTokens', texts),
+      tokenTexts: (ids) => child.call('tokenTexts', ids),
       [Symbol.asyncDispose]: async () => {
         signal?.removeEventListener('abort', onAbort);
         await child.close();

@@ -42,6 +42,25 @@ export interface LabelScores {
   readonly cachedPromptTokens: number;
 }
 
+export interface TextScoringRequest {
+  /** A chat that ends with the assistant's turn is scored as it is; another one with that turn opened. */
+  readonly texts: readonly Prompt[];
+  /** How many of the most probable next tokens to give at each position. Default: none. */
+  readonly top?: number;
+  /** Layers whose hidden states to give: 0 is the embedding, n what layer n gives, before the final normalisation. */
+  readonly hiddenLayers?: readonly number[];
+}
+
+export interface TextScores {
+  readonly tokens: readonly number[]; // T
+  /** Natural-log probability of tokens 1 to T − 1, each after all before it: (T − 1). */
+  readonly logProbs: Float32Array;
+  /** The most probable tokens after each position, in falling order: (T, count) each. */
+  readonly top?: { readonly count: number; readonly ids: Int32Array; readonly logProbs: Float32Array };
+  /** For each layer that was asked for: (T, H). */
+  readonly hidden?: readonly Float32Array[];
+}
+
 export interface SamplingSettings {
   /** 0 is greedy. */
   readonly temperature: number;
@@ -52,6 +71,9 @@ export interface SamplingSettings {
   /** Default: 0. The same seed gives a prompt at the same index the same draws, whatever else is asked. */
   readonly seed?: number;
 }
+
+/** Gets each piece of text as it becomes certain, with the index of its prompt. */
+export type OnText = (index: number, text: string) => void;
 
 export interface GenerationRequest extends SamplingSettings {
   readonly prompts: readonly Prompt[];
@@ -71,7 +93,11 @@ export interface GeneratedText {
 export interface LanguageModel extends AsyncDisposable {
   readonly identity: ModelIdentity;
   scoreLabels(request: LabelScoringRequest): Promise<readonly LabelScores[]>;
-  generate(request: GenerationRequest): Promise<readonly GeneratedText[]>;
+  scoreTexts(request: TextScoringRequest): Promise<readonly TextScores[]>;
+  /** `onText` gets each piece of an answer as it becomes certain, with the index of its prompt. */
+  generate(request: GenerationRequest, onText?: OnText): Promise<readonly GeneratedText[]>;
+  /** Text of single tokens, special ones by name. */
+  tokenTexts(ids: readonly number[]): Promise<readonly string[]>;
   countTokens(texts: readonly string[]): Promise<readonly number[]>;
 }
 

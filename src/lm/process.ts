@@ -8,7 +8,8 @@ import type { WeightFile } from './config.ts';
 import { createEngine, type Engine } from './engine.ts';
 import { generate } from './generation.ts';
 import { loadModel } from './load.ts';
-import { toWireError, type AnswerMessage, type CallMessage, type OpenRequest } from './protocol.ts';
+import { scoreTexts } from './log-probs.ts';
+import { toWireError, type AnswerMessage, type CallMessage, type OpenRequest, type PieceMessage } from './protocol.ts';
 import { PrefixCache, scoreLabels } from './scoring.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 import type { ModelIdentity } from './model.ts';
@@ -29,7 +30,8 @@ async function open(request: OpenRequest): Promise<ModelIdentity> {
   const weights = request.weights ?? baseWeights;
   const identity = request.weights === undefined ? base : { ...base, sizeBytes: weightBytes(request.weights) };
   const adapter = request.adapterPath === undefined ? {} : { adapter: readAdapter(request.adapterPath) };
-  const engine = await createEngine({ config, weights, threads: request.threads, ...adapter });
+  const { threads, executionProviders } = request;
+  const engine = await createEngine({ config, weights, threads, ...adapter, ...(executionProviders === undefined ? {} : { executionProviders }) });
   opened = { identity, engine, tokenizer, prefixes: new PrefixCache() };
   return identity;
 }
@@ -41,14 +43,18 @@ async function answer(message: CallMessage): Promise<Extract<AnswerMessage, { re
   switch (message.call) {
     case 'scoreLabels':
       return scoreLabels(engine, tokenizer, prefixes, message.input);
+    case 'scoreTexts':
+      return scoreTexts(engine, tokenizer, message.input);
     case 'generate':
-      return generate(engine, tokenizer, message.input);
+      return generate(engine, tokenizer, message.input, message.input.stream ? (index, piece) => reply({ id: message.id, index, piece }) : undefined);
+    case 'tokenTexts':
+      return message.input.map((id) => tokenizer.tokenText(id));
     case 'countTokens':
       return message.input.map((text) => tokenizer.encode(text).length);
   }
 }
 
-function reply(message: AnswerMessage): void {
+function reply(message: AnswerMessage | PieceMessage): void {
   process.send?.(message, undefined, undefined, (error) => {
     // The parent went away while the answer was on its way.
     if (error !== null) process.exit(0);

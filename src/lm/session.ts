@@ -2,11 +2,8 @@
 import { dirname } from 'node:path';
 import { InferenceSession } from 'onnxruntime-node';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { WeightFile } from './config.ts';
-
-/** `cuda` needs the libraries that onnxruntime-node's install script fetches, and a driver. */
-export const EXECUTION_PROVIDERS = ['cpu', 'cuda'] as const;
-export type ExecutionProvider = (typeof EXECUTION_PROVIDERS)[number];
 
 export interface SessionOptions {
   readonly threads: number;

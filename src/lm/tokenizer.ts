@@ -71,6 +71,11 @@ export class ChatTokenizer {
     return ids.length === 0 ? '' : this.#tokenizer.decode([...ids], { skip_special_tokens: true });
   }
 
+  /** One token, special ones by name; bytes that are no character by themselves come as U+FFFD. */
+  tokenText(id: number): string {
+    return this.#tokenizer.decode([id], { skip_special_tokens: false });
+  }
+
   renderChat(messages: readonly ChatMessage[], options: { readonly openAssistantTurn: boolean }): string {
     if (this.#template === undefined) throw new StillhouseError('BAD_INPUT', `${this.#where}: expected a chat template for a chat prompt, got none`);
     try {

@@ -102,7 +102,9 @@ class Directory implements TeacherDirectory, AsyncDisposable {
     return {
       identity: model.identity,
       scoreLabels: (request) => watch(model.scoreLabels(request)),
-      generate: (request) => watch(model.generate(request)),
+      scoreTexts: (request) => watch(model.scoreTexts(request)),
+      generate: (request, onText) => watch(model.generate(request, onText)),
+      tokenTexts: (ids) => watch(model.tokenTexts(ids)),
       countTokens: (texts) => watch(model.countTokens(texts)),
       [Symbol.asyncDispose]: () => model[Symbol.asyncDispose](),
     };

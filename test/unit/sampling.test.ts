@@ -57,6 +57,8 @@ function fakeHost(): { readonly host: ModelHost; readonly runs: LabelScoringRequ
     },
     generate: async ({ prompts }) => prompts.map(() => ({ text: 'written', tokens: [1, 2], promptTokens: 3, finishReason: 'stop' })),
     countTokens: async (texts) => texts.map(() => 1),
+    scoreTexts: async ({ texts }) => texts.map(() => ({ tokens: [1], logProbs: new Float32Array(0) })),
+    tokenTexts: async (ids) => ids.map(String),
     [Symbol.asyncDispose]: async () => { counts.closed += 1; },
   };
   return { host: { open: async () => { counts.opened += 1; return model; } }, runs, counts };
