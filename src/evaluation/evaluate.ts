@@ -7,8 +7,10 @@ import type { AnswerReader } from '../dataset/answers.ts';
 import { chooseLabel, labelOf } from '../dataset/labels.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
+import { comparePairs, comparisonId } from './comparison.ts';
+import type { ComparedPair } from './comparison.ts';
 import { CONTESTANTS } from './evaluation.ts';
-import type { Contestant, ContestantResult, Evaluation, EvaluationRow } from './evaluation.ts';
+import type { Comparison, Contestant, ContestantResult, Evaluation, EvaluationRow } from './evaluation.ts';
 import { judgementId, readJudgement, teacherTexts } from './judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, retentionInterval } from './metrics.ts';
 import type { LabelPair } from './metrics.ts';
@@ -21,6 +23,7 @@ export interface EvaluateDeps {
 interface Scored {
   readonly rows: readonly EvaluationRow[];
   readonly unscored: Evaluation['unscored'];
+  readonly comparisons?: readonly Comparison[];
 }
 
 /**
@@ -85,8 +88,29 @@ async function scoreJudged(deps: EvaluateDeps, spec: CampaignSpec, input: Evalua
     if (problem === undefined) scored.push({ id: row.id, ...(row.gold === undefined ? {} : { gold: row.gold }), scores });
     else unscored.push({ id: row.id, problem });
   }
+  const { scorer } = spec.evaluation;
+  const comparisons = scorer.kind === 'judge' && scorer.compare ? compareAll(spec, rows, contestants, judgements) : undefined;
   if (scored.length === 0) throw new StillhouseError('BAD_INPUT', `expected readable judgements, got none for ${rows.length} rows; the first: ${unscored[0]?.problem ?? 'no rows'}`);
-  return { rows: scored, unscored };
+  return { rows: scored, unscored, ...(comparisons === undefined ? {} : { comparisons }) };
+}
+
+/** The student against each of the others. */
+function compareAll(spec: CampaignSpec, rows: readonly InputRow[], contestants: readonly (readonly [Contestant, ReadonlyMap<string, string>])[], judgements: ReadonlyMap<string, string>): readonly Comparison[] {
+  const student = contestants.find(([who]) => who === 'student')?.[1] ?? new Map<string, string>();
+  const bootstrap = { resamples: spec.evaluation.bootstrapResamples, seed: spec.seed };
+  const judged = (row: InputRow, first: string, second: string): string => {
+    const id = comparisonId(row, first, second);
+    const text = judgements.get(id);
+    if (text === undefined) throw new StillhouseError('NOT_FOUND', `expected a comparison of two answers to row ${row.id}, got none (${id})`);
+    return text;
+  };
+  return contestants.filter(([who]) => who !== 'student').map(([against, texts]) => {
+    const pairs = rows.map((row): ComparedPair => {
+      const [one, other] = [answerTo(student, row, 'student'), answerTo(texts, row, against)];
+      return one === other ? { one, other } : { one, other, forward: judged(row, one, other), backward: judged(row, other, one) };
+    });
+    return comparePairs(pairs, { contestant: 'student', against }, bootstrap);
+  });
 }
 
 /** Texts of the students by row id. */
@@ -121,6 +145,7 @@ function summarise(spec: CampaignSpec, scored: Scored, labels: readonly string[]
     bootstrap,
     rows: scored.rows,
     unscored: scored.unscored,
+    ...(scored.comparisons === undefined ? {} : { comparisons: scored.comparisons }),
   };
 }
 

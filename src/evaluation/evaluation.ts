@@ -33,6 +33,32 @@ export interface EvaluationRow {
   readonly scores: Readonly<Partial<Record<Contestant, number>>>;
 }
 
+/** Of one pair in both orders; `inconsistent` counts as a tie. */
+export type Verdict = 'win' | 'tie' | 'loss' | 'inconsistent';
+
+/** Answers of one contestant held against another's by a judge, each pair in both orders. */
+export interface Comparison {
+  readonly contestant: Contestant;
+  readonly against: Contestant;
+  /** Pairs with an outcome: wins + ties + losses. */
+  readonly rows: number;
+  readonly wins: number;
+  /** Those of the same answers and the inconsistent ones among them. */
+  readonly ties: number;
+  readonly losses: number;
+  /** Pairs of the same answer, which nobody was asked about. */
+  readonly identical: number;
+  /** Pairs whose verdict changed with the order. */
+  readonly inconsistent: number;
+  /** Of them, those won by whichever answer stood first, or second, in both orders: the judge's position bias. */
+  readonly favouredFirst: number;
+  readonly favouredSecond: number;
+  /** Pairs left out because a judgement could not be read. */
+  readonly unread: number;
+  /** (wins + ties ÷ 2) ÷ rows, with a 95 % interval; absent without rows. */
+  readonly winRate?: Interval;
+}
+
 export interface Evaluation {
   readonly scorer: 'label' | 'judge';
   readonly labels?: readonly string[];
@@ -43,6 +69,8 @@ export interface Evaluation {
   readonly retention: Interval;
   readonly bootstrap: { readonly resamples: number; readonly seed: number };
   readonly rows: readonly EvaluationRow[];
+  /** With a judge that compares: the student against the teacher, and against the untuned student where it was asked. */
+  readonly comparisons?: readonly Comparison[];
   /** Rows left out for all because a judgement of one answer was not readable. */
   readonly unscored: readonly { readonly id: string; readonly problem: string }[];
 }

@@ -1,4 +1,4 @@
-/** An LLM as judge: each answer is scored alone against the rubric, 1 to 10. */
+/** An LLM as judge: each answer is scored alone against the rubric, 1 to 10, and on request compared with another. */
 import { createHash } from 'node:crypto';
 import type { PlanJudgementsInput, PlannedRequests } from '../contracts/activities.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
@@ -11,6 +11,7 @@ import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { storePlan } from '../teacher/plan.ts';
 import type { TeacherDirectory } from '../teacher/teacher.ts';
+import { comparisonRequests } from './comparison.ts';
 
 export interface PlanJudgementsDeps {
   readonly store: ArtifactStore;
@@ -19,24 +20,28 @@ export interface PlanJudgementsDeps {
 }
 
 /**
- * One request for each distinct answer to each row, the same answer of two contestants judged once.
- * The judge sees neither who answered nor the other answers, so that order and names cannot bias it.
+ * One request for each distinct answer to each row, the same answer of two contestants judged once;
+ * there the judge sees neither who answered nor the other answers, so that order and names cannot bias
+ * it. With `compare`, the answers of the first predictions also go against the teacher's and against
+ * those of the other predictions, each pair in both orders.
  */
 export async function planJudgements(deps: PlanJudgementsDeps, input: PlanJudgementsInput): Promise<PlannedRequests> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const { scorer } = spec.evaluation;
   if (scorer.kind !== 'judge') throw new StillhouseError('INTERNAL', `expected a spec with evaluation.scorer.kind judge, got ${scorer.kind}`);
   const rows = await getRows<InputRow>(deps.store, input.rows);
-  const answersByRow = [await teacherTexts(deps, spec, await getRows<TeacherRequest>(deps.store, input.teacherRequests))];
-  for (const ref of input.predictions) answersByRow.push(new Map((await getRows<Prediction>(deps.store, ref)).map((prediction) => [prediction.id, prediction.output])));
+  const teacher = await teacherTexts(deps, spec, await getRows<TeacherRequest>(deps.store, input.teacherRequests));
+  const students: ReadonlyMap<string, string>[] = [];
+  for (const ref of input.predictions) students.push(new Map((await getRows<Prediction>(deps.store, ref)).map((prediction) => [prediction.id, prediction.output])));
+  const [student, ...others] = students;
   const requests = new Map<string, TeacherRequest>();
   for (const row of rows) {
-    for (const answers of answersByRow) {
-      const answer = answers.get(row.id);
-      if (answer === undefined) continue;
-      const request = judgeRequest(spec, scorer.judge, scorer.rubric, row, answer);
-      requests.set(request.id, request);
+    const planned = [teacher, ...students].flatMap((texts) => texts.get(row.id) ?? []).map((answer) => judgeRequest(spec, scorer.judge, scorer.rubric, row, answer));
+    const answer = student?.get(row.id);
+    if (scorer.compare && answer !== undefined) {
+      for (const other of [teacher, ...others].flatMap((texts) => texts.get(row.id) ?? [])) planned.push(...comparisonRequests(spec, scorer.judge, scorer.rubric, row, answer, other));
     }
+    for (const request of planned) requests.set(request.id, request);
   }
   await using judge = await deps.directory.open(scorer.judge);
   return await storePlan(deps.store, judge, [...requests.values()], spec.sampling.batchSize);

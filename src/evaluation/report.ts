@@ -3,6 +3,7 @@ import type { WriteReportInput, WrittenReport } from '../contracts/activities.ts
 import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import type { LossPoint, RejectedSample, RejectionReason, Sample } from '../contracts/records.ts';
+import { unpackSoftTargets } from '../dataset/soft-targets.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import type { Evaluation } from './evaluation.ts';
@@ -63,10 +64,17 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
     development,
     lossCurve: best === undefined ? [] : await getRows<LossPoint>(store, best.lossCurve),
     confidences: samples.flatMap((sample) => sample.confidence ?? []),
+    ...(spec.sampling.softTargets === undefined ? {} : { softTargets: countSoftTargets(samples) }),
     rejections: countReasons(rejected),
     models: await modelFacts(models, spec, input),
     hashes: await namedHashes(store, input),
   };
+}
+
+function countSoftTargets(samples: readonly Sample[]): NonNullable<ReportData['softTargets']> {
+  const packed = samples.flatMap(({ softTargets }) => softTargets ?? []);
+  const positions = packed.reduce((sum, each) => sum + unpackSoftTargets(each).length, 0);
+  return { rows: packed.length, of: samples.length, positions, sizeBytes: packed.reduce((sum, each) => sum + Buffer.byteLength(each, 'base64'), 0) };
 }
 
 function countReasons(rejected: readonly RejectedSample[]): readonly { readonly reason: RejectionReason; readonly rows: number }[] {

@@ -5,6 +5,7 @@ import type { LossPoint, RejectionReason } from '../../contracts/records.ts';
 import type { Interval, RoundSummary, Stage } from '../../contracts/state.ts';
 import { CONTESTANTS } from '../evaluation.ts';
 import type { Contestant, Evaluation } from '../evaluation.ts';
+import { comparisonSection } from './comparisons.ts';
 import { count, dollars, duration, html, instant, markup, milliseconds, parameterCount, percent, percentRange, size } from './markup.ts';
 import type { Markup } from './markup.ts';
 import { barsPlot, classPlot, confidencePlot, intervalPlot, lossPlot, roundsPlot } from './plots.ts';
@@ -34,6 +35,8 @@ export interface ReportData {
   /** Of the best round. */
   readonly lossCurve: readonly LossPoint[];
   readonly confidences: readonly number[];
+  /** Where the spec wants them: of the accepted rows those that have soft targets, with the positions and bytes of all. */
+  readonly softTargets?: { readonly rows: number; readonly of: number; readonly positions: number; readonly sizeBytes: number };
   readonly rejections: readonly { readonly reason: RejectionReason; readonly rows: number }[];
   readonly models: readonly ModelFacts[];
   readonly hashes: readonly NamedHash[];
@@ -144,7 +147,7 @@ function quality(data: ReportData): Markup {
     })))}</figure>`,
   ];
   if (!figures.some(Boolean)) return html``;
-  return html`<h2>Quality</h2><div class="pair">${figures}</div>${shown !== undefined && scoreTable(shown, format, name)}`;
+  return html`<h2>Quality</h2><div class="pair">${figures}</div>${shown !== undefined && scoreTable(shown, format, name)}${comparisonSection(shown?.comparisons ?? [], NAMES)}`;
 }
 
 const present = (evaluation: Evaluation): Contestant[] => (['teacher', 'untuned', 'student'] as const).filter((who) => evaluation.contestants[who] !== undefined);
@@ -170,19 +173,19 @@ function developmentNote(measured: readonly { readonly step: number; readonly lo
 }
 
 function training(data: ReportData): Markup {
-  const { lossCurve, confidences, rejections, input } = data;
+  const { lossCurve, confidences, rejections, input, softTargets } = data;
   const starts = lossCurve.flatMap((point, index) => (index === 0 || point.epoch !== lossCurve[index - 1]?.epoch ? [index] : []));
   const measured = lossCurve.flatMap(({ step, developmentNats }, index) => (developmentNats === undefined ? [] : [{ index, step, lossNats: developmentNats }]));
   const figures = [
     lossCurve.length > 1 && html`<figure><h3>Training loss</h3><figcaption>Nats per answer token, round ${input.bestRound}; the strong line is a moving average.${developmentNote(measured)}</figcaption>${lossPlot(lossCurve.map((point) => point.lossNats), starts, measured)}</figure>`,
-    confidences.length > 1 && html`<figure><h3>Confidence of the accepted rows</h3><figcaption>${count(confidences.length)} rows, the probability that the teacher gives its own label.</figcaption>${confidencePlot(confidences)}</figure>`,
+    confidences.length > 1 && html`<figure><h3>Confidence of the accepted rows</h3><figcaption>${count(confidences.length)} rows, ${data.spec.sampling.answersPerInput > 1 ? `the agreement among ${data.spec.sampling.answersPerInput} answers of the teacher` : 'the probability that the teacher gives its own label'}.</figcaption>${confidencePlot(confidences)}</figure>`,
     rejections.length > 0 && html`<figure><h3>Rejected rows by reason</h3><figcaption>Kept with their reason; nothing that was paid for is thrown away.</figcaption>${barsPlot(rejections.map(({ reason, rows }) => ({ name: reason.replaceAll('-', ' '), value: rows })), 'Rejected rows by reason')}</figure>`,
   ];
   if (input.rounds.length === 0) return html``;
   return html`<h2>Data and training</h2><div class="pair">${figures}</div>
 <div class="scroll"><table><thead><tr><th>Round</th><th class="n">newly asked</th><th class="n">accepted</th><th class="n">rejected</th><th class="n">loss, first → last</th><th class="n">student</th><th class="n">retention, 95 % interval</th></tr></thead><tbody>
 ${input.rounds.map((round) => html`<tr${round.round === input.bestRound && markup(' class="us"')}><td>${round.round}</td><td class="n">${count(round.requests)}</td><td class="n">${count(round.accepted)}</td><td class="n">${count(round.rejected)}</td><td class="n">${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}</td><td class="n">${scoreFormat(data.spec).format(round.studentScore)}</td><td class="n">${percent(round.retention.mean)} (${percentRange(round.retention.low, round.retention.high)})</td></tr>`)}
-</tbody></table></div><p class="note">Accepted and rejected count all answers so far, student and retention are of the development rows. The best round is set in bold.</p>`;
+</tbody></table></div><p class="note">Accepted and rejected count all answers so far, student and retention are of the development rows. The best round is set in bold.</p>${softTargets !== undefined && html`<p class="note">${softTargetNote(softTargets, data.spec.teacher.model)}</p>`}`;
 }
 
 function speedSection({ input, spec }: ReportData): Markup {
@@ -222,6 +225,11 @@ function provenance({ hashes, spec }: ReportData): Markup {
 <details open><summary>${hashes.length} artifacts</summary><div class="scroll"><table><thead><tr><th>Artifact</th><th>SHA-256</th><th class="n">size</th></tr></thead><tbody>
 ${hashes.map((entry) => html`<tr><td>${entry.name}</td><td><code>${entry.sha256}</code></td><td class="n">${entry.sizeBytes === undefined ? '–' : size(entry.sizeBytes)}</td></tr>`)}
 </tbody></table></div></details><details><summary>The spec, defaults filled in</summary><pre>${JSON.stringify(spec, null, 2)}</pre></details>`;
+}
+
+function softTargetNote({ rows, of, positions, sizeBytes }: NonNullable<ReportData['softTargets']>, teacher: string): string {
+  if (rows === 0) return `Soft targets were wanted, but ${teacher} gave no log-probabilities with any of ${count(of)} accepted answers: the student learns from the text alone.`;
+  return `Soft targets: ${count(rows)} of ${count(of)} accepted rows, ${count(positions)} tokens at ${(sizeBytes / positions).toFixed(1)} bytes each.${rows < of ? ` With the others ${teacher} gave no log-probabilities.` : ''}`;
 }
 
 const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);
