@@ -1,9 +1,9 @@
 """PyTorch and PEFT as tutorials train, in turns (turns.ts): argv = a file of TrainingTask. The weights are the GGUF's, dequantised to float32."""
-import json, os, resource, sys, time
+import json, os, re, sys, time
 
 task = json.load(open(sys.argv[1]))
 os.environ.update(OMP_NUM_THREADS=str(task["threads"]), TQDM_DISABLE="1")
-import peft, torch, transformers
+import peft, safetensors.torch, torch, transformers
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -11,10 +11,14 @@ torch.set_num_threads(task["threads"])
 torch.manual_seed(task["seed"])
 training, samples, order, path = task["training"], task["samples"], task["order"], task["modelPath"]
 lora, size = training["lora"], training["batchSize"]
-model = transformers.AutoModelForCausalLM.from_pretrained(os.path.dirname(path), gguf_file=os.path.basename(path), dtype=torch.float32)
+where = (path, {}) if os.path.isdir(path) else (os.path.dirname(path), {"gguf_file": os.path.basename(path)})
+model = transformers.AutoModelForCausalLM.from_pretrained(where[0], dtype=torch.float32, **where[1])
 model.config.use_cache = False
 model = peft.get_peft_model(model, peft.LoraConfig(r=lora["r"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"], target_modules=["q_proj", "v_proj"]))
 model.train()
+with torch.no_grad():
+    for name, value in safetensors.torch.load_file(task["adapterPath"]).items():
+        model.get_parameter(f"base_model.model.{name.removesuffix('.weight')}.default.weight").copy_(value)
 parameters = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(parameters, lr=training["learningRate"], betas=(0.9, 0.999), eps=1e-8, weight_decay=training["weightDecay"])
 
@@ -29,6 +33,12 @@ def collate(batch):
     return {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
+def peak():  # resident memory, mapped files included: proc(5)
+    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read()).group(1)) * 1024
+
+
+loading = peak()
+open("/proc/self/clear_refs", "w").write("5")
 step = 0
 for line in sys.stdin:
     started, losses, computed = time.monotonic(), [], 0
@@ -42,4 +52,4 @@ for line in sys.stdin:
         losses.append(loss.item())
         computed += batch["input_ids"].numel()
         step += 1
-    print(json.dumps({"seconds": time.monotonic() - started, "lossNats": losses, "computedTokens": computed, "peakRssBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}), flush=True)
+    print(json.dumps({"seconds": time.monotonic() - started, "lossNats": losses, "computedTokens": computed, "loadingPeakRssBytes": loading, "peakRssBytes": peak()}), flush=True)

@@ -1,13 +1,15 @@
 /** Our training of one epoch, in turns (turns.ts): argv = a file of TrainingTask. */
-import { readFileSync, readSync, writeSync } from 'node:fs';
+import { readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
+import { forgetPeak, peakSince } from './memory.ts';
+import { openRandomModel } from './random-model.ts';
 import type { TrainingTask } from './turns.ts';
 
 const task = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as TrainingTask;
-const { config, weights } = await loadModel({ path: task.modelPath, cache: readConfig().cache });
+const { config, weights } = statSync(task.modelPath).isDirectory() ? openRandomModel(task.modelPath) : await loadModel({ path: task.modelPath, cache: readConfig().cache });
 const training = campaignSpecSchema.shape.training.parse(task.training);
 
 /** Waits for the next turn, in the middle of the epoch: 0 at the end of the input. */
@@ -16,6 +18,7 @@ function nextTurn(): number {
   return Number(buffer.toString('utf8', 0, readSync(0, buffer)).trim());
 }
 
+const loading = forgetPeak();
 let left = nextTurn();
 let startedMs = performance.now();
 let lossNats: number[] = [];
@@ -29,7 +32,7 @@ await trainEpoch(
       computedTokens += point.tokens;
       left -= 1;
       if (left > 0) return;
-      const turn = { seconds: (performance.now() - startedMs) / 1_000, lossNats, computedTokens, peakRssBytes: process.resourceUsage().maxRSS * 1_024 };
+      const turn = { seconds: (performance.now() - startedMs) / 1_000, lossNats, computedTokens, loadingPeakRssBytes: loading, peakRssBytes: peakSince() };
       writeSync(1, `${JSON.stringify(turn)}\n`);
       left = nextTurn();
       [startedMs, lossNats, computedTokens] = [performance.now(), [], 0];

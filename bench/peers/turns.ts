@@ -8,7 +8,10 @@ import { createInterface } from 'node:readline';
 
 /** What a program is given to do: a file of JSON whose path is its argument. */
 export interface TrainingTask {
+  /** A GGUF file, or a folder of random-model.ts. */
   readonly modelPath: string;
+  /** Safetensors of the A matrices that both begin with; B is zero. */
+  readonly adapterPath: string;
   readonly threads: number;
   readonly seed: number;
   /** `training` of a campaign; each program takes what it needs of it. */
@@ -26,6 +29,8 @@ export interface Turn {
   readonly lossNats: readonly number[];
   /** What went through the model, padding included, shared prefixes once. */
   readonly computedTokens: number;
+  /** Resident memory at its highest, while the model was loaded and from then on. */
+  readonly loadingPeakRssBytes: number;
   readonly peakRssBytes: number;
 }
 
