@@ -101,9 +101,12 @@ const mebibytes = (bytes: readonly number[]): number => Math.round(Math.max(...b
 /** Turns of one program, with the rows' own tokens of each, and the rate of each. */
 function summary(turns: readonly Turn[], rowTokens: readonly number[]) {
   const rates = turns.map((turn, pair) => (rowTokens[pair] ?? NaN) / turn.seconds);
+  const costs = turns.map((turn, pair) => turn.processorSeconds / (rowTokens[pair] ?? NaN));
   return {
     rates,
+    costs,
     tokensPerSecond: spread(rates),
+    processorMsPerToken: spread(costs.map((seconds) => 1_000 * seconds)),
     computedTokens: turns.reduce((sum, turn) => sum + turn.computedTokens, 0),
     peakRssMiB: mebibytes(turns.map((turn) => turn.peakRssBytes)),
     loadingPeakRssMiB: mebibytes(turns.map((turn) => turn.loadingPeakRssBytes)),
@@ -137,18 +140,19 @@ async function measure(measured: Case, python: string, folder: string) {
     const start = warmUpSteps * batchSize + pair * rowsPerTurn;
     return task.order.slice(start, start + rowsPerTurn).reduce((sum, i) => sum + (task.samples[i]?.ids.length ?? 0), 0);
   });
-  const { rates, ...stillhouse } = summary(mine, rowTokens);
+  const { rates, costs, ...stillhouse } = summary(mine, rowTokens);
   const common = { case: name, model: measured.model, batchSize, padTo, stepsPerTurn, pairs, rowTokens: rowTokens.reduce((sum, count) => sum + count, 0), stillhouse };
   if (theirs === undefined) {
     say(`${name}: ${stillhouse.tokensPerSecond.median} tokens/s, ${stillhouse.peakRssMiB} MiB`);
     return common;
   }
-  const { rates: peerRates, ...peft } = summary(theirs, rowTokens);
+  const { rates: peerRates, costs: peerCosts, ...peft } = summary(theirs, rowTokens);
   const ratio = spread(rates.map((rate, pair) => rate / (peerRates[pair] ?? NaN)));
+  const processorRatio = spread(costs.map((cost, pair) => (peerCosts[pair] ?? NaN) / cost));
   const memoryRatio = rounded(stillhouse.peakRssMiB / peft.peakRssMiB);
   const largestLossDifferenceNats = Math.max(...mine.flatMap((turn, pair) => turn.lossNats.map((loss, i) => Math.abs(loss - (theirs[pair]?.lossNats[i] ?? NaN)))));
-  say(`${name}: ${stillhouse.tokensPerSecond.median} against ${peft.tokensPerSecond.median} tokens/s, ratio ${ratio.median} (${ratio.lowest} to ${ratio.highest}), memory ${stillhouse.peakRssMiB} against ${peft.peakRssMiB} MiB, ratio ${memoryRatio}`);
-  return { ...common, peft, ratio, memoryRatio, largestLossDifferenceNats };
+  say(`${name}: ${stillhouse.tokensPerSecond.median} against ${peft.tokensPerSecond.median} tokens/s, ratio ${ratio.median} (${ratio.lowest} to ${ratio.highest}), of processor time ${processorRatio.median}, memory ${stillhouse.peakRssMiB} against ${peft.peakRssMiB} MiB, ratio ${memoryRatio}`);
+  return { ...common, peft, ratio, processorRatio, memoryRatio, largestLossDifferenceNats };
 }
 
 const chosen = CASES.filter(({ name }) => values.case === undefined || values.case === name);

@@ -21,6 +21,7 @@ function nextTurn(): number {
 const loading = forgetPeak();
 let left = nextTurn();
 let startedMs = performance.now();
+let used = process.cpuUsage();
 let lossNats: number[] = [];
 let computedTokens = 0;
 await trainEpoch(
@@ -32,10 +33,11 @@ await trainEpoch(
       computedTokens += point.tokens;
       left -= 1;
       if (left > 0) return;
-      const turn = { seconds: (performance.now() - startedMs) / 1_000, lossNats, computedTokens, loadingPeakRssBytes: loading, peakRssBytes: peakSince() };
+      const { user, system } = process.cpuUsage(used);
+      const turn = { seconds: (performance.now() - startedMs) / 1_000, processorSeconds: (user + system) / 1e6, lossNats, computedTokens, loadingPeakRssBytes: loading, peakRssBytes: peakSince() };
       writeSync(1, `${JSON.stringify(turn)}\n`);
       left = nextTurn();
-      [startedMs, lossNats, computedTokens] = [performance.now(), [], 0];
+      [startedMs, used, lossNats, computedTokens] = [performance.now(), process.cpuUsage(), [], 0];
     },
   },
 );

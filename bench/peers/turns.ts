@@ -25,6 +25,8 @@ export interface TrainingTask {
 
 export interface Turn {
   readonly seconds: number;
+  /** Of all threads: what the turn cost even where other work had the processor too. */
+  readonly processorSeconds: number;
   /** Of each step. */
   readonly lossNats: readonly number[];
   /** What went through the model, padding included, shared prefixes once. */
