@@ -114,11 +114,18 @@ export class ChatTokenizer {
 }
 
 const tokenTextSchema = z.union([z.string(), z.looseObject({ content: z.string() }).transform((token) => token.content)]);
-const tokenizerConfigSchema = z.looseObject({
+export const tokenizerConfigSchema = z.looseObject({
   chat_template: z.union([z.string(), z.array(z.looseObject({ name: z.string(), template: z.string() }))]).nullish(),
   bos_token: tokenTextSchema.nullish(),
   eos_token: tokenTextSchema.nullish(),
+  unk_token: tokenTextSchema.nullish(),
+  pad_token: tokenTextSchema.nullish(),
 });
+
+/** The default one of tokenizer_config.json. */
+export function chatTemplateOf({ chat_template: template }: z.output<typeof tokenizerConfigSchema>): string | undefined {
+  return (Array.isArray(template) ? template.find(({ name }) => name === 'default')?.template : template) ?? undefined;
+}
 const generationConfigSchema = z.looseObject({ eos_token_id: z.union([z.int(), z.array(z.int())]).nullish() });
 
 /** From tokenizer.json, tokenizer_config.json, generation_config.json and chat_template.jinja of a Hugging Face folder. */
@@ -129,7 +136,6 @@ export function tokenizerFromFolder(folder: string): ChatTokenizer {
   const config = tokenizerConfigSchema.parse(optional('tokenizer_config.json'));
   const generation = generationConfigSchema.parse(optional('generation_config.json'));
   const templateFile = join(folder, 'chat_template.jinja');
-  const named = Array.isArray(config.chat_template) ? config.chat_template.find(({ name }) => name === 'default')?.template : config.chat_template;
   const plain = new Tokenizer(tokenizerJson, {});
   const idOf = (text: string | null | undefined): number | undefined => (text === null || text === undefined ? undefined : plain.token_to_id(text));
   const withSpecial = plain.encode('a').ids;
@@ -137,7 +143,7 @@ export function tokenizerFromFolder(folder: string): ChatTokenizer {
   const ends = [idOf(config.eos_token), ...[generation.eos_token_id ?? []].flat()].filter((id) => id !== undefined);
   return new ChatTokenizer({
     tokenizerJson,
-    chatTemplate: existsSync(templateFile) ? readFileSync(templateFile, 'utf8') : (named ?? undefined),
+    chatTemplate: existsSync(templateFile) ? readFileSync(templateFile, 'utf8') : chatTemplateOf(config),
     beginText: config.bos_token ?? undefined,
     beginId: withSpecial.length > without.length && withSpecial[0] === idOf(config.bos_token) ? withSpecial[0] : undefined,
     endIds: [...new Set(ends)],
@@ -164,11 +170,24 @@ const PRE_TOKENIZERS: ReadonlyMap<string, { readonly preTokenizer: object; reado
   ],
 ]);
 
+/** What decides where a pre-tokenizer splits, as one comparable text: sequences flattened, offsets left out. */
+function splitsOf(preTokenizer: unknown): string {
+  const { trim_offsets: _, pretokenizers, ...rest } = { ...(preTokenizer as { readonly trim_offsets?: unknown; readonly pretokenizers?: unknown }) };
+  if (Array.isArray(pretokenizers)) return pretokenizers.map(splitsOf).join(' ');
+  return JSON.stringify(Object.entries(rest).toSorted(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** The name that `tokenizer.ggml.pre` gives a pre-tokenizer of tokenizer.json; undefined for one without a name here. */
+export function preTokenizerName(preTokenizer: unknown): string | undefined {
+  const splits = splitsOf(preTokenizer);
+  return [...PRE_TOKENIZERS].find(([, known]) => splitsOf(known.preTokenizer) === splits)?.[0];
+}
+
 /** gguf token types: 3 is a control token, 4 one that a user defined. */
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
-const isTexts = (value: GgufValue | undefined): value is readonly string[] => Array.isArray(value) && typeof value[0] === 'string';
+const isTexts = (value: GgufValue | undefined): value is readonly string[] => Array.isArray(value) && value.every((one) => typeof one === 'string');
 
 /** The contents of a tokenizer.json, rebuilt from the vocabulary, merges and special tokens in GGUF metadata. */
 export function tokenizerJsonOfGguf(file: GgufFile): object {

@@ -31,6 +31,13 @@ export function rotaryFrequencies(rotary: RotaryConfig, headSize: number): Float
   });
 }
 
+/** What scaling divides each frequency by: (D/2), 1 where nothing is scaled. */
+export function rotaryDivisors(rotary: RotaryConfig, headSize: number): Float32Array {
+  if (rotary.scaling?.kind === 'divisors') return Float32Array.from(rotary.scaling.divisors);
+  const scaled = rotaryFrequencies(rotary, headSize);
+  return rotaryFrequencies({ base: rotary.base }, headSize).map((frequency, i) => frequency / (scaled[i] ?? 1));
+}
+
 export interface RotaryTables {
   /** (contextTokens, D/2) */
   readonly cos: FloatValue;

@@ -1,6 +1,9 @@
 /** A model or an adapter in the format of another ecosystem: one new folder with everything that it needs there. */
 import { StillhouseError } from '../../contracts/errors.ts';
+import type { LoraAdapter } from '../adapter.ts';
+import type { ModelConfig } from '../config.ts';
 import type { EncodedType } from '../weights/encode.ts';
+import { writeGgufLora, writeGgufModel } from './gguf-model.ts';
 import { writeHuggingFaceFiles } from './hugging-face-folder.ts';
 import { modelCard } from './model-card.ts';
 import { writeFolder, type OutputFolder, type WrittenFile } from './output-folder.ts';
@@ -41,4 +44,21 @@ async function writeExport(target: string, card: string, provenance: Provenance,
 export async function exportSafetensors(source: ExportSource, target: string, type: ExportType<'safetensors'>): Promise<readonly WrittenFile[]> {
   const { provenance } = source;
   return writeExport(target, modelCard({ format: 'safetensors', provenance }), provenance, (folder) => writeHuggingFaceFiles(folder, source, { type }));
+}
+
+/** A file's name: what the model is called, as far as it is plain. */
+const stem = ({ campaign, baseModel }: Provenance): string => (campaign ?? baseModel.split('/').at(-1) ?? '').replaceAll(/[^\w.-]+/g, '-').replace(/\.gguf$/i, '') || 'model';
+
+/** One GGUF file, its name ending in its type. */
+export async function exportGguf(source: ExportSource, target: string, type: ExportType<'gguf'>): Promise<readonly WrittenFile[]> {
+  const { provenance } = source;
+  const name = `${stem(provenance)}.${type.toUpperCase()}.gguf`;
+  return writeExport(target, modelCard({ format: 'gguf', provenance }), provenance, (folder) => writeGgufModel(folder, name, source, type));
+}
+
+/** The adapter alone, for llama.cpp to add to a GGUF file of the base model. */
+export async function exportGgufLora(input: { readonly config: ModelConfig; readonly adapter: LoraAdapter; readonly provenance: Provenance }, target: string, type: ExportType<'gguf-lora'>): Promise<readonly WrittenFile[]> {
+  const { provenance } = input;
+  const name = `${stem(provenance)}.lora.${type.toUpperCase()}.gguf`;
+  return writeExport(target, modelCard({ format: 'gguf-lora', provenance }), provenance, (folder) => writeGgufLora(folder, name, { ...input, type }));
 }
