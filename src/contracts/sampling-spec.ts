@@ -32,7 +32,7 @@ const storedSource = z.strictObject({
   /** Completions must carry each of these. At most 16, as the provider keeps. */
   metadata: z
     .record(z.string().min(1).max(64), z.string().max(512))
-    .refine((metadata) => Object.keys(metadata).length >= 1 && Object.keys(metadata).length <= 16, 'expected 1 to 16 entries'),
+    .refine((metadata) => Object.keys(metadata).length >= 1 && Object.keys(metadata).length <= 16, '1 to 16 entries'),
   /** Only completions of this model. Default: those of any model. */
   model: z.string().min(1).optional(),
   /** The most that are read. */

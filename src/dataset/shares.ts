@@ -6,25 +6,23 @@
  */
 export function shareOut(count: number, entries: readonly { readonly share: number; readonly most: number }[]): readonly number[] {
   const given = entries.map(() => 0);
-  for (let left = count; left > 0; ) {
-    const open = entries.flatMap(({ share, most }, index) => ((given[index] as number) < most ? [{ index, share, room: most - (given[index] as number) }] : []));
-    if (open.length === 0) break;
+  let open = entries.map(({ share, most }, index) => ({ share, most, index }));
+  let left = count;
+  for (;;) {
     const total = open.reduce((sum, { share }) => sum + share, 0);
-    const exact = open.map(({ index, share, room }) => ({ index, room, wanted: (left * share) / total }));
-    const whole = exact.map(({ index, room, wanted }) => ({ index, amount: Math.min(room, Math.floor(wanted)), remainder: wanted - Math.floor(wanted), room }));
-    let rest = left - whole.reduce((sum, { amount }) => sum + amount, 0);
-    const full = whole.some(({ amount, room }, at) => amount === room && (exact[at]?.wanted ?? 0) > room);
-    for (const { index, amount } of whole) given[index] = (given[index] as number) + amount;
-    // Where an entry is full, the others share what is left in another pass; else single rows go by remainder.
-    if (!full) {
-      for (const { index, amount, room } of whole.toSorted((a, b) => b.remainder - a.remainder || a.index - b.index)) {
-        if (rest === 0) break;
-        if (amount === room) continue;
-        given[index] = (given[index] as number) + 1;
-        rest -= 1;
-      }
+    const wanted = open.map((entry) => ({ ...entry, exact: (left * entry.share) / total }));
+    const full = wanted.filter(({ exact, most }) => exact >= most);
+    if (full.length === 0) {
+      for (const { index, exact } of wanted) given[index] = Math.floor(exact);
+      const rest = left - wanted.reduce((sum, { exact }) => sum + Math.floor(exact), 0);
+      const byRemainder = wanted.toSorted((a, b) => (b.exact % 1) - (a.exact % 1) || a.index - b.index);
+      for (const { index } of byRemainder.slice(0, rest)) given[index] = (given[index] as number) + 1;
+      return given;
     }
-    left = rest;
+    for (const { index, most } of full) {
+      given[index] = most;
+      left -= most;
+    }
+    open = wanted.filter(({ exact, most }) => exact < most);
   }
-  return given;
 }

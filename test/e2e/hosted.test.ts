@@ -44,13 +44,27 @@ function writePairs(call: number): string {
   return JSON.stringify({ pairs });
 }
 
+const ATTRIBUTES = { attributes: [{ name: 'topic', values: ['餐饮', '数码产品', '酒店'] }, { name: 'style', values: ['口语', '书面语'] }] };
+/** A call that shows the teacher its own broken answer. */
+const isRepair = (call: ChatCall): boolean => call.messages.at(-2)?.role === 'assistant' && call.response_format !== undefined;
+
+/** Plans attributes, and cuts two of its answers short: it mends one of them and not the other. */
 function chineseTeacher(call: ChatCall, index: number): string | ScriptedAnswer {
-  if (call.response_format !== undefined) return index === 2 ? { content: writePairs(index), fault: 'truncated-json' } : writePairs(index);
+  if (call.response_format?.json_schema?.name === 'attributes') return JSON.stringify(ATTRIBUTES);
+  if (isRepair(call)) return call.messages.at(-2)?.content === cutShort(3) ? writePairs(3) : '还是不行';
+  if (call.response_format !== undefined) return index === 3 || index === 5 ? { content: writePairs(index), fault: 'truncated-json' } : writePairs(index);
   const asked = call.messages.at(-1)?.content ?? '';
   return [...gold].find(([input]) => asked.includes(input))?.[1] ?? '中性';
 }
 
+/** What the server leaves of an answer that is cut short. */
+const cutShort = (call: number): string => writePairs(call).slice(0, Math.ceil(writePairs(call).length / 2));
+
 function codeTeacher(call: ChatCall, index: number): string {
+  if (call.response_format?.json_schema?.name === 'comparison') {
+    const [first, second] = (call.messages.at(-1)?.content ?? '').split('<answer-B>').map((part) => part.includes('export const answer'));
+    return JSON.stringify({ reasoning: 'Whichever compiles.', winner: first === second ? 'tie' : first === true ? 'A' : 'B' });
+  }
   if (call.response_format !== undefined) {
     const good = (call.messages.at(-1)?.content ?? '').includes('export const answer');
     return JSON.stringify({ reasoning: good ? 'It compiles and answers the task.' : 'It does not compile.', score: good ? 9 : 2 });
@@ -86,7 +100,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
   const folder = mkdtempSync(join(tmpdir(), 'stillhouse-hosted-'));
   after(() => rm(folder, { recursive: true, force: true }));
 
-  it('sentiment-zh: the teacher writes pairs as JSON from the description, and the student learns Chinese labels', async (context) => {
+  it('sentiment-zh: the teacher plans attributes, writes pairs as JSON from the description, and the student learns Chinese labels', async (context) => {
     await using server = await startOpenAIServer({ answer: chineseTeacher });
     const spec = example('sentiment-zh');
     const dataset = join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl');
@@ -96,7 +110,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       await stack.submit({
         ...spec,
         teacher: { ...spec.teacher, baseUrl: server.baseUrl },
-        sampling: { ...spec.sampling, rows: 12, batchSize: 6 },
+        sampling: { ...spec.sampling, source: { kind: 'description', pairsPerCall: 6 }, rows: 12, batchSize: 6 },
         training: { ...spec.training, epochs: 1 },
         evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset }, developmentRows: 12, testRows: 18 },
         iterate: { maxRounds: 1 },
@@ -107,7 +121,8 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       assert.ok(samples.length >= 15, `expected at least 15 rows, got ${samples.length}`);
       assert.ok(samples.every(({ output }) => ['积极', '消极', '中性'].includes(output)));
       assert.ok(samples.every(({ messages }) => messages.at(-1)?.role === 'assistant' && messages[0]?.role === 'system'));
-      assert.ok(rejected.some(({ reason }) => reason === 'schema' || reason === 'truncated'), 'the cut JSON is kept as a rejected row');
+      assert.equal(rejected.filter(({ reason }) => reason === 'truncated').length, 1, 'of two answers that were cut short one was mended and the other kept as a rejected row');
+      assert.equal(server.received.filter(isRepair).length, 2);
       assert.equal(state?.spending.callsBought, server.counts.billedCalls, 'every billed call is in the books');
       assert.ok(Math.abs((state?.spending.usd ?? 0) - server.counts.usd) < 1e-9, `spent ${state?.spending.usd}, billed ${server.counts.usd}`);
       assert.ok((state?.test?.teacherScore ?? 0) > 0.99, 'the scripted teacher knows the gold labels');
@@ -131,7 +146,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
         teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 96 },
         sampling: { source: { kind: 'tasks', dataset: join(CAMPAIGNS, 'data', 'code-assistant.tasks.jsonl') }, rows: 16, batchSize: 8 },
         training: { ...spec.training, epochs: 1 },
-        evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric } },
+        evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric, compare: true } },
       });
       const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
       const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
@@ -140,6 +155,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       assert.ok(rejected.some(({ reason }) => reason === 'does-not-parse'), 'code that does not parse is turned away');
       assert.ok((state?.test?.teacherScore ?? 0) > (state?.test?.untunedScore ?? 1), 'the judge prefers code that compiles');
       assert.equal(state?.spending.callsBought, server.counts.billedCalls);
+      assert.match((await stack.artifact(spec.name, 'report')).text, /Compared in pairs.*Student against teacher/s);
       context.diagnostic(`${samples.length} chats, ${rejected.length} rejected, teacher ${state?.test?.teacherScore}, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
     } finally {
       await stack.stop();
@@ -172,7 +188,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       await accepted.start();
       await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
       await accepted.steer(spec.name, 'resume');
-      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ state }) => state?.spending.callsBought === 12);
+      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ state }) => (state?.spending.callsBought ?? 0) >= 12);
       await accepted.steer(spec.name, 'cancel');
       await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ status }) => status === 'cancelled' || status === 'completed');
     } finally {
