@@ -6,9 +6,9 @@ import { mkdirSync, openSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CampaignDescription } from '../../src/client/campaigns.ts';
+import type { CampaignDescription, CampaignListing } from '../../src/client/campaigns.ts';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
-import type { RoundSummary } from '../../src/contracts/state.ts';
+import type { Budget, RoundSummary } from '../../src/contracts/state.ts';
 import { descendants, isAlive, killHard } from './processes.ts';
 import type { ProcessInfo } from './processes.ts';
 
@@ -91,6 +91,21 @@ export class Stack {
   async steer(name: string, verb: 'pause' | 'resume' | 'cancel'): Promise<void> {
     const response = await this.#fetch(`/v1/campaigns/${name}/${verb}`, { method: 'POST' });
     if (!response.ok) throw new Error(`POST ${verb}: ${response.status} ${await response.text()}`);
+  }
+
+  async raiseBudget(name: string, budget: Budget): Promise<void> {
+    const response = await this.#fetch(`/v1/campaigns/${name}/budget`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(budget) });
+    if (!response.ok) throw new Error(`POST budget: ${response.status} ${await response.text()}`);
+  }
+
+  /** Every campaign as search attributes know it, a second old; undefined while the API is away. */
+  async list(): Promise<readonly CampaignListing[] | undefined> {
+    try {
+      const response = await this.#fetch('/v1/campaigns');
+      return response.ok ? ((await response.json()) as { readonly campaigns: CampaignListing[] }).campaigns : undefined;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Undefined while the API or every worker is away. */

@@ -129,7 +129,10 @@ export class Model {
     counts.billedCalls += 1;
     ofKey.billedCalls += 1;
     if (inBatch) counts.billedInBatches += 1;
-    if (lost) counts.lostAnswers += 1;
+    if (lost) {
+      counts.lostAnswers += 1;
+      ofKey.lostAnswers += 1;
+    }
     counts.promptTokens += usage.prompt_tokens;
     counts.completionTokens += usage.completion_tokens;
     counts.usd += usd;

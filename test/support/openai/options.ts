@@ -104,6 +104,8 @@ export interface FineTuningSwitches {
 export interface KeyCounts {
   calls: number;
   billedCalls: number;
+  /** Of the billed calls, those whose answer a fault kept from arriving whole. */
+  lostAnswers: number;
   refusedByLimit: number;
   usd: number;
 }
@@ -147,7 +149,7 @@ export function newCounts(): OpenAIServerCounts {
 export function countsOfKey(counts: OpenAIServerCounts, key: string): KeyCounts {
   const known = counts.byKey.get(key);
   if (known !== undefined) return known;
-  const fresh: KeyCounts = { calls: 0, billedCalls: 0, refusedByLimit: 0, usd: 0 };
+  const fresh: KeyCounts = { calls: 0, billedCalls: 0, lostAnswers: 0, refusedByLimit: 0, usd: 0 };
   counts.byKey.set(key, fresh);
   return fresh;
 }
