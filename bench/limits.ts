@@ -1,51 +1,41 @@
 /**
- * `npm run bench -- limits [--json] [--seconds N]`: two campaigns with one key against an enforced limit of
- * 6,000 requests a minute: how much of it they use, how often they are refused, how evenly they share.
+ * `npm run bench -- limits [--json] [--seconds N] [--latency MS]`: two campaigns with one key against an
+ * enforced limit of 6,000 requests a minute, in one worker process and in two: how much of it they use,
+ * how often they are refused, how evenly they share.
  */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import type { EndpointSpec } from '../src/contracts/campaign-spec.ts';
-import { StillhouseError } from '../src/contracts/errors.ts';
-import type { TeacherRequest } from '../src/contracts/records.ts';
-import { createOpenAITeacher } from '../src/teacher/openai.ts';
-import { startOpenAIServer, TEST_KEY } from '../test/support/openai-server.ts';
+import { runLimited } from '../test/support/limited-campaign.ts';
+import { startOpenAIServer } from '../test/support/openai-server.ts';
 
 const REQUESTS_PER_MINUTE = 6_000;
 /** The share of the minute over which the server enforces its limit: also the burst that it permits. */
 const ENFORCED_OVER_MS = 1_000;
+const CONCURRENCY = 32;
 
-const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, seconds: { type: 'string', default: '20' } } });
-const seconds = Number(values.seconds);
-await using server = await startOpenAIServer({ requestsPerMinute: REQUESTS_PER_MINUTE, enforcedOverMs: ENFORCED_OVER_MS, latencyMs: 50, answer: () => 'positive' });
-const endpoint: EndpointSpec = { provider: 'openai', model: 'gpt-4o-mini', baseUrl: server.baseUrl, apiKeyEnv: 'TEST_KEY', temperature: 0, maxTokens: 16, concurrency: 32 };
-const controller = new AbortController();
+const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, seconds: { type: 'string', default: '20' }, latency: { type: 'string', default: '50' } } });
+const [seconds, latencyMs] = [Number(values.seconds), Number(values.latency)];
 
-/** Answers that one campaign gets until the time is up: it always has more to ask. */
-async function campaign(user: string): Promise<number> {
-  const requests = Array.from({ length: Math.ceil((REQUESTS_PER_MINUTE / 60) * seconds * 2) }, (_, index): TeacherRequest => ({
-    id: `${user}-${index}`, purpose: 'train', sampleIndex: 0, task: { kind: 'text', messages: [{ role: 'user', content: `${user} ${index}` }], parameters: { maxTokens: 16, temperature: 0 } },
-  }));
-  let answered = 0;
-  await using teacher = createOpenAITeacher({ endpoint, readKey: () => TEST_KEY });
+/** Worker processes, each with the campaigns named. */
+async function measure(processes: readonly (readonly string[])[]) {
+  await using server = await startOpenAIServer({ requestsPerMinute: REQUESTS_PER_MINUTE, enforcedOverMs: ENFORCED_OVER_MS, latencyMs, answer: () => 'positive' });
+  const folder = await mkdtemp(join(tmpdir(), 'stillhouse-limits-'));
   try {
-    await teacher.ask(requests, { user, signal: controller.signal, onAnswers: async (answers) => void (answered += answers.length) });
-  } catch (error) {
-    if (!(error instanceof StillhouseError) || error.code !== 'CANCELLED') throw error;
+    const orders = processes.map((campaigns) => ({ baseUrl: server.baseUrl, limitsPath: join(folder, 'limits.sqlite'), campaigns, concurrency: CONCURRENCY }));
+    const answered = await runLimited(orders, 1_000 * seconds);
+    const permitted = (REQUESTS_PER_MINUTE / 60_000) * (1_000 * seconds + ENFORCED_OVER_MS);
+    const done = answered.reduce((sum, count) => sum + count, 0);
+    const refused = server.counts.statuses.get('429') ?? 0;
+    return {
+      processes: processes.length, seconds, answered, permitted: Math.round(permitted), calls: server.counts.calls, refused,
+      usedShare: done / permitted, refusedShare: refused / server.counts.calls, difference: (Math.max(...answered) - Math.min(...answered)) / Math.max(...answered),
+    };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
   }
-  return answered;
 }
 
-const startedMs = performance.now();
-let elapsedMs = 0;
-setTimeout(() => {
-  elapsedMs = performance.now() - startedMs;
-  controller.abort();
-}, seconds * 1_000);
-const answered = await Promise.all([campaign('one'), campaign('two')]);
-const permitted = (REQUESTS_PER_MINUTE / 60_000) * (elapsedMs + ENFORCED_OVER_MS);
-const refused = server.counts.statuses.get('429') ?? 0;
-const done = answered.reduce((sum, count) => sum + count, 0);
-const document = {
-  bench: 'limits', requestsPerMinute: REQUESTS_PER_MINUTE, seconds: elapsedMs / 1_000, answered, permitted: Math.round(permitted),
-  usedShare: done / permitted, refusedShare: refused / server.counts.calls, difference: Math.abs((answered[0] ?? 0) - (answered[1] ?? 0)) / Math.max(...answered),
-};
+const document = { bench: 'limits', requestsPerMinute: REQUESTS_PER_MINUTE, latencyMs, results: [await measure([['one', 'two']]), await measure([['one'], ['two']])] };
 process.stdout.write(`${JSON.stringify(document, undefined, values.json ? 2 : 0)}\n`);

@@ -93,6 +93,8 @@ export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = p
 export interface HomePaths {
   readonly artifacts: string;
   readonly ledger: string;
+  /** Rate limits of provider keys, shared by all workers. */
+  readonly limits: string;
   readonly temporalDatabase: string;
   readonly logs: string;
   readonly reports: string;
@@ -107,6 +109,7 @@ export function homePaths(home: string): HomePaths {
   return {
     artifacts: join(home, 'artifacts'),
     ledger: join(home, 'ledger.sqlite'),
+    limits: join(home, 'limits.sqlite'),
     temporalDatabase: join(home, 'temporal.sqlite'),
     logs: join(home, 'logs'),
     reports: join(home, 'reports'),

@@ -24,6 +24,7 @@ import { planRequests } from '../src/teacher/plan.ts';
 import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
 import { importCompletions } from '../src/teacher/stored-completions.ts';
+import { createSharedLimits } from '../src/teacher/shared-limits.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
 import { createOnnxTrainer } from '../src/training/onnx-trainer.ts';
@@ -47,7 +48,7 @@ export function composeWorker(config: Config): Composition {
   const teaching = () => {
     opened ??= {
       ledger: resources.adopt(createLedger(paths.ledger), (ledger) => ledger.close()),
-      directory: resources.use(createTeacherDirectory({ host, assets, readSecret })),
+      directory: resources.use(createTeacherDirectory({ host, assets, readSecret, limits: resources.use(createSharedLimits(paths.limits)) })),
     };
     return opened;
   };

@@ -8,6 +8,8 @@ import { demo, EXIT, exportStudent, fork, list, report, run, setup, show, steer,
 import type { CommandContext, ForkOptions } from './commands.ts';
 import { ledgerTotals } from './ledger.ts';
 import { addModelCommands } from './model-options.ts';
+import { limits } from './limits.ts';
+import type { LimitsChange } from './limits.ts';
 import { serveApi } from './serve-api.ts';
 
 const controller = new AbortController();
@@ -57,6 +59,7 @@ function teacherChange({ baseUrl, inputPrice, outputPrice, ...rest }: TeacherOpt
   if (Object.keys(keys).length === 0) throw new StillhouseError('BAD_INPUT', 'teacher: expected at least one option, got none (--help lists them)');
   return keys;
 }
+const wholeOrNone = (text: string): number | 'none' => (text === 'none' ? text : whole(text));
 
 /** Runs a command and leaves its exit code; the stack of the command is closed by then. */
 function action<Args extends unknown[]>(work: (context: CommandContext, ...args: Args) => Promise<number>): (...args: [...Args, ...unknown[]]) => Promise<void> {
@@ -117,6 +120,12 @@ function build(): Command {
   add('export <campaign> <folder>', 'write the student as a PEFT adapter folder').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
   add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
   addModelCommands(program, json, action);
+  add('limits', 'rate limits of provider keys in this home folder: what the provider says, what you set')
+    .option('--provider <url>', 'set a limit for the keys of this base URL')
+    .option('--key <name>', 'only for the key in this environment variable')
+    .option('--requests <number>', 'requests a minute, or none', wholeOrNone)
+    .option('--tokens <number>', 'tokens a minute, or none', wholeOrNone)
+    .action(action((context, change: LimitsChange) => limits(context, change)));
   add('api', 'serve the REST API alone, against the Temporal server at TEMPORAL_ADDRESS').action(action((context) => serveApi(context)));
   return program;
 }

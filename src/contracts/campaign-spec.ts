@@ -43,6 +43,8 @@ const endpointShape = {
   concurrency: z.int().min(1).max(512).default(16),
   /** Ask the provider to keep every call, with campaign, round and sample as its metadata. Default: no. */
   store: z.boolean().optional(),
+  /** The most that this campaign lets its provider key be used, by all campaigns on it; the provider's own limits are learned. */
+  limits: z.strictObject({ requestsPerMinute: z.number().gt(0).optional(), tokensPerMinute: z.number().gt(0).optional() }).optional(),
   /** Dollars per million tokens, overriding the price table. */
   price: z.strictObject({ inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
 };

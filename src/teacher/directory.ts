@@ -10,6 +10,7 @@ import type { LanguageModel, ModelHost } from '../lm/model.ts';
 import { createLocalTeacher } from './local.ts';
 import { baseUrlOf, createOpenAITeacher } from './openai.ts';
 import type { CallTimings } from './openai.ts';
+import type { SharedLimits } from './shared-limits.ts';
 import type { Teacher, TeacherDirectory, TeacherIdentity } from './teacher.ts';
 
 /** Between the batches of one campaign there are seconds; loading a model takes as long. */
@@ -22,6 +23,8 @@ export interface TeacherDirectoryDeps {
   readonly readSecret: (name: string) => string;
   readonly keepWarmMs?: number;
   readonly timings?: Partial<CallTimings>;
+  /** The accounts of provider keys, shared by the processes of a home. Default: this process's own. */
+  readonly limits?: SharedLimits;
 }
 
 interface WarmModel {
@@ -48,8 +51,8 @@ class Directory implements TeacherDirectory, AsyncDisposable {
 
   async open(endpoint: EndpointSpec): Promise<Teacher> {
     if (endpoint.provider === 'openai') {
-      const { readSecret, timings } = this.#deps;
-      return createOpenAITeacher({ endpoint, readKey: () => readSecret(endpoint.apiKeyEnv), ...(timings === undefined ? {} : { timings }) });
+      const { readSecret, timings, limits } = this.#deps;
+      return createOpenAITeacher({ endpoint, readKey: () => readSecret(endpoint.apiKeyEnv), ...(timings === undefined ? {} : { timings }), ...(limits === undefined ? {} : { limits }) });
     }
     const identity = await this.identify(endpoint);
     let held: WarmModel | undefined;

@@ -1,82 +1,71 @@
 /**
- * One limiter for each provider key, shared by all teachers in the process that use the key: it learns
- * requests and tokens per minute from the responses' headers and from 429s, holds calls back
- * accordingly, and serves its users in turn so that none starves.
+ * The queue in front of one provider key: calls of several campaigns wait here for their turn. How fast
+ * they may go is decided in the key's account, which all processes of a home share; without a known
+ * limit nothing is asked of it, and a window of calls at once is learned from 429s instead.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-
-/** What a response said about the key's limits. Absent fields were not in the headers. */
-export interface RateFeedback {
-  readonly limitRequests?: number;
-  readonly remainingRequests?: number;
-  readonly limitTokens?: number;
-  readonly remainingTokens?: number;
-  /** The call was answered with 429. */
-  readonly refused?: boolean;
-  /** Milliseconds for which the provider asks not to be called. */
-  readonly retryAfterMs?: number;
-}
+import { MAX_WAIT_MS } from './rate-account.ts';
+import type { Demand, Rates, Stamp } from './rate-account.ts';
+import type { RateFeedback } from './rate-headers.ts';
+import type { KeyAccount, Returned, SharedLimits, Visited } from './shared-limits.ts';
 
 /** A permission to make one call; `done` must be called once, with what came back. */
 export interface Permit {
   done(feedback: RateFeedback): void;
 }
 
-interface Waiting {
+export interface Turn {
+  /** Whose call it is. */
+  readonly user: string;
+  /** About how many tokens it takes. */
   readonly tokens: number;
+  /** What the user's own spec allows the key. */
+  readonly limits?: Rates | undefined;
+  readonly signal?: AbortSignal;
+}
+
+interface Waiting {
+  readonly turn: Turn;
   readonly grant: (permit: Permit) => void;
+  readonly fail: (error: unknown) => void;
 }
 
-/** After a 429 that names no time: long enough for one request at 60 a minute. */
-const DEFAULT_PAUSE_MS = 1_000;
-/** The longest pause that a header may ask for; beyond it the caller should rather give up and come back. */
-const MAX_PAUSE_MS = 10 * 60_000;
-
-/** A bucket as the providers run it: full at `limit`, refilled continuously at `limit` a minute. */
-class Bucket {
-  limit = Infinity;
-  available = Infinity;
-  #updatedAtMs = 0;
-
-  refill(nowMs: number): void {
-    if (this.limit !== Infinity) this.available = Math.min(this.limit, this.available + ((nowMs - this.#updatedAtMs) * this.limit) / 60_000);
-    this.#updatedAtMs = nowMs;
-  }
-
-  /** `inFlight` calls may or may not be in `remaining` already: taken off to stay on the safe side. */
-  learn(limit: number | undefined, remaining: number | undefined, inFlight: number): void {
-    if (limit !== undefined && limit > 0) {
-      if (this.limit === Infinity) this.available = limit;
-      this.limit = limit;
-    }
-    if (this.limit !== Infinity && remaining !== undefined) this.available = Math.min(this.available, remaining - inFlight);
-  }
-
-  /** Milliseconds until `amount` is there; a call larger than the whole bucket waits for a full one. */
-  waitMs(amount: number): number {
-    const missing = Math.min(amount, this.limit) - this.available;
-    return this.limit === Infinity || missing <= 0 ? 0 : Math.ceil((missing * 60_000) / this.limit);
-  }
-}
+/** So many calls of each campaign are shown to the account at once. */
+const MAX_SHOWN = 64;
+/** Between two visits to the account. */
+const GATHER_MS = 5;
+/** What came back is told to the account at least so often. */
+const TELL_EVERY_MS = 20;
 
 export class Limiter {
-  readonly #requests = new Bucket();
-  readonly #tokens = new Bucket();
+  readonly #key: KeyAccount;
+  readonly #shared: SharedLimits;
   /** Queues by user; the map's order is the order of turns. */
   readonly #queues = new Map<string, Waiting[]>();
+  #limited = false;
   #pausedUntilMs = 0;
+  #visitedAtMs = 0;
   /** Calls at once that a provider without limit headers has shown to bear: halved by a 429, slowly raised by successes. */
   #window = Infinity;
   #inFlight = 0;
   #inFlightTokens = 0;
+  #returned: Returned | undefined;
+  #refunds: number[] = [];
   #timer: NodeJS.Timeout | undefined;
+  #timerAtMs = Infinity;
+
+  constructor(key: KeyAccount, shared: SharedLimits) {
+    this.#key = key;
+    this.#shared = shared;
+  }
 
   get inFlight(): number {
     return this.#inFlight;
   }
 
-  /** Waits until `user` may make a call of about `tokens` tokens; CANCELLED when `signal` aborts first. */
-  acquire(user: string, tokens: number, signal?: AbortSignal): Promise<Permit> {
+  /** Waits until a call may be made; CANCELLED when its signal aborts first. */
+  acquire(turn: Turn): Promise<Permit> {
+    const { user, signal } = turn;
     return new Promise((resolve, reject) => {
       const cancelled = (): StillhouseError => new StillhouseError('CANCELLED', 'stopped while waiting for the provider\'s rate limit');
       if (signal?.aborted === true) {
@@ -87,11 +76,16 @@ export class Limiter {
         this.#forget(user, waiting);
         reject(cancelled());
       };
+      const settled = (): void => signal?.removeEventListener('abort', onAbort);
       const waiting: Waiting = {
-        tokens,
+        turn,
         grant: (permit) => {
-          signal?.removeEventListener('abort', onAbort);
+          settled();
           resolve(permit);
+        },
+        fail: (error) => {
+          settled();
+          reject(error);
         },
       };
       signal?.addEventListener('abort', onAbort, { once: true });
@@ -108,42 +102,77 @@ export class Limiter {
     else this.#queues.delete(user);
   }
 
-  #serve(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    for (;;) {
-      const turn = this.#queues.entries().next().value;
-      if (turn === undefined) return;
-      const [user, queue] = turn;
-      const next = queue[0];
-      if (next === undefined) {
-        this.#queues.delete(user);
-        continue;
-      }
-      if (this.#inFlight >= this.#window) return; // The next `done` serves again.
-      const waitMs = this.#waitMs(next.tokens);
-      if (waitMs > 0) {
-        this.#timer = setTimeout(() => this.#serve(), waitMs);
-        return;
-      }
-      queue.shift();
-      // To the back of the turns.
-      this.#queues.delete(user);
-      if (queue.length > 0) this.#queues.set(user, queue);
-      next.grant(this.#permit(next.tokens));
+  /** Lets out what may go, visiting the account `now` or when it is time; a failure of the account reaches all who wait. */
+  #serve(now = false): void {
+    try {
+      const nowMs = Date.now();
+      const asks = now || this.#limited || this.#pausedUntilMs > nowMs || nowMs - this.#visitedAtMs >= MAX_WAIT_MS;
+      if (!asks) this.#serveFreely();
+      else if (now) this.#visit();
+      // Calls gather between two visits, so that one visit admits several of them.
+      else if (this.#timer === undefined) this.#setTimer(Math.max(0, this.#visitedAtMs + GATHER_MS - nowMs));
+    } catch (error) {
+      const all = [...this.#queues.values()].flat();
+      this.#queues.clear();
+      for (const { fail } of all) fail(error);
     }
   }
 
-  #waitMs(tokens: number): number {
-    const nowMs = performance.now();
-    this.#requests.refill(nowMs);
-    this.#tokens.refill(nowMs);
-    return Math.max(Math.ceil(this.#pausedUntilMs - nowMs), this.#requests.waitMs(1), this.#tokens.waitMs(tokens), 0);
+  #serveFreely(): void {
+    for (;;) {
+      const turn = this.#queues.entries().next().value;
+      if (turn === undefined || this.#inFlight >= this.#window) return; // The next `done` serves again.
+      this.#grant(turn[0], undefined);
+    }
   }
 
-  #permit(tokens: number): Permit {
-    this.#requests.available -= 1;
-    this.#tokens.available -= tokens;
+  /** Takes the user's next call off its queue and puts the user to the back of the turns. */
+  #grant(user: string, stamp: Stamp | undefined): void {
+    const queue = this.#queues.get(user) ?? [];
+    const next = queue.shift();
+    this.#queues.delete(user);
+    if (queue.length > 0) this.#queues.set(user, queue);
+    next?.grant(this.#permit(next.turn.tokens, stamp));
+  }
+
+  /** Tells the account what came back and asks what may go out. */
+  #visit(): void {
+    this.#clearTimer();
+    const free = Math.floor(Math.max(0, Math.min(MAX_SHOWN, this.#window - this.#inFlight)));
+    const queues = free === 0 ? [] : [...this.#queues];
+    const demands = queues.map(([user, queue]): Demand => ({ user, calls: queue.slice(0, free).map(({ turn }) => turn.tokens), limits: queue[0]?.turn.limits }));
+    const returned = this.#returned;
+    const refunds = this.#refunds;
+    this.#returned = undefined;
+    this.#refunds = [];
+    const visited: Visited = this.#shared.visit(this.#key, { returned, refunds, demands, atMost: free });
+    this.#visitedAtMs = Date.now();
+    this.#limited = visited.limited;
+    this.#pausedUntilMs = visited.pausedUntilMs;
+    demands.forEach(({ user }, index) => {
+      for (let count = visited.admitted[index] ?? 0; count > 0; count -= 1) this.#grant(user, visited.limited ? visited.stamp : undefined);
+    });
+    if (visited.waitMs > 0) this.#setTimer(visited.waitMs);
+  }
+
+  #setTimer(delayMs: number): void {
+    const atMs = Date.now() + delayMs;
+    if (this.#timer !== undefined && this.#timerAtMs <= atMs) return;
+    this.#clearTimer();
+    this.#timerAtMs = atMs;
+    this.#timer = setTimeout(() => {
+      this.#clearTimer();
+      this.#serve(true);
+    }, delayMs);
+  }
+
+  #clearTimer(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#timerAtMs = Infinity;
+  }
+
+  #permit(tokens: number, stamp: Stamp | undefined): Permit {
     this.#inFlight += 1;
     this.#inFlightTokens += tokens;
     let open = true;
@@ -153,65 +182,39 @@ export class Limiter {
         open = false;
         this.#inFlight -= 1;
         this.#inFlightTokens -= tokens;
-        this.#learn(feedback);
-        this.#serve();
+        const urgent = this.#note(feedback, tokens, stamp);
+        if (urgent || this.#queues.size > 0) this.#serve(urgent);
       },
     };
   }
 
-  #learn(feedback: RateFeedback): void {
-    const nowMs = performance.now();
-    this.#requests.refill(nowMs);
-    this.#tokens.refill(nowMs);
-    this.#requests.learn(feedback.limitRequests, feedback.remainingRequests, this.#inFlight);
-    this.#tokens.learn(feedback.limitTokens, feedback.remainingTokens, this.#inFlightTokens);
-    if (feedback.refused === true) {
-      const pauseMs = Math.min(feedback.retryAfterMs ?? DEFAULT_PAUSE_MS, MAX_PAUSE_MS);
-      this.#pausedUntilMs = Math.max(this.#pausedUntilMs, nowMs + pauseMs);
-      if (feedback.limitRequests === undefined) this.#window = Math.max(1, Math.floor(Math.min(this.#window, this.#inFlight + 1) / 2));
-    } else {
-      this.#window += 1 / this.#window;
+  /** Keeps what came back for the next visit; true when it cannot wait. */
+  #note(feedback: RateFeedback, tokens: number, stamp: Stamp | undefined): boolean {
+    if (feedback.unused === true) {
+      if (stamp !== undefined) this.#refunds.push(tokens);
+      return false;
     }
+    const { refused = false, limitRequests, limitTokens } = feedback;
+    if (!refused) this.#window += 1 / this.#window;
+    else if (limitRequests === undefined) this.#window = Math.max(1, Math.floor(Math.min(this.#window, this.#inFlight + 1) / 2));
+    if (!refused && limitRequests === undefined && limitTokens === undefined) return false;
+    const urgent = refused || !this.#limited;
+    // Of several responses the newest call's says most.
+    if (urgent || (stamp?.requests ?? 0) >= (this.#returned?.stamp?.requests ?? 0)) {
+      this.#returned = { feedback, stamp, inFlight: { requests: this.#inFlight, tokens: this.#inFlightTokens, atMs: Date.now() } };
+    }
+    if (!urgent) this.#setTimer(TELL_EVERY_MS);
+    return urgent;
   }
 }
 
-const limiters = new Map<string, Limiter>();
+const limiters = new WeakMap<SharedLimits, Map<string, Limiter>>();
 
-/** The limiter of a key at a provider. `keyId` is a digest: the key itself is not kept here. */
-export function sharedLimiter(provider: string, keyId: string): Limiter {
-  const name = `${provider}\n${keyId}`;
-  const existing = limiters.get(name);
-  if (existing !== undefined) return existing;
-  const limiter = new Limiter();
-  limiters.set(name, limiter);
+/** This process's queue in front of a key. */
+export function limiterOf(key: KeyAccount, shared: SharedLimits): Limiter {
+  const known = limiters.get(shared) ?? new Map<string, Limiter>();
+  limiters.set(shared, known);
+  const limiter = known.get(key.id) ?? new Limiter(key, shared);
+  known.set(key.id, limiter);
   return limiter;
-}
-
-const numberOf = (text: string | null): number | undefined => {
-  const value = text === null || text.trim() === '' ? NaN : Number(text);
-  return Number.isFinite(value) ? value : undefined;
-};
-
-/** `retry-after-ms`, else `retry-after` in seconds or as an HTTP date (RFC 9110 §10.2.3). */
-export function retryAfterMs(headers: Headers, nowMs: number = Date.now()): number | undefined {
-  const milliseconds = numberOf(headers.get('retry-after-ms'));
-  if (milliseconds !== undefined) return Math.max(0, milliseconds);
-  const text = headers.get('retry-after');
-  const seconds = numberOf(text);
-  if (seconds !== undefined) return Math.max(0, seconds * 1_000);
-  const dateMs = text === null ? NaN : Date.parse(text);
-  return Number.isNaN(dateMs) ? undefined : Math.max(0, dateMs - nowMs);
-}
-
-/** The x-ratelimit headers, https://platform.openai.com/docs/guides/rate-limits. */
-export function rateFeedback(headers: Headers, status: number): RateFeedback {
-  const fields = {
-    limitRequests: numberOf(headers.get('x-ratelimit-limit-requests')),
-    remainingRequests: numberOf(headers.get('x-ratelimit-remaining-requests')),
-    limitTokens: numberOf(headers.get('x-ratelimit-limit-tokens')),
-    remainingTokens: numberOf(headers.get('x-ratelimit-remaining-tokens')),
-    retryAfterMs: retryAfterMs(headers),
-  };
-  const given = Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
-  return { ...given, ...(status === 429 ? { refused: true } : {}) };
 }

@@ -2,8 +2,8 @@
 import { APIConnectionTimeoutError, APIError } from 'openai';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
-import { rateFeedback, retryAfterMs } from './limiter.ts';
-import type { RateFeedback } from './limiter.ts';
+import { rateFeedback, retryAfterMs } from './rate-headers.ts';
+import type { RateFeedback } from './rate-headers.ts';
 
 export interface CallFailure {
   readonly error: StillhouseError;

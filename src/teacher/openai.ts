@@ -9,7 +9,7 @@ import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import { Grouped } from './grouped.ts';
-import { rateFeedback, sharedLimiter } from './limiter.ts';
+import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
 import { chatBody, fewerTraits, hopefulTraits, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
 import type { EndpointTraits } from './openai-chat.ts';
@@ -17,6 +17,9 @@ import { callFailure, createRedactor } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
 import { costUpperBound, priceOf } from './prices.ts';
 import type { Price } from './prices.ts';
+import { rateFeedback } from './rate-headers.ts';
+import { createSharedLimits } from './shared-limits.ts';
+import type { SharedLimits } from './shared-limits.ts';
 import type { AskOptions, Teacher, TeacherIdentity } from './teacher.ts';
 
 export const OPENAI_BASE_URL = 'https://api.openai.com/v1';
@@ -42,6 +45,8 @@ export interface OpenAITeacherOptions {
   /** Read when the first call is made, and not kept beyond the client. */
   readonly readKey: () => string;
   readonly timings?: Partial<CallTimings>;
+  /** The accounts of provider keys. Default: this process's own. */
+  readonly limits?: SharedLimits;
 }
 
 /** What one `ask` shares among its calls. */
@@ -71,6 +76,8 @@ interface CallProgress {
 const MAX_LESSONS = 5;
 
 let asks = 0;
+let ownLimits: SharedLimits | undefined;
+const limitsOfProcess = (): SharedLimits => (ownLimits ??= createSharedLimits());
 
 class OpenAITeacher implements Teacher {
   readonly identity: TeacherIdentity;
@@ -79,9 +86,10 @@ class OpenAITeacher implements Teacher {
   readonly #readKey: () => string;
   readonly #price: Price;
   readonly #timings: CallTimings;
+  readonly #limits: SharedLimits;
   #traits: EndpointTraits;
 
-  constructor({ endpoint, readKey, timings }: OpenAITeacherOptions) {
+  constructor({ endpoint, readKey, timings, limits }: OpenAITeacherOptions) {
     const baseUrl = baseUrlOf(endpoint);
     this.identity = { provider: baseUrl, model: endpoint.model };
     this.#endpoint = endpoint;
@@ -89,6 +97,7 @@ class OpenAITeacher implements Teacher {
     this.#price = priceOf(endpoint, baseUrl);
     this.#timings = { ...TIMINGS, ...timings };
     this.#traits = hopefulTraits(baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
+    this.#limits = limits ?? limitsOfProcess();
   }
 
   upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number } {
@@ -138,7 +147,7 @@ class OpenAITeacher implements Teacher {
     asks += 1;
     return {
       client: new OpenAI({ apiKey: key, baseURL: provider, organization: null, project: null, maxRetries: 0, timeout: this.#timings.attemptTimeoutMs, logLevel: 'off' }),
-      limiter: sharedLimiter(provider, createHash('sha256').update(key).digest('hex')),
+      limiter: limiterOf({ id: createHash('sha256').update(`${provider}\n${key}`).digest('hex'), provider, keyName: this.#endpoint.apiKeyEnv }, this.#limits),
       context: { baseUrl: provider, model, keyName: this.#endpoint.apiKeyEnv, redact: createRedactor(key) },
       user: options.user ?? `ask-${asks}`,
       ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
@@ -166,12 +175,15 @@ class OpenAITeacher implements Teacher {
     let firstFailureMs: number | undefined;
     let lessons = 0;
     for (let attempt = 0; ; attempt += 1) {
-      const permit = await asking.limiter.acquire(asking.user, estimatedTokens(request), asking.stop.signal);
+      const permit = await asking.limiter.acquire({ user: asking.user, tokens: estimatedTokens(request), limits: this.#endpoint.limits, signal: asking.stop.signal });
       const traits = this.#traits;
       let outcome: TeacherAnswer | CallFailure;
       try {
         // Only now: a request that waits for its turn has cost nothing yet.
-        if (!progress.intended && (await asking.intents.add(request))?.has(request) === true) return 'elsewhere';
+        if (!progress.intended && (await asking.intents.add(request))?.has(request) === true) {
+          permit.done({ unused: true });
+          return 'elsewhere';
+        }
         progress.intended = true;
         outcome = await this.#attempt(request, traits, asking, permit);
       } finally {

@@ -3,11 +3,12 @@ import { afterEach, describe, it } from 'node:test';
 import type { EndpointSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest, TeacherTask } from '../../src/contracts/records.ts';
-import { retryAfterMs } from '../../src/teacher/limiter.ts';
+
 import { labelLogProbs } from '../../src/teacher/openai-chat.ts';
 import { createOpenAITeacher } from '../../src/teacher/openai.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { listedPrice, priceOf } from '../../src/teacher/prices.ts';
+import { retryAfterMs } from '../../src/teacher/rate-headers.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
 
