@@ -134,6 +134,8 @@ export const GRADIENTS: GradientTable = {
     return [g.mul(spread(g, node, dY), g.scalar(1 / count))];
   },
   // a shape does not change with the values
+  /** Of integers alone. */
+  CumSum: null,
   Shape: null,
   // zeros do not change
   ConstantOfShape: null,

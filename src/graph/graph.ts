@@ -273,10 +273,10 @@ export class Graph implements Subgraph {
   }
 
   /** Parts along one axis: `sizes` names them, `lengths` (number of parts) holds them at run time. */
-  split(x: FloatValue, axis: number, sizes: Shape, lengths: IntValue): readonly FloatValue[] {
+  split<D extends DataType>(x: Value<D>, axis: number, sizes: Shape, lengths: IntValue): readonly Value<D>[] {
     const at = resolveAxis(axis, x.shape.length, 'split');
     if (addDims(sizes) !== x.shape[at] || !sameShape(lengths.shape, [sizes.length])) throw expected('split', `sizes that sum to ${x.shape[at]}`, formatShape(sizes));
-    return this.#node('Split', [x, lengths], { axis: at }, sizes.map((size) => x.shape.with(at, size))) as readonly FloatValue[];
+    return this.#node('Split', [x, lengths], { axis: at }, sizes.map((size) => x.shape.with(at, size)), x.dtype) as readonly Value<D>[];
   }
 
   /** Repeats dimensions of one up to the shape of `like`. */
@@ -284,6 +284,12 @@ export class Graph implements Subgraph {
     if (sameShape(x.shape, like.shape)) return x;
     if (!sameShape(broadcastShapes(x.shape, like.shape, 'expandLike'), like.shape)) throw expected('expandLike', formatShape(like.shape), formatShape(x.shape));
     return this.#float('Expand', [x, this.shapeOf(like)], {}, like.shape);
+  }
+
+  /** One dimension at run time: (1). */
+  sizeOf(x: Value, axis: number): IntValue {
+    const at = resolveAxis(axis, x.shape.length, 'sizeOf');
+    return this.#node('Shape', [x], { start: at, end: at + 1 }, [[1]], 'int64')[0] as IntValue;
   }
 
   shapeOf(x: Value): IntValue {
@@ -321,6 +327,12 @@ export class Graph implements Subgraph {
     const shape = [...indices.shape.slice(0, -1), ...x.shape.slice(1)];
     if (indices.shape.at(-1) !== 1 || !sameShape(shape, updates.shape)) throw expected('scatterAdd', `updates ${formatShape(shape)}`, formatShape(updates.shape));
     return this.#float('ScatterND', [x, indices, updates], {}, x.shape);
+  }
+
+  /** x[0] + … + x[i] at place i of an axis. */
+  cumulativeSum(x: IntValue, axis: number): IntValue {
+    const at = resolveAxis(axis, x.shape.length, 'cumulativeSum');
+    return this.#node('CumSum', [x, this.ints([at], [])], { axis: at }, [x.shape], 'int64')[0] as IntValue;
   }
 
   reduceSum(x: FloatValue, axes: readonly number[], keepDims = true): FloatValue {

@@ -33,6 +33,8 @@ export interface OpAttributes {
   ScatterElements: { readonly axis: number };
   /** Adds the updates where indices collide. */
   ScatterND: NoAttributes;
+  /** Each element and all before it, summed. */
+  CumSum: { readonly axis: number };
   ReduceSum: { readonly axes: readonly number[]; readonly keepDims: boolean };
   ReduceMean: { readonly axes: readonly number[]; readonly keepDims: boolean };
   /** Of the dimensions from `start` to before `end`. */

@@ -60,6 +60,7 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   GatherElements: axial('GatherElements'),
   ScatterElements: (at) => ({ type: 'ScatterElements', attributes: { axis: { int: at.axis }, reduction: { text: 'add' } } }),
   ScatterND: () => ({ type: 'ScatterND', attributes: { reduction: { text: 'add' } } }),
+  CumSum: plain('CumSum'),
   ReduceSum: reduction('ReduceSum'),
   ReduceMean: reduction('ReduceMean'),
   Shape: (at) => ({ type: 'Shape', attributes: { start: { int: at.start }, end: { int: at.end } } }),
@@ -113,7 +114,8 @@ function valueNames(graph: Graph): NameOf {
   return (value) => renamed.get(value) ?? value.name;
 }
 
-export function toOnnx(graph: Graph, name: string): Uint8Array {
+/** `metadata`: texts that the file carries beside the graph (metadata_props). */
+export function toOnnx(graph: Graph, name: string, metadata: Readonly<Record<string, string>> = {}): Uint8Array {
   const { nodes, constants } = reachable(graph);
   const nameOf = valueNames(graph);
   const model = new MessageWriter();
@@ -130,6 +132,7 @@ export function toOnnx(graph: Graph, name: string): Uint8Array {
   });
   model.message(8, (opset) => opset.text(1, '').integer(2, OPSET));
   model.message(8, (opset) => opset.text(1, MICROSOFT).integer(2, MICROSOFT_OPSET));
+  for (const [key, value] of Object.entries(metadata)) model.message(14, (entry) => entry.text(1, key).text(2, value));
   return model.finish();
 }
 

@@ -6,6 +6,7 @@ import type { EncodedType } from '../weights/encode.ts';
 import { writeGgufLora, writeGgufModel } from './gguf-model.ts';
 import { writeHuggingFaceFiles } from './hugging-face-folder.ts';
 import { modelCard } from './model-card.ts';
+import { onnxContextTokens, writeOnnxModel } from './onnx-model.ts';
 import { writeFolder, type OutputFolder, type WrittenFile } from './output-folder.ts';
 import { PROVENANCE_FILE, type Provenance } from './provenance.ts';
 import type { ExportSource } from './source.ts';
@@ -61,4 +62,11 @@ export async function exportGgufLora(input: { readonly config: ModelConfig; read
   const { provenance } = input;
   const name = `${stem(provenance)}.lora.${type.toUpperCase()}.gguf`;
   return writeExport(target, modelCard({ format: 'gguf-lora', provenance }), provenance, (folder) => writeGgufLora(folder, name, { ...input, type }));
+}
+
+/** model.onnx with its weights beside it, for onnxruntime; named as Optimum's exports are. */
+export async function exportOnnx(source: ExportSource, target: string): Promise<readonly WrittenFile[]> {
+  const { provenance, config } = source;
+  const notes = [`Float32. Positions 0 to ${onnxContextTokens(config) - 1}. The graph uses operators of the domain com.microsoft that every build of onnxruntime has.`];
+  return writeExport(target, modelCard({ format: 'onnx', provenance, notes }), provenance, (folder) => writeOnnxModel(folder, source));
 }
