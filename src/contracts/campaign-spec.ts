@@ -126,14 +126,14 @@ const trainingShape = {
   checkpointEverySteps: z.int().min(1).default(20),
   checkpointEveryMinutes: z.number().gt(0).default(5),
 };
-const trainingSchema = z
+export const trainingSchema = z
   .strictObject(trainingShape)
   .superRefine(({ tune, lora }, context) => {
     if (tune === 'full' && lora !== undefined) context.addIssue({ code: 'custom', path: ['lora'], message: 'expected nothing with tune: full, which trains every weight, got settings of adapters' });
   })
   .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
-const studentSchema = z
+export const studentSchema = z
   .strictObject({
     model: z.string().min(1),
     /** The student is made of these layers of the model alone, counted from 0, in ascending order. */
