@@ -41,13 +41,19 @@ async function modelProblem(path: string, model: string): Promise<SpecProblem | 
 
 async function endpointProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
   if (endpoint.provider === 'local') return modelProblem(`${path}.model`, endpoint.model);
-  if (hasSecret(endpoint.apiKeyEnv)) return undefined;
-  return {
-    path: `${path}.apiKeyEnv`,
-    expected: `an API key in the environment variable ${endpoint.apiKeyEnv} where the service runs`,
-    got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
-  };
+  if (!hasSecret(endpoint.apiKeyEnv)) return unsetSecret(`${path}.apiKeyEnv`, endpoint.apiKeyEnv);
+  for (const [header, value] of Object.entries(endpoint.headers ?? {})) {
+    const unset = [...value.matchAll(/\$\{([A-Z][A-Z0-9_]*)\}/g)].map(([, name = '']) => name).find((name) => !hasSecret(name));
+    if (unset !== undefined) return unsetSecret(`${path}.headers.${header}`, unset);
+  }
+  return undefined;
 }
+
+const unsetSecret = (path: string, name: string): SpecProblem => ({
+  path,
+  expected: `an API key in the environment variable ${name} where the service runs`,
+  got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
+});
 
 /** BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model without a key. */
 export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret): Promise<void> {
