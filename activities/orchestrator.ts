@@ -28,6 +28,9 @@ export function createOrchestratorActivities({ store, stages }: OrchestratorDeps
     planCandidates: (input) => supervised(() => planCandidates(store, input)),
     selectInputs: ({ history, ...input }) =>
       supervised(async () => stages.selectInputs({ ...input, earlier: (await readHistory(store, history)).requests })),
+    planStudentRequests: (input) => supervised(() => stages.planStudentRequests(input)),
+    readStudentAnswers: (input) => supervised(() => stages.readStudentAnswers(input)),
+    exportHostedStudent: (input) => supervised(() => stages.exportHostedStudent(input)),
     writeReport: ({ history, ...input }) =>
       supervised(async () => {
         const { rounds, developmentEvaluations } = await readHistory(store, history);

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import type { TrainEpochInput, TrainHeartbeat, TrainedEpoch, TrainerActivities } from '../src/contracts/activities.ts';
 import { ARTIFACT_KINDS } from '../src/contracts/artifacts.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import { localStudentOf } from '../src/contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../src/contracts/campaign-spec.ts';
 import { getJson } from '../src/store/jsonl.ts';
 import type { ArtifactStore } from '../src/store/store.ts';
@@ -22,7 +23,7 @@ export interface TrainerDeps {
 const heartbeatSchema = z.object({
   step: z.int().min(0),
   steps: z.int().min(0),
-  lossNats: z.number(),
+  lossNats: z.number().optional(),
   checkpoint: z.object({ kind: z.enum(ARTIFACT_KINDS), sha256: z.string().regex(/^[0-9a-f]{64}$/), sizeBytes: z.int().min(0) }).optional(),
 });
 
@@ -41,12 +42,12 @@ async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInpu
   let checkpoint = await durableCheckpoint(store, previousDetails);
   const from = checkpoint ?? input.from;
   return await trainer.trainEpoch(
-    { student: spec.student, training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
+    { student: localStudentOf(spec), training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
     {
       signal,
       onProgress: ({ step, steps, lossNats, checkpoint: newer }) => {
         checkpoint = newer ?? checkpoint;
-        beat({ step, steps, lossNats, ...(checkpoint === undefined ? {} : { checkpoint }) } satisfies TrainHeartbeat);
+        beat({ step, steps, ...(lossNats === undefined ? {} : { lossNats }), ...(checkpoint === undefined ? {} : { checkpoint }) } satisfies TrainHeartbeat);
       },
     },
   );

@@ -12,6 +12,7 @@ import { evaluate } from '../src/evaluation/evaluate.ts';
 import { planJudgements } from '../src/evaluation/judge.ts';
 import { createReportModels } from '../src/evaluation/report-models.ts';
 import { writeReport } from '../src/evaluation/report.ts';
+import { planStudentRequests, readStudentAnswers } from '../src/evaluation/hosted-student.ts';
 import { measureSpeed } from '../src/evaluation/speed.ts';
 import { runStudent } from '../src/evaluation/student.ts';
 import { createLedger } from '../src/ledger/sqlite-ledger.ts';
@@ -27,6 +28,8 @@ import { importCompletions } from '../src/teacher/stored-completions.ts';
 import { createSharedLimits } from '../src/teacher/shared-limits.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
+import { exportHostedStudent } from '../src/training/hosted/folder.ts';
+import { openHostedTraining, withTrainingBound } from '../src/training/hosted/hosted-training.ts';
 import { createOnnxTrainer } from '../src/training/onnx-trainer.ts';
 
 export interface Composition extends AsyncDisposable {
@@ -63,12 +66,15 @@ export function composeWorker(config: Config): Composition {
           prepareCampaign: (input, { signal, onProgress }) =>
             prepareCampaign({ store, assets }, input, { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress({ done: doneBytes, total: totalBytes ?? doneBytes }) }),
           planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
-          buildDataset: (input) => buildDataset({ store, answers }, input),
+          buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers }, input)),
           planJudgements: (input) => planJudgements({ store, answers, directory }, input),
           reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
           evaluate: (input) => evaluate({ store, answers }, input),
           selectInputs: (input) => selectInputs({ store }, input),
           writeReport: (input) => writeReport({ store, models }, input),
+          planStudentRequests: (input) => planStudentRequests({ store, directory }, input),
+          readStudentAnswers: (input) => readStudentAnswers({ store, answers }, input),
+          exportHostedStudent: (input) => exportHostedStudent({ store }, input),
         },
       };
     },
@@ -76,6 +82,7 @@ export function composeWorker(config: Config): Composition {
       const deps = { store, ...teaching() };
       return {
         sampleBatch: (input, { signal, onProgress, run }) => sampleBatch(deps, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
+        hostedTrainer: (input, run) => openHostedTraining({ store, ledger: deps.ledger, readSecret }, input, run),
         importCompletions: (input, { signal, onProgress }) => importCompletions({ ...deps, readSecret }, input, { signal, onProgress: (done, total) => onProgress({ done, total }) }),
       };
     },

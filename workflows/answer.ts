@@ -1,6 +1,7 @@
 /** Has teachers and judges answer planned requests, batch by batch, within the budget and over changes of teacher. */
 import type { CampaignContext, PlannedRequests, ReassignRequestsInput } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
+import type { Cost } from '../src/contracts/state.ts';
 import { timesCost } from './money.ts';
 import type { CampaignRun } from './run.ts';
 import { rowWork, teacher } from './run.ts';
@@ -23,6 +24,11 @@ export function plan(run: CampaignRun, what: string, call: (context: CampaignCon
     const { context } = run;
     return { ...(await call(context)), spec: context.spec };
   });
+}
+
+/** The most that one of the planned answers may cost, as the dearest batch has it. */
+export function answerBoundOf({ batchUpperBoundUsd, batchUpperBoundTokens, batchSize }: PlannedRequests): Cost {
+  return { usd: batchUpperBoundUsd / batchSize, tokens: batchUpperBoundTokens / batchSize };
 }
 
 /**

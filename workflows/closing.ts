@@ -6,6 +6,7 @@ import type { RoundStart } from './round.ts';
 import { judgeAndEvaluate } from './round.ts';
 import type { CampaignRun } from './run.ts';
 import { device, rowWork } from './run.ts';
+import { askStudent, exportStudent } from './student.ts';
 
 /** What the closing stages have found so far; a cancelled campaign reports what is there. */
 export interface Findings {
@@ -19,15 +20,14 @@ export async function close(run: CampaignRun, from: RoundStart, findings: Findin
   if (best !== undefined) {
     run.enter('testing');
     await examine(run, from, best.checkpoint, findings);
-    const measured = await run.attempt('Measuring speed', () =>
-      device.measureSpeed.executeWithOptions({ summary: 'measure speed' }, [{ ...run.context, rows: from.data.test, checkpoint: best.checkpoint }]),
-    );
-    findings.speed = measured;
+    // The time of a student behind an endpoint is the network's as well: it is not measured.
+    if (run.input.plan.hostedStudent !== true) {
+      findings.speed = await run.attempt('Measuring speed', () =>
+        device.measureSpeed.executeWithOptions({ summary: 'measure speed' }, [{ ...run.context, rows: from.data.test, checkpoint: best.checkpoint }]),
+      );
+    }
     run.progressed(4, 5);
-    const exported = await run.attempt('Exporting the student', () =>
-      device.exportStudent.executeWithOptions({ summary: 'export the adapter' }, [{ ...run.context, checkpoint: best.checkpoint, dataset: best.dataset }]),
-    );
-    run.apply({ type: 'changed', fields: { adapter: exported.adapter } });
+    run.apply({ type: 'changed', fields: { adapter: await exportStudent(run, best) } });
   }
   await run.attempt('Writing the report', () => report(run, findings));
 }
@@ -39,10 +39,7 @@ async function examine(run: CampaignRun, from: RoundStart, checkpoint: ArtifactR
   );
   const teacherRequests = await answer(run, planned, 'teacher (test rows)', 'evaluation');
   run.progressed(1, 5);
-  const ask = (who: string, tuned: { readonly checkpoint?: ArtifactRef }) =>
-    run.attempt('Asking the student', () =>
-      device.runStudent.executeWithOptions({ summary: `${who} answers ${data.testRows} test rows` }, [{ ...run.context, rows: data.test, ...tuned }]),
-    );
+  const ask = (who: string, tuned: { readonly checkpoint?: ArtifactRef }) => askStudent(run, { summary: `${who} answers ${data.testRows} test rows`, rows: data.test, ...tuned });
   const untuned = await ask('untuned student', {});
   run.progressed(2, 5);
   const student = await ask('best student', { checkpoint });

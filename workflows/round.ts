@@ -1,13 +1,15 @@
 /** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
-import type { CampaignContext, EvaluateInput, Evaluated, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
+import type { BuiltDataset, CampaignContext, EvaluateInput, Evaluated, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { CarriedState, ForkedFrom } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
 import type { Planned } from './answer.ts';
-import { answer, plan, reassign } from './answer.ts';
+import { answer, answerBoundOf, plan, reassign } from './answer.ts';
 import type { CampaignRun } from './run.ts';
-import { device, rowWork, training } from './run.ts';
+import { rowWork, training } from './run.ts';
+import { addCost, timesCost } from './money.ts';
 import { betterRound, decide } from './state.ts';
+import { askStudent, fineTune } from './student.ts';
 
 /** What is known when a round begins: everything of the round before, or only the rows. */
 export type RoundStart = Pick<CarriedState, 'data'> & Partial<Omit<CarriedState, 'state' | 'data'>>;
@@ -37,16 +39,14 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const built = await run.attempt('Building the dataset', () =>
     rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...run.context, round, data, ...history, requests }]),
   );
-  const trained = await train(run, round, built.dataset);
+  const trained = await train(run, round, data, built);
 
   run.enter('evaluating');
   const calibration = built.calibration === undefined ? {} : { calibration: built.calibration };
   const development = await askDevelopment(run, start);
-  const answers = await run.attempt('Asking the student', () =>
-    device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${data.developmentRows} development rows` }, [
-      { ...run.context, rows: data.development, checkpoint: trained.checkpoint },
-    ]),
-  );
+  const answers = await askStudent(run, {
+    summary: `round ${round}: student answers ${data.developmentRows} development rows`, rows: data.development, checkpoint: trained.checkpoint,
+  });
   const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
     rows: data.development, teacherRequests: development.requests, student: answers.predictions, ...calibration,
   });
@@ -72,16 +72,21 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const from = {
     data, last: summary, best, developmentRequests: development.requests, developmentPredictions: answers.predictions, answerUpperBound, ...calibration,
   };
-  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, answerUpperBound), Date.now());
+  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, built, answerUpperBound, answers.answerUpperBound), Date.now());
   return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
 }
 
-/** One more batch, and the teacher's answers on the test rows that still have to be bought at the end. */
-function costOfGoingOn(planned: PlannedRequests, data: PreparedData, answer: Cost): Cost {
-  return {
+/**
+ * One more batch, and the teacher's answers on the test rows that still have to be bought at the end; of
+ * a hosted student another training, and what it answers then and at the end, before and after its training.
+ */
+function costOfGoingOn(planned: PlannedRequests, data: PreparedData, built: BuiltDataset, answer: Cost, studentAnswer: Cost): Cost {
+  const teacher = {
     usd: planned.batchUpperBoundUsd + answer.usd * data.testRows,
     tokens: planned.batchUpperBoundTokens + Math.ceil(answer.tokens * data.testRows),
   };
+  if (built.trainingUpperBound === undefined) return teacher;
+  return addCost(addCost(teacher, built.trainingUpperBound), timesCost(studentAnswer, data.developmentRows + 2 * data.testRows));
 }
 
 /** The round's questions: about inputs that the student's own doubts chose, where it has any yet. */
@@ -123,11 +128,7 @@ async function selectInputs(run: CampaignRun, start: RoundStart, round: number):
     rowWork.planCandidates.executeWithOptions({ summary: `round ${round}: candidates` }, [{ ...run.context, pool, ...history, limit }]),
   );
   if (candidates.count === 0) return 'no-inputs-left';
-  const answers = await run.attempt('Asking the student', () =>
-    device.runStudent.executeWithOptions({ summary: `round ${round}: student answers ${candidates.count} candidates` }, [
-      { ...run.context, rows: candidates.rows, checkpoint: last.checkpoint },
-    ]),
-  );
+  const answers = await askStudent(run, { summary: `round ${round}: student answers ${candidates.count} candidates`, rows: candidates.rows, checkpoint: last.checkpoint });
   const selected = await run.attempt('Selecting inputs', () =>
     rowWork.selectInputs.executeWithOptions({ summary: `round ${round}: select inputs` }, [
       { ...run.context, data, ...history, poolPredictions: answers.predictions, developmentPredictions },
@@ -136,9 +137,14 @@ async function selectInputs(run: CampaignRun, start: RoundStart, round: number):
   return selected.rows === 0 ? 'no-inputs-left' : selected.selection;
 }
 
-async function train(run: CampaignRun, round: number, dataset: ArtifactRef): Promise<Trained> {
-  const { epochs } = run.input.plan;
+async function train(run: CampaignRun, round: number, data: PreparedData, built: BuiltDataset): Promise<Trained> {
+  const { epochs, hostedStudent } = run.input.plan;
+  const { dataset } = built;
   run.enter('training');
+  if (hostedStudent === true) {
+    await run.withinHours();
+    return await fineTune(run, round, data, built);
+  }
   let from: ArtifactRef | undefined;
   let first: number | undefined;
   for (let epoch = 0; ; epoch += 1) {
@@ -166,8 +172,7 @@ async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ re
   // The same rows were asked about before, and by whom they were answered is written down there.
   const known = asked?.rows.sha256 === data.development.sha256 ? await reassign(run, asked) : planned;
   const requests = await answer(run, known, 'teacher (development rows)', 'evaluation');
-  const usd = planned.batchUpperBoundUsd / planned.batchSize;
-  return { requests, answerUpperBound: { usd, tokens: planned.batchUpperBoundTokens / planned.batchSize } };
+  return { requests, answerUpperBound: answerBoundOf(planned) };
 }
 
 /** Scores answers, after a judge has seen them where the spec names one. */

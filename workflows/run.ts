@@ -9,13 +9,15 @@ import { describeState } from './details.ts';
 import { NO_COST, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
-import { DEVICE_WORK, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
+import { DEVICE_WORK, HOSTED_CANCELLATION, HOSTED_TRAINING, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
 
 export const preparation = proxyActivities<Pick<OrchestratorActivities, 'prepareCampaign'>>(PREPARATION);
 export const rowWork = proxyActivities<OrchestratorActivities>(ROW_WORK);
 export const training = proxyActivities<Pick<TrainerActivities, 'trainEpoch'>>(TRAIN_EPOCH);
 export const device = proxyActivities<TrainerActivities>(DEVICE_WORK);
 export const teacher = proxyActivities<TeacherActivities>(TEACHER_CALLS);
+export const hostedTraining = proxyActivities<Pick<TeacherActivities, 'fineTune'>>(HOSTED_TRAINING);
+export const hostedCancellation = proxyActivities<Pick<TeacherActivities, 'cancelFineTuning'>>(HOSTED_CANCELLATION);
 
 const ATTRIBUTES = {
   campaign: defineSearchAttributeKey('StillhouseCampaign', 'KEYWORD'),

@@ -60,3 +60,9 @@ export const TRAIN_EPOCH: ActivityOptions = {
 
 /** The student answers rows, or an adapter is written: minutes, hours for many rows on one processor. */
 export const DEVICE_WORK: ActivityOptions = { ...TRAIN_EPOCH, startToCloseTimeout: '6 hours', scheduleToCloseTimeout: '2 days', retry: LOCAL_RETRY };
+
+/** A provider trains: minutes as a rule, a day where its queue is long. Attempts find the job that the ones before them made. */
+export const HOSTED_TRAINING: ActivityOptions = { ...TEACHER_CALLS, startToCloseTimeout: '2 days', scheduleToCloseTimeout: '7 days' };
+
+/** One or two calls to the provider. A campaign that is cancelled must end: it does not wait for a provider that is away for long. */
+export const HOSTED_CANCELLATION: ActivityOptions = { ...TEACHER_CALLS, startToCloseTimeout: '2 minutes', scheduleToCloseTimeout: '10 minutes', retry: LOCAL_RETRY };

@@ -3,10 +3,12 @@ import { stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { DATASETS, MODELS } from '../assets/catalogue.ts';
 import { parseHubName } from '../assets/hub.ts';
-import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
+import type { CampaignSpec, EndpointSpec, StudentSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { SpecProblem } from '../contracts/parse-spec.ts';
+import { baseUrlOf } from '../teacher/openai.ts';
+import { fineTuningClosed, trainingUsdPerMillion } from '../teacher/prices.ts';
 
 /** Whether an environment variable of that name is set, so that a worker can read the key. */
 export type HasSecret = (name: string) => boolean;
@@ -40,27 +42,37 @@ async function modelProblem(path: string, model: string): Promise<SpecProblem | 
 }
 
 async function endpointProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
-  if (endpoint.provider === 'local') return modelProblem(`${path}.model`, endpoint.model);
-  if (!hasSecret(endpoint.apiKeyEnv)) return unsetSecret(`${path}.apiKeyEnv`, endpoint.apiKeyEnv);
-  for (const [header, value] of Object.entries(endpoint.headers ?? {})) {
-    const unset = [...value.matchAll(/\$\{([A-Z][A-Z0-9_]*)\}/g)].map(([, name = '']) => name).find((name) => !hasSecret(name));
-    if (unset !== undefined) return unsetSecret(`${path}.headers.${header}`, unset);
-  }
-  return undefined;
+  return endpoint.provider === 'local' ? await modelProblem(`${path}.model`, endpoint.model) : keyProblem(path, endpoint, hasSecret);
 }
 
-const unsetSecret = (path: string, name: string): SpecProblem => ({
-  path,
-  expected: `an API key in the environment variable ${name} where the service runs`,
-  got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
-});
+function keyProblem(path: string, endpoint: Pick<EndpointSpec, 'apiKeyEnv'>, hasSecret: HasSecret): SpecProblem | undefined {
+  if (hasSecret(endpoint.apiKeyEnv)) return undefined;
+  return {
+    path: `${path}.apiKeyEnv`,
+    expected: `an API key in the environment variable ${endpoint.apiKeyEnv} where the service runs`,
+    got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
+  };
+}
+
+async function studentProblem(student: StudentSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
+  if (student.provider === 'local') return await modelProblem('student.model', student.model);
+  try {
+    trainingUsdPerMillion(student, baseUrlOf(student));
+  } catch (error) {
+    if (!(error instanceof StillhouseError)) throw error;
+    return { path: 'student.price', expected: error.message.replace(/^expected /, ''), got: 'nothing' };
+  }
+  const closed = fineTuningClosed(baseUrlOf(student), Date.now());
+  if (closed !== undefined) return { path: 'student.provider', expected: `a local student or another provider's baseUrl (${closed})`, got: 'OpenAI' };
+  return keyProblem('student', student, hasSecret);
+}
 
 /** BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model without a key. */
 export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret): Promise<void> {
   const { sampling, evaluation, teacher, student } = spec;
   const found = await Promise.all([
     endpointProblem('teacher', teacher, hasSecret),
-    modelProblem('student.model', student.model),
+    studentProblem(student, hasSecret),
     ...sourcesOf(sampling.source).map(({ source, path }) =>
       'dataset' in source ? datasetProblem(`sampling.source.${path.length === 0 ? '' : `sources[${path[1]}].`}dataset`, source.dataset) : undefined,
     ),

@@ -30,7 +30,7 @@ export interface CommandContext {
   readonly signal: AbortSignal;
 }
 
-export const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
+const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
 export function output(context: CommandContext, value: unknown, text: () => string): void {
@@ -110,7 +110,7 @@ export async function report(context: CommandContext, name: string, path?: strin
   return EXIT.done;
 }
 
-/** Writes the student's PEFT adapter folder. */
+/** Writes the student's folder: its PEFT adapter, or of a hosted student where it lives. */
 export async function exportStudent(context: CommandContext, name: string, folder: string): Promise<number> {
   const base = resolve(folder);
   const files = await withStack(context, async ({ api }) => {
@@ -128,7 +128,7 @@ export async function exportStudent(context: CommandContext, name: string, folde
 }
 
 /** Shows downloads; one line for each name, a live share on a terminal. */
-export function fetchProgress(screen: Screen): (progress: FetchProgress) => void {
+function fetchProgress(screen: Screen): (progress: FetchProgress) => void {
   const announced = new Set<string>();
   return ({ name, doneBytes, totalBytes }) => {
     if (!announced.has(name)) screen.line(`fetching ${name}${totalBytes === undefined ? '' : ` (${megabytes(totalBytes)})`}`);
@@ -143,7 +143,7 @@ async function fetchNeeds(assets: Assets, spec: CampaignSpec | undefined, screen
   await assets.temporalCli(options);
   if (spec !== undefined) {
     if (spec.teacher.provider === 'local') await assets.model(spec.teacher.model, options);
-    await assets.model(spec.student.model, options);
+    if (spec.student.provider === 'local') await assets.model(spec.student.model, options);
     const { sampling, evaluation } = spec;
     if ('dataset' in sampling.source) await assets.dataset(sampling.source.dataset, options);
     if (evaluation.source.kind === 'dataset') await assets.dataset(evaluation.source.dataset, options);
@@ -190,7 +190,7 @@ const exitCodeOf = (campaign: CampaignResource): number => (campaign.status === 
 function nextCommands(name: string, campaign: CampaignResource, own: boolean): string {
   const lines = campaign.status === 'running'
     ? [`${COMMAND} budget ${name} --usd 5 --hours 5     # raise a limit`, `${COMMAND} resume ${name}`]
-    : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # the PEFT adapter folder`]), `${COMMAND} report ${name}`];
+    : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # the student's folder`]), `${COMMAND} report ${name}`];
   return ['Go on with', ...(own ? [`  ${COMMAND} up     # the service and Temporal's UI; the following commands want it running`] : []), ...lines.map((line) => `  ${line}`)].join('\n');
 }
 

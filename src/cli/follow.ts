@@ -60,11 +60,12 @@ const SILENCE_MS = 15_000;
 
 function activityText(activities: readonly RunningActivity[] | undefined): string {
   return (activities ?? [])
-    .map(({ name, attempt, done, total, lossNats, lastFailure }) =>
+    .map(({ name, attempt, done, total, lossNats, note, lastFailure }) =>
       [
         name,
         ...(done === undefined ? [] : [total === undefined ? String(done) : `${done}/${total}`]),
         ...(lossNats === undefined ? [] : [`loss ${lossNats.toFixed(3)}`]),
+        ...(note === undefined ? [] : [note]),
         ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${lastFailure.slice(0, MAX_FAILURE_CHARACTERS)}`}`] : []),
       ].join(' '),
     )

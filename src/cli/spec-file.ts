@@ -22,7 +22,7 @@ export function withAbsolutePaths(spec: CampaignSpec, folder: string): CampaignS
   return {
     ...spec,
     teacher: endpoint(spec.teacher),
-    student: { ...spec.student, model: model(spec.student.model) },
+    student: endpoint(spec.student),
     sampling: { ...sampling, source: sampling.source.kind === 'mixed' ? { ...sampling.source, sources: sampling.source.sources.map(rows) } : rows(sampling.source) },
     evaluation: {
       ...evaluation,

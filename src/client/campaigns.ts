@@ -14,6 +14,8 @@ export interface RunningActivity {
   readonly done?: number;
   readonly total?: number;
   readonly lossNats?: number;
+  /** What is going on elsewhere, as at a provider that trains. */
+  readonly note?: string;
   /** Why the attempt before failed. */
   readonly lastFailure?: string;
 }

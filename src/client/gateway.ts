@@ -204,6 +204,7 @@ function runningActivity(pending: PendingActivity): RunningActivity {
     ...(done === undefined ? {} : { done }),
     ...(total === undefined ? {} : { total }),
     ...(lossNats === undefined ? {} : { lossNats }),
+    ...(typeof fields['note'] === 'string' ? { note: fields['note'] } : {}),
     ...(typeof lastFailure === 'string' && lastFailure !== '' ? { lastFailure } : {}),
   };
 }

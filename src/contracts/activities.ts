@@ -4,7 +4,7 @@
  */
 import type { ArtifactRef } from './artifacts.ts';
 import type { RequestPurpose } from './records.ts';
-import type { Interval, RoundSummary, Spending, TestSummary } from './state.ts';
+import type { Cost, Interval, RoundSummary, Spending, TestSummary } from './state.ts';
 
 /** What every activity of a campaign needs: whose it is and what it was asked for. */
 export interface CampaignContext {
@@ -40,7 +40,7 @@ export interface PreparedData {
 
 export interface PlanRequestsInput extends CampaignContext {
   readonly data: PreparedData;
-  readonly purpose: Exclude<RequestPurpose, 'judge'>;
+  readonly purpose: Exclude<RequestPurpose, 'judge' | 'student'>;
   /** 1-based; 0 for development and test. */
   readonly round: number;
   /** The requests of earlier rounds, which are not asked again. */
@@ -97,6 +97,8 @@ export interface BuiltDataset {
   readonly calibration?: ArtifactRef;
   readonly accepted: number;
   readonly rejectedCount: number;
+  /** Of a hosted student: the most that its training on this dataset may cost. */
+  readonly trainingUpperBound?: Cost;
 }
 
 export interface TrainEpochInput extends CampaignContext {
@@ -137,6 +139,29 @@ export interface StudentAnswers {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly seconds: number;
+}
+
+/** All epochs of a hosted student's training: one job at its provider. */
+export interface FineTuneInput extends CampaignContext {
+  readonly round: number;
+  readonly dataset: ArtifactRef;
+  /** InputRow[]: those with a gold output let the provider measure a loss that it does not learn from. */
+  readonly development: ArtifactRef;
+}
+export interface FineTuned extends TrainedEpoch {
+  /** Of all attempts at the job. */
+  readonly spending: Spending;
+}
+
+export interface PlanStudentInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  /** Absent: the untuned student. */
+  readonly checkpoint?: ArtifactRef;
+}
+export interface ReadStudentInput extends CampaignContext {
+  readonly rows: ArtifactRef;
+  /** Of planStudentRequests, all answered. */
+  readonly requests: ArtifactRef;
 }
 
 export interface PlanJudgementsInput extends CampaignContext {
@@ -277,6 +302,10 @@ export interface OrchestratorActivities {
   planCandidates(input: PlanCandidatesInput): Promise<PlannedCandidates>;
   selectInputs(input: SelectInputsCall): Promise<SelectedInputs>;
   writeReport(input: WriteReportCall): Promise<WrittenReport>;
+  /** A hosted student is asked as a teacher is; what it answered becomes predictions. */
+  planStudentRequests(input: PlanStudentInput): Promise<PlannedRequests>;
+  readStudentAnswers(input: ReadStudentInput): Promise<StudentAnswers>;
+  exportHostedStudent(input: ExportStudentInput): Promise<{ readonly adapter: ArtifactRef }>;
 }
 
 /** Paid or slow calls to teachers and judges. */
@@ -284,6 +313,10 @@ export interface TeacherActivities {
   sampleBatch(input: SampleBatchInput): Promise<SampledBatch>;
   /** Reads what the provider has stored, into the ledger; asks nothing anew. */
   importCompletions(input: CampaignContext): Promise<ImportedCompletions>;
+  /** Waits for a provider's job and needs no device. Cancelling it cancels the job. */
+  fineTune(input: FineTuneInput): Promise<FineTuned>;
+  /** Ends the job of a fineTune that cannot do so itself, as when its worker is gone. */
+  cancelFineTuning(input: FineTuneInput): Promise<{ readonly spending: Spending }>;
 }
 
 /** Work on a device: one at a time. */
@@ -298,6 +331,9 @@ export interface TrainerActivities {
 export interface TrainHeartbeat {
   readonly step: number;
   readonly steps: number;
-  readonly lossNats: number;
+  /** Absent before the first step of a training elsewhere. */
+  readonly lossNats?: number;
   readonly checkpoint?: ArtifactRef;
+  /** What is going on, for people. */
+  readonly note?: string;
 }

@@ -7,12 +7,12 @@ export const ARTIFACT_KINDS = [
   'dataset', // Sample[] as JSONL: accepted rows, what a student trains on
   'rejected', // RejectedSample[] as JSONL
   'calibration', // Calibration as JSON
-  'checkpoint', // training state, see src/training/checkpoint.ts
-  'loss-curve', // LossPoint[] as JSONL
+  'checkpoint', // training state, see src/training/checkpoint.ts; of a hosted student src/training/hosted/hosted-model.ts
+  'loss-curve', // ReportedLoss[] as JSONL, from our own engine LossPoint[]
   'predictions', // Prediction[] as JSONL
   'evaluation', // Evaluation as JSON
   'history', // CampaignHistory as JSON: what the finished rounds left
-  'adapter', // FolderManifest of a PEFT adapter folder
+  'adapter', // FolderManifest of a PEFT adapter folder, or of the folder that says where a hosted student lives
   'model', // FolderManifest of a whole model as a Hugging Face folder
   'report', // one self-contained HTML page
   'manifest', // CampaignManifest as JSON: every hash of a campaign

@@ -3,6 +3,7 @@
  * Unknown keys are errors with their path; numbers are never coerced from strings.
  */
 import { z } from 'zod';
+import { StillhouseError } from './errors.ts';
 import { datasetSchema, samplingSchema, sourcesOf } from './sampling-spec.ts';
 import type { SamplingSpec } from './sampling-spec.ts';
 
@@ -28,16 +29,6 @@ const taskSchema = z.strictObject({
   output: outputSchema,
 });
 
-/** Names of headers that carry credentials. */
-const CREDENTIAL = /auth|key|token|secret|cookie/;
-const headersSchema = z.record(z.string().regex(/^[a-z][a-z0-9-]*$/, 'the name of a header, in lower case'), z.string().min(1)).superRefine((headers, context) => {
-  for (const [name, value] of Object.entries(headers)) {
-    if (!CREDENTIAL.test(name) || /\$\{[A-Z][A-Z0-9_]*\}/.test(value)) continue;
-    // The value may be a key: it is not repeated.
-    context.addIssue({ code: 'custom', path: [name], message: 'expected the name of an environment variable in the form ${NAME}, got a text without one' });
-  }
-});
-
 const endpointShape = {
   /** `local` runs a model of the catalogue, or a path, on this machine; `openai` is any OpenAI-compatible endpoint. */
   provider: z.enum(['local', 'openai']),
@@ -47,12 +38,6 @@ const endpointShape = {
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
   /** The NAME of the environment variable that holds the key; the key itself never enters a spec. */
   apiKeyEnv: z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'the name of an environment variable').default('OPENAI_API_KEY'),
-  /** The header that carries the key, in place of `Authorization: Bearer`: `api-key` at Azure. */
-  keyHeader: z.string().regex(/^[a-z][a-z0-9-]*$/, 'the name of a header, in lower case').optional(),
-  /** Further headers. A secret is named, never written: `${NAME}` stands for the environment variable's value. */
-  headers: headersSchema.optional(),
-  /** Parameters of every call's query: `api-version` at Azure. They stand in addresses, so no secret belongs here. */
-  query: z.record(z.string().min(1), z.string()).optional(),
   temperature: z.number().min(0).max(2).default(0),
   maxTokens: z.int().min(1).max(32_768).default(512),
   /** Calls in flight at once. */
@@ -142,15 +127,17 @@ const trainingShape = {
   checkpointEverySteps: z.int().min(1).default(20),
   checkpointEveryMinutes: z.number().gt(0).default(5),
 };
-export const trainingSchema = z
+const trainingSchema = z
   .strictObject(trainingShape)
   .superRefine(({ tune, lora }, context) => {
     if (tune === 'full' && lora !== undefined) context.addIssue({ code: 'custom', path: ['lora'], message: 'expected nothing with tune: full, which trains every weight, got settings of adapters' });
   })
   .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
-export const studentSchema = z
+/** A student on this machine: a catalogue name, `hf:org/name@revision` or a local path, trained by our own engine. */
+const localStudentSchema = z
   .strictObject({
+    provider: z.literal('local').default('local'),
     model: z.string().min(1),
     /** The student is made of these layers of the model alone, counted from 0, in ascending order. */
     layers: z.array(z.int().min(0)).min(1).optional(),
@@ -162,6 +149,40 @@ export const studentSchema = z
     if (layers !== undefined && keepLayers !== undefined) reject(`expected either layers or keepLayers, got both`);
     else if (layers?.some((layer, i) => i > 0 && layer <= (layers[i - 1] as number)) === true) reject(`expected distinct layers in ascending order, got ${JSON.stringify(layers)}`);
   });
+
+/** A student that its provider trains and serves: the model's weights never leave the provider. */
+const hostedStudentSchema = z.strictObject({
+  provider: z.literal('openai'),
+  /** The model to fine-tune, as the provider names it. */
+  model: endpointShape.model,
+  baseUrl: endpointShape.baseUrl,
+  apiKeyEnv: endpointShape.apiKeyEnv,
+  concurrency: endpointShape.concurrency,
+  /** The longest answer of the student. */
+  maxTokens: endpointShape.maxTokens,
+  /** Of the provider's training; what is omitted the provider chooses. Epochs are `training.epochs`. */
+  fineTuning: z
+    .strictObject({
+      /** Samples in one optimizer step. */
+      batchSize: z.int().min(1).max(256).optional(),
+      /** Times the provider's own learning rate. */
+      learningRateMultiplier: z.number().gt(0).max(100).optional(),
+    })
+    .prefault({}),
+  /** Dollars per million tokens, overriding the price table: of training, and of answers before and after it. */
+  price: z.strictObject({ trainingUsdPerMillion: z.number().min(0), inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
+});
+
+const studentSchema = z.discriminatedUnion('provider', [localStudentSchema, hostedStudentSchema]);
+
+/** The settings of training that a provider's fine-tuning has as well. */
+const HOSTED_TRAINING: readonly string[] = ['epochs'];
+
+/** Which settings of training say something that a provider's fine-tuning cannot do. */
+function localTrainingKeys(training: z.output<typeof trainingSchema>): readonly string[] {
+  const defaults: Readonly<Record<string, unknown>> = trainingSchema.parse({});
+  return Object.entries(training).flatMap(([key, value]) => (HOSTED_TRAINING.includes(key) || JSON.stringify(value) === JSON.stringify(defaults[key]) ? [] : [key]));
+}
 
 const evaluationSchema = z.strictObject({
   /** Rows with known or judged outputs that no other stage sees: a dataset, or a share of the source held out. */
@@ -279,6 +300,10 @@ export const campaignSpecSchema = z
     if (source.kind === 'held-out' && source.rows < developmentRows + testRows) {
       reject(['evaluation', 'source', 'rows'], `expected at least developmentRows + testRows = ${developmentRows + testRows}, got ${source.rows}`);
     }
+    const unhosted = spec.student.provider === 'openai' ? localTrainingKeys(spec.training) : [];
+    if (unhosted.length > 0) {
+      reject(['training'], `expected epochs alone with student.provider openai, which trains by supervised fine-tuning with student.fineTuning.batchSize and learningRateMultiplier, got ${unhosted.join(', ')}`);
+    }
     if (spec.filter.minInputCharacters > spec.filter.maxInputCharacters) {
       reject(['filter', 'minInputCharacters'], `expected at most maxInputCharacters = ${spec.filter.maxInputCharacters}, got ${spec.filter.minInputCharacters}`);
     }
@@ -293,6 +318,16 @@ export type CampaignSpec = z.output<typeof campaignSpecSchema> & { readonly teac
 /** A spec as a user writes it. */
 export type CampaignSpecInput = z.input<typeof campaignSpecSchema>;
 export type StudentSpec = CampaignSpec['student'];
+/** What our own engine needs to know of a student. */
+export type LocalStudentSpec = Omit<Extract<StudentSpec, { readonly provider: 'local' }>, 'provider'>;
+export type HostedStudentSpec = Extract<StudentSpec, { readonly provider: 'openai' }>;
+
+/** BAD_INPUT for a student that its provider keeps: there are no weights to train, ask or export here. */
+export function localStudentOf({ student }: Pick<CampaignSpec, 'student'>): LocalStudentSpec {
+  // Specs that were stored before providers were have none: their students are local.
+  if (student.provider !== 'openai') return student;
+  throw new StillhouseError('BAD_INPUT', `student.provider: expected local for work on this machine's device, got ${student.provider}`);
+}
 export type TaskSpec = CampaignSpec['task'];
 /** With `lora`, adapters are trained; without, every weight. */
 export type TrainingSpec = CampaignSpec['training'];

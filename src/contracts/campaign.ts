@@ -19,6 +19,8 @@ export interface CampaignPlan {
   readonly importsCompletions?: boolean;
   /** Batches of samples in flight at once. */
   readonly concurrentBatches: number;
+  /** The student is trained and served by its provider. Absent: by this machine's own engine. */
+  readonly hostedStudent?: boolean;
 }
 
 /** The rounds of another campaign with which one begins: their requests and answers, not their students. */
@@ -90,5 +92,6 @@ export function specToPlan(spec: CampaignSpec): CampaignPlan {
     ...(sourcesOf(spec.sampling.source).some(({ source }) => source.kind === 'stored-completions') ? { importsCompletions: true } : {}),
     // A local teacher has one device: batches side by side would only share it.
     concurrentBatches: spec.teacher.provider === 'local' ? 1 : 4,
+    ...(spec.student.provider === 'openai' ? { hostedStudent: true } : {}),
   };
 }

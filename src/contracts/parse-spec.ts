@@ -47,10 +47,10 @@ interface SchemaDefinition {
   readonly type: string;
   readonly innerType?: { readonly _zod: { readonly def: SchemaDefinition } };
   readonly element?: { readonly _zod: { readonly def: SchemaDefinition } };
-  readonly shape?: Readonly<Record<string, { readonly _zod: { readonly def: SchemaDefinition } }>>;
+  /** `values` are those that the key of a union's option may have; `optin` is set where it may be left out. */
+  readonly shape?: Readonly<Record<string, { readonly _zod: { readonly def: SchemaDefinition; readonly values?: ReadonlySet<unknown>; readonly optin?: string } }>>;
   readonly options?: readonly { readonly _zod: { readonly def: SchemaDefinition } }[];
   readonly discriminator?: string;
-  readonly values?: readonly unknown[];
 }
 
 /** The keys that a schema knows at a path, following the union options that `value` selects. */
@@ -62,7 +62,10 @@ function knownKeys(schema: z.core.$ZodType, path: Path, value: unknown): readonl
       else if (definition.discriminator !== undefined) {
         const key = definition.discriminator;
         const wanted = valueAt(current, [key]);
-        definition = definition.options?.find(({ _zod }) => _zod.def.shape?.[key]?._zod.def.values?.includes(wanted))?._zod.def;
+        definition = definition.options?.find(({ _zod }) => {
+          const own = _zod.def.shape?.[key]?._zod;
+          return wanted === undefined ? own?.optin !== undefined : own?.values?.has(wanted) === true;
+        })?._zod.def;
       } else return;
     }
   };
@@ -91,7 +94,7 @@ function expectation(issue: Issue, root: unknown, schema: z.core.$ZodType): stri
       return issue.values.length === 1 ? describeValue(issue.values[0]) : `one of ${issue.values.map(String).join(', ')}`;
     case 'invalid_union': {
       // zod gives the discriminator's values where no option matched.
-      const options = 'options' in issue && Array.isArray(issue.options) ? (issue.options as unknown[]) : [];
+      const options = 'options' in issue && Array.isArray(issue.options) ? (issue.options as unknown[]).filter((option) => option !== undefined) : [];
       return options.length > 0 ? `one of ${options.map(String).join(', ')}` : issue.message;
     }
     case 'too_small':
@@ -130,7 +133,7 @@ function badInput(source: string, problems: readonly SpecProblem[]): StillhouseE
   return new StillhouseError('BAD_INPUT', message, { details: { problems } });
 }
 
-export type LineOf = (path: Path) => number | undefined;
+type LineOf = (path: Path) => number | undefined;
 
 /**
  * Validates a value by any schema. BAD_INPUT lists, for each mistake, the key's path, what was
@@ -158,27 +161,21 @@ function lineFinder(document: Document, counter: LineCounter): LineOf {
   };
 }
 
-export interface ParsedText {
-  readonly value: unknown;
-  readonly lineOf: LineOf;
-}
-
-/** Parses YAML 1.2, of which JSON is a part. `source` names the text in messages, as a file name does. */
-export function parseText(text: string, source: string): ParsedText {
+/**
+ * Parses YAML 1.2, of which JSON is a part, and validates it. `source` names the text in messages,
+ * as a file name does.
+ */
+export function parseSpec(text: string, source = 'spec'): CampaignSpec {
   const counter = new LineCounter();
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
   if (document.errors.length > 0) {
     throw badInput(source, document.errors.map((error) => ({ path: '', expected: 'YAML or JSON', got: error.message, line: counter.linePos(error.pos[0]).line })));
   }
+  let value: unknown;
   try {
-    return { value: document.toJS({ maxAliasCount: 100 }), lineOf: lineFinder(document, counter) };
+    value = document.toJS({ maxAliasCount: 100 });
   } catch (error) {
     throw badInput(source, [{ path: '', expected: 'YAML whose aliases can be resolved', got: error instanceof Error ? error.message : String(error) }]);
   }
-}
-
-/** Parses and validates the text of a campaign file. */
-export function parseSpec(text: string, source = 'spec'): CampaignSpec {
-  const { value, lineOf } = parseText(text, source);
-  return validateSpec(value, source, lineOf);
+  return validateSpec(value, source, lineFinder(document, counter));
 }

@@ -46,9 +46,12 @@ export interface TeacherRequest {
   readonly round?: number;
   /** Which of `spec.teachers` answers it, counted from 0, the first one; a later one only after a change of teacher. */
   readonly teacher?: number;
+  /** Of purpose `student`: the fine-tuned model that answers; absent for the model as it was before training. */
+  readonly tunedModel?: string;
 }
 
-export type RequestPurpose = 'train' | 'development' | 'test' | 'judge';
+/** `student`: an evaluation or pool row answered by a student that its provider serves. */
+export type RequestPurpose = 'train' | 'development' | 'test' | 'judge' | 'student';
 
 export type TeacherTask =
   /** Choose among fixed answers: the log-probability of each label after the messages. */
@@ -166,3 +169,6 @@ export interface LossPoint {
   /** Mean loss of the development rows after the step, where it was measured. */
   readonly developmentNats?: number;
 }
+
+/** A point of a loss curve as every trainer reports it; a provider's fine-tuning tells no more than this. */
+export type ReportedLoss = Pick<LossPoint, 'epoch' | 'step' | 'lossNats' | 'developmentNats'>;

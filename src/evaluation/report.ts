@@ -2,11 +2,13 @@
 import type { WriteReportInput, WrittenReport } from '../contracts/activities.ts';
 import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
-import type { LossPoint, RejectedSample, RejectionReason, Sample } from '../contracts/records.ts';
+import type { ReportedLoss, RejectedSample, RejectionReason, Sample } from '../contracts/records.ts';
 import { unpackSoftTargets } from '../dataset/soft-targets.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import type { Evaluation } from './evaluation.ts';
+import { readHostedModel } from '../training/hosted/hosted-model.ts';
+import type { HostedModel } from '../training/hosted/hosted-model.ts';
 import { renderPage } from './report/page.ts';
 import type { ModelFacts, NamedHash, ReportData } from './report/page.ts';
 
@@ -52,6 +54,7 @@ export async function writeReport(deps: ReportDeps, input: WriteReportInput): Pr
 async function gather({ store, models }: ReportDeps, input: WriteReportInput): Promise<ReportData> {
   const spec = await getJson<CampaignSpec>(store, input.spec);
   const best = input.rounds.find((round) => round.round === input.bestRound);
+  const hosted = best === undefined || spec.student.provider !== 'openai' ? undefined : await readHostedModel(store, best.checkpoint);
   const development = await Promise.all(input.developmentEvaluations.map((ref) => getJson<Evaluation>(store, ref)));
   const samples = best === undefined ? [] : await getRows<Sample>(store, best.dataset);
   const rejected: RejectedSample[] = [];
@@ -62,11 +65,11 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
     input,
     ...(input.testEvaluation === undefined ? {} : { test: await getJson<Evaluation>(store, input.testEvaluation) }),
     development,
-    lossCurve: best === undefined ? [] : await getRows<LossPoint>(store, best.lossCurve),
+    lossCurve: best === undefined ? [] : await getRows<ReportedLoss>(store, best.lossCurve),
     confidences: samples.flatMap((sample) => sample.confidence ?? []),
     ...(spec.sampling.softTargets === undefined ? {} : { softTargets: countSoftTargets(samples) }),
     rejections: countReasons(rejected),
-    models: await modelFacts(models, spec, input),
+    models: await modelFacts(models, spec, input, hosted),
     hashes: await namedHashes(store, input),
   };
 }
@@ -81,17 +84,17 @@ function countReasons(rejected: readonly RejectedSample[]): readonly { readonly 
   return [...Map.groupBy(rejected, (row) => row.reason)].map(([reason, rows]) => ({ reason, rows: rows.length })).sort((a, b) => b.rows - a.rows || (a.reason < b.reason ? -1 : 1));
 }
 
-async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed }: WriteReportInput): Promise<readonly ModelFacts[]> {
+async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed }: WriteReportInput, hosted: HostedModel | undefined): Promise<readonly ModelFacts[]> {
   const { scorer } = spec.evaluation;
   const asked = [
     { role: 'teacher' as const, provider: spec.teacher.provider, model: spec.teacher.model },
-    { role: 'student' as const, provider: 'local' as const, model: spec.student.model },
+    { role: 'student' as const, provider: spec.student.provider, model: spec.student.model },
     ...(scorer.kind === 'judge' ? [{ role: 'judge' as const, provider: scorer.judge.provider, model: scorer.judge.model }] : []),
   ];
   return Promise.all(asked.map(async ({ role, provider, model }) => {
     const measured = speed?.rows.find((row) => row.who.startsWith(role));
     // What was measured is the student as it is, with its own layers and weights.
-    return { ...(await models.facts({ provider, model })), ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), role, name: model };
+    return { ...(await models.facts({ provider, model })), ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), role, name: model, ...(role === 'student' && hosted !== undefined ? { name: hosted.model, hosted } : {}) };
   }));
 }
 

@@ -1,5 +1,6 @@
 /** How long one answer takes, one at a time: teacher and student asked in turn, so that both meet the same machine. */
 import type { MeasuredSpeed, MeasureSpeedInput, SpeedRow } from '../contracts/activities.ts';
+import { localStudentOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow } from '../contracts/records.ts';
@@ -70,7 +71,7 @@ export async function measureSpeed(deps: StudentDeps, input: MeasureSpeedInput, 
   const [first] = rows;
   if (first === undefined) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
   await using opened = new AsyncDisposableStack();
-  const student = opened.use(await openStudent(deps, spec.student, input.checkpoint, options.signal));
+  const student = opened.use(await openStudent(deps, localStudentOf(spec), input.checkpoint, options.signal));
   const contenders: Contender[] = [];
   if (spec.teacher.provider === 'local') {
     const teacher = opened.use(await deps.host.open({ model: spec.teacher.model, ...(options.signal === undefined ? {} : { signal: options.signal }) }));

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { RunStudentInput, StudentAnswers } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { CampaignSpec, StudentSpec } from '../contracts/campaign-spec.ts';
+import { localStudentOf } from '../contracts/campaign-spec.ts';
+import type { CampaignSpec, LocalStudentSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow, Prediction } from '../contracts/records.ts';
 import { studentMessages } from '../dataset/student-prompt.ts';
@@ -33,7 +34,7 @@ export interface OpenStudent extends AsyncDisposable {
   readonly sizeBytes: number;
 }
 
-export async function openStudent(deps: StudentDeps, student: StudentSpec, checkpoint: ArtifactRef | undefined, signal: AbortSignal | undefined): Promise<OpenStudent> {
+export async function openStudent(deps: StudentDeps, student: LocalStudentSpec, checkpoint: ArtifactRef | undefined, signal: AbortSignal | undefined): Promise<OpenStudent> {
   const { model, layers, keepLayers } = student;
   const options = { model, layers, keepLayers, ...(signal === undefined ? {} : { signal }) };
   const opened = (opening: LanguageModel, adapterBytes: number): OpenStudent => ({
@@ -96,7 +97,7 @@ export async function runStudent(deps: StudentDeps, input: RunStudentInput, opti
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const rows = (await getRows<InputRow>(deps.store, input.rows)).slice(0, input.limit);
   if (rows.length === 0) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
-  await using student = await openStudent(deps, spec.student, input.checkpoint, options.signal);
+  await using student = await openStudent(deps, localStudentOf(spec), input.checkpoint, options.signal);
   const predictions: Prediction[] = [];
   const startedMs = performance.now();
   while (predictions.length < rows.length) {

@@ -4,6 +4,9 @@ import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
 /** 64 hex digits: SHA-256 of the canonical JSON of what decides the answer. See src/ledger/key.ts. */
 export type LedgerKey = string;
 
+/** What was bought: answers for a purpose, or a hosted training job. */
+export type LedgerPurpose = RequestPurpose | 'fine-tuning';
+
 export interface LedgerCall {
   readonly key: LedgerKey;
   readonly provider: string;
@@ -11,7 +14,7 @@ export interface LedgerCall {
   /** Canonical JSON of the task and parameters, kept so that an answer can be explained later. */
   readonly request: string;
   readonly campaign: string;
-  readonly purpose?: RequestPurpose;
+  readonly purpose?: LedgerPurpose;
   /** The batch that pays for it: all attempts at one batch share a name and are settled together. */
   readonly batch?: string;
 }
@@ -59,7 +62,7 @@ export interface LedgerUsage extends LedgerTotals {
   readonly campaign: string;
   readonly model: string;
   /** Absent for calls recorded before purposes were. */
-  readonly purpose?: RequestPurpose;
+  readonly purpose?: LedgerPurpose;
 }
 
 export interface Ledger {
@@ -75,7 +78,7 @@ export interface Ledger {
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;
   /** Notes which recorded answers a batch took without having bought them: of `keys`, those that another batch paid for. */
-  recordReuse(use: { readonly batch: string; readonly campaign: string; readonly keys: readonly { readonly key: LedgerKey; readonly purpose: RequestPurpose }[] }): Promise<void>;
+  recordReuse(use: { readonly batch: string; readonly campaign: string; readonly keys: readonly { readonly key: LedgerKey; readonly purpose: LedgerPurpose }[] }): Promise<void>;
   batchSpending(batch: string): Promise<BatchSpending>;
   totals(filter?: { readonly campaign?: string }): Promise<LedgerTotals>;
   /** The same by campaign, model and purpose. */

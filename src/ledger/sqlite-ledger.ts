@@ -5,9 +5,9 @@
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { deflateRawSync } from 'node:zlib';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
+import type { TeacherAnswer } from '../contracts/records.ts';
 import { isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
-import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
+import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerPurpose, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
 import { answerOf, BOUGHT_SUMS, keyBytes, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
 import type { Row } from './rows.ts';
 import { asLedgerError, openDatabase } from './schema.ts';
@@ -175,7 +175,7 @@ class SqliteLedger implements Ledger {
       const groups = Map.groupBy(rows, (row) => [row['campaign'], row['model'], row['purpose']].join('\n'));
       return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => {
         const { campaign: name, model, purpose } = members[0] ?? {};
-        return { campaign: String(name), model: String(model), ...(typeof purpose === 'string' ? { purpose: purpose as RequestPurpose } : {}), ...totalsOf(...members) };
+        return { campaign: String(name), model: String(model), ...(typeof purpose === 'string' ? { purpose: purpose as LedgerPurpose } : {}), ...totalsOf(...members) };
       });
     });
   }

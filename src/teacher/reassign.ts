@@ -12,6 +12,8 @@ import { repairOf } from './repair.ts';
 import { endpointOf } from './sample.ts';
 import type { Teacher, TeacherDirectory } from './teacher.ts';
 
+const isForTeacher = ({ purpose }: TeacherRequest): boolean => purpose !== 'judge' && purpose !== 'student';
+
 export interface ReassignDeps {
   readonly store: ArtifactStore;
   readonly ledger: Ledger;
@@ -21,7 +23,7 @@ export interface ReassignDeps {
 /**
  * Writes the assignment down: an answer that the ledger holds stays the answer to its question, and
  * what the ledger learns later about a question that now belongs to another teacher changes nothing.
- * A judge's requests stay with the judge. The bound is that of the answers which are missing.
+ * Requests to a judge or to a hosted student stay with it. The bound is that of the answers which are missing.
  */
 export async function reassignRequests(deps: ReassignDeps, input: ReassignRequestsInput): Promise<PlannedRequests> {
   const { store, directory } = deps;
@@ -29,7 +31,7 @@ export async function reassignRequests(deps: ReassignDeps, input: ReassignReques
   const planned = await getRows<TeacherRequest>(store, input.requests);
   const answered = await answeredOf(deps, spec, planned);
   const teacher = (spec.teachers?.length ?? 1) - 1;
-  const requests = planned.map((request) => (teacher === 0 || answered.has(request) || request.purpose === 'judge' ? request : { ...request, teacher }));
+  const requests = planned.map((request) => (teacher === 0 || answered.has(request) || !isForTeacher(request) ? request : { ...request, teacher }));
   await using teachers = new AsyncDisposableStack();
   const batchSize = input.batchSize ?? batchSizeOf(planned.length, spec.sampling.batchSize, teachers.use(await directory.open(spec.teacher)).groupSize);
   const opened = new Map<EndpointSpec, Teacher>();

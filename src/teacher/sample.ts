@@ -28,8 +28,24 @@ export interface SampleOptions {
   readonly run?: string;
 }
 
-/** Who answers a request: the judge, or the teacher that it was planned for. */
-export function endpointOf(spec: CampaignSpec, { purpose, teacher = 0 }: Pick<TeacherRequest, 'purpose' | 'teacher'>): EndpointSpec {
+/** One object for each hosted student of a spec, as there is one for each teacher: requests are grouped by it. */
+const students = new WeakMap<CampaignSpec, Map<string, EndpointSpec>>();
+
+function studentEndpoint(spec: CampaignSpec, tunedModel: string | undefined): EndpointSpec {
+  const { student } = spec;
+  if (student.provider !== 'openai') throw new StillhouseError('BAD_INPUT', `expected student.provider openai for requests to a student, got ${student.provider}`);
+  const { fineTuning: _fineTuning, price, ...endpoint } = student;
+  const model = tunedModel ?? student.model;
+  const known = students.get(spec)?.get(model);
+  if (known !== undefined) return known;
+  const made: EndpointSpec = { ...endpoint, model, temperature: 0, ...(price === undefined ? {} : { price }) };
+  students.set(spec, (students.get(spec) ?? new Map<string, EndpointSpec>()).set(model, made));
+  return made;
+}
+
+/** Who answers a request: the judge, the hosted student, or the teacher that it was planned for. */
+export function endpointOf(spec: CampaignSpec, { purpose, teacher = 0, tunedModel }: Pick<TeacherRequest, 'purpose' | 'teacher' | 'tunedModel'>): EndpointSpec {
+  if (purpose === 'student') return studentEndpoint(spec, tunedModel);
   if (purpose !== 'judge') {
     const { teachers = [spec.teacher] } = spec;
     const found = teachers[teacher];

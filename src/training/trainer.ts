@@ -1,10 +1,10 @@
 /** The trainer port: one epoch at a time, resumable, bitwise repeatable. Nothing outside src/training may know which trainer runs. */
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { StudentSpec, TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { LocalStudentSpec, TrainingSpec } from '../contracts/campaign-spec.ts';
 import type { WeightFile } from '../lm/config.ts';
 
 export interface EpochJob {
-  readonly student: StudentSpec;
+  readonly student: LocalStudentSpec;
   readonly training: TrainingSpec;
   readonly seed: number;
   /** 0-based. */
@@ -20,8 +20,11 @@ export interface EpochProgress {
   /** Optimizer steps of this epoch that are done, and of how many. */
   readonly step: number;
   readonly steps: number;
-  readonly lossNats: number;
-  readonly tokensPerSecond: number;
+  /** Absent before the first step of a training elsewhere. */
+  readonly lossNats?: number;
+  readonly tokensPerSecond?: number;
+  /** What is going on, for people. */
+  readonly note?: string;
   /** Where the development loss was measured after this step. */
   readonly developmentNats?: number;
   /** A checkpoint that is durable in the store by now. */
@@ -50,5 +53,5 @@ export type TrainedStudent =
 export interface Trainer {
   trainEpoch(job: EpochJob, options: { readonly signal?: AbortSignal; readonly onProgress?: (progress: EpochProgress) => void }): Promise<EpochResult>;
   /** The student of a checkpoint in the form in which a model is opened; files that this takes are written below `folder`. */
-  studentOf(checkpoint: ArtifactRef, student: StudentSpec, folder: string): Promise<TrainedStudent>;
+  studentOf(checkpoint: ArtifactRef, student: LocalStudentSpec, folder: string): Promise<TrainedStudent>;
 }

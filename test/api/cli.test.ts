@@ -178,7 +178,7 @@ test('teacher and fork send what their options say', async () => {
 
 test('paths of a spec are relative to its file; names stay names', async () => {
   const spec = parseSpec(await readFile(SPEC, 'utf8'));
-  const mine = { ...spec, student: { model: './m.gguf' }, sampling: { ...spec.sampling, source: { kind: 'inputs' as const, dataset: 'rows.jsonl' } } };
+  const mine = { ...spec, student: { provider: 'local' as const, model: './m.gguf' }, sampling: { ...spec.sampling, source: { kind: 'inputs' as const, dataset: 'rows.jsonl' } } };
   const absolute = withAbsolutePaths(mine, '/campaigns');
   assert.equal(absolute.student.model, '/campaigns/m.gguf');
   assert.deepEqual(absolute.sampling.source, { kind: 'inputs', dataset: '/campaigns/rows.jsonl' });

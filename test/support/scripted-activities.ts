@@ -196,6 +196,14 @@ export class ScriptedActivities {
         })),
       }),
       exportStudent: (input) => ({ adapter: refOf('adapter', input) }),
+      planStudentRequests: (input) => planned(input, 20),
+      readStudentAnswers: (input) => ({ predictions: refOf('predictions', input), rows: 20, promptTokens: 1_000, completionTokens: 20, seconds: 3.25 }),
+      exportHostedStudent: (input) => ({ adapter: refOf('adapter', input) }),
+      fineTune: (input) => ({
+        checkpoint: remember(refOf('checkpoint', input), input.round), lossCurve: refOf('loss-curve', input), steps: 10, tokens: 1_000, lossFirstNats: 2, lossLastNats: 1, seconds: 12,
+        spending: { usd: 1, tokens: 1_000, callsBought: 1, callsReused: 0, callsRepeated: 0 },
+      }),
+      cancelFineTuning: () => ({ spending: { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 } }),
       writeReport: (input) => ({ report: refOf('report', input), manifest: refOf('manifest', input) }),
     };
   }

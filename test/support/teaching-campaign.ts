@@ -17,6 +17,15 @@ import { prepareCampaign } from '../../src/dataset/prepare.ts';
 import type { Ledger } from '../../src/ledger/ledger.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
+import { planJudgements } from '../../src/evaluation/judge.ts';
+import { evaluate } from '../../src/evaluation/evaluate.ts';
+import { planStudentRequests, readStudentAnswers } from '../../src/evaluation/hosted-student.ts';
+import { createReportModels } from '../../src/evaluation/report-models.ts';
+import { writeReport } from '../../src/evaluation/report.ts';
+import { selectInputs } from '../../src/dataset/select.ts';
+import { exportHostedStudent } from '../../src/training/hosted/folder.ts';
+import { openHostedTraining, withTrainingBound } from '../../src/training/hosted/hosted-training.ts';
+import type { HostedTimings } from '../../src/training/hosted/provider.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answers.ts';
@@ -34,6 +43,12 @@ export const LABELS = ['negative', 'positive'] as const;
 
 /** Seconds instead of minutes until a call gives up. */
 const IMPATIENT: CallTimings = { attemptTimeoutMs: 2_000, retryBudgetMs: 250, firstRetryDelayMs: 20, maxRetryDelayMs: 100, stopGraceMs: 500 };
+
+const IMPATIENT_TRAINING: HostedTimings = { pollMs: 20, attemptTimeoutMs: 2_000, retryBudgetMs: 250, firstRetryDelayMs: 20, settleMs: 200 };
+
+const unused = (): never => {
+  throw new Error('a hosted teacher needs no model of this machine');
+};
 
 export interface TeachingOptions {
   readonly folder: string;
@@ -54,9 +69,6 @@ export class Teaching implements AsyncDisposable {
     this.#folder = folder;
     this.store = createFileStore(join(folder, 'objects'));
     this.ledger = createLedger(join(folder, 'ledger.sqlite'));
-    const unused = (): never => {
-      throw new Error('a hosted teacher needs no model of this machine');
-    };
     this.#directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => this.key, timings: IMPATIENT });
     const rows = (count: number, of: (index: number) => object): string => Array.from({ length: count }, (_, index) => `${JSON.stringify(of(index))}\n`).join('');
     writeFileSync(join(folder, 'pool.jsonl'), rows(poolRows, (index) => ({ input: `${word(index)} ${word(index * 7 + 3)} of number ${index}` })));
@@ -87,24 +99,35 @@ export class Teaching implements AsyncDisposable {
     };
   }
 
-  /** Real where money is concerned, scripted where a student would be trained. */
-  activities(script: ScriptedActivities): object {
+  /** Real where money is concerned, scripted where a student would be trained; without a script all of it is real. */
+  activities(script?: ScriptedActivities): object {
     const { store, ledger } = this;
     const directory = this.#directory;
     const answers = createAnswerReader({ ledger, directory });
-    const stages: Pick<OrchestratorStages, 'prepareCampaign' | 'planRequests' | 'reassignRequests' | 'buildDataset'> = {
+    const stages: OrchestratorStages = {
       prepareCampaign: (input) => prepareCampaign({ store, assets: { dataset: (name) => Promise.resolve(name) } }, input),
       planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
       reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
-      buildDataset: (input) => buildDataset({ store, answers }, input),
+      buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers }, input)),
+      planJudgements: (input) => planJudgements({ store, answers, directory }, input),
+      evaluate: (input) => evaluate({ store, answers }, input),
+      selectInputs: (input) => selectInputs({ store }, input),
+      writeReport: (input) => writeReport({ store, models: createReportModels({ model: unused }) }, input),
+      planStudentRequests: (input) => planStudentRequests({ store, directory }, input),
+      readStudentAnswers: (input) => readStudentAnswers({ store, answers }, input),
+      exportHostedStudent: (input) => exportHostedStudent({ store }, input),
     };
-    const { prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound } = createOrchestratorActivities({ store, stages: stages as OrchestratorStages });
+    const orchestrator = createOrchestratorActivities({ store, stages });
+    const { prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound } = orchestrator;
     const teacher = createTeacherActivities({
       stages: {
         sampleBatch: (input, { signal, run, onProgress }) => sampleBatch({ store, ledger, directory }, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
         importCompletions: (input, { signal }) => importCompletions({ store, ledger, directory, readSecret: () => this.key }, input, { signal }),
+        hostedTrainer: (input, run) => openHostedTraining({ store, ledger, readSecret: () => this.key, timings: IMPATIENT_TRAINING }, input, run),
       },
     });
+    // A hosted student needs no device: nothing of its campaign is scripted.
+    if (script === undefined) return { ...orchestrator, ...teacher };
     return { ...script.activities, prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound, ...teacher };
   }
 

@@ -1,8 +1,9 @@
 /** The page: what a manager reads first comes first, every hash last. */
 import type { SpeedRow, WriteReportInput } from '../../contracts/activities.ts';
 import type { CampaignSpec } from '../../contracts/campaign-spec.ts';
-import type { LossPoint, RejectionReason } from '../../contracts/records.ts';
+import type { ReportedLoss, RejectionReason } from '../../contracts/records.ts';
 import type { Interval, RoundSummary, Stage } from '../../contracts/state.ts';
+import type { HostedModel } from '../../training/hosted/hosted-model.ts';
 import { CONTESTANTS } from '../evaluation.ts';
 import type { Contestant, Evaluation } from '../evaluation.ts';
 import { comparisonSection } from './comparisons.ts';
@@ -18,6 +19,8 @@ export interface ModelFacts {
   readonly sha256?: string;
   readonly parameters?: number;
   readonly sizeBytes?: number;
+  /** Of a student that its provider serves: where, and what made it. */
+  readonly hosted?: HostedModel;
 }
 
 export interface NamedHash {
@@ -33,7 +36,7 @@ export interface ReportData {
   readonly test?: Evaluation;
   readonly development: readonly Evaluation[];
   /** Of the best round. */
-  readonly lossCurve: readonly LossPoint[];
+  readonly lossCurve: readonly ReportedLoss[];
   readonly confidences: readonly number[];
   /** Where the spec wants them: of the accepted rows those that have soft targets, with the positions and bytes of all. */
   readonly softTargets?: { readonly rows: number; readonly of: number; readonly positions: number; readonly sizeBytes: number };
@@ -111,17 +114,22 @@ function headline(data: ReportData): Markup {
 <div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`, tick)}</div></section>`;
 }
 
-function trained({ student: { layers, keepLayers }, training: { lora } }: CampaignSpec): string {
+function trained({ spec: { training: { lora, epochs }, student }, models }: ReportData): string {
+  if (student.provider === 'openai') {
+    const hosted = models.find(({ role }) => role === 'student')?.hosted;
+    return hosted === undefined ? 'fine-tuned by its provider' : `fine-tuned in ${epochs} epochs at ${hosted.provider}, job ${hosted.job}, and served there as ${hosted.model}`;
+  }
+  const { layers, keepLayers } = student;
   const kept = layers !== undefined ? `its layers ${layers.join(', ')}, ` : keepLayers !== undefined ? `${keepLayers} of its layers, ` : '';
   return `${kept}${lora === undefined ? 'all weights trained' : `trained with LoRA r = ${lora.r} on ${lora.targets.join(', ')}`}`;
 }
 
-
-function facts({ input, spec }: ReportData): Markup {
+function facts(data: ReportData): Markup {
+  const { input, spec } = data;
   const best = input.rounds.find((round) => round.round === input.bestRound);
   const student = input.speed?.rows.find((row) => row.who === 'student');
   const items: readonly (readonly [string, string])[] = [
-    ['Bought from teacher and judge', dollars(input.spending.usd)],
+    [spec.student.provider === 'openai' ? 'Bought from teacher, judge and the student’s provider' : 'Bought from teacher and judge', dollars(input.spending.usd)],
     ['Wall clock', duration(input.finishedAtMs - input.startedAtMs)],
     ['Rounds', `${input.rounds.length}${best === undefined ? '' : `, best: ${best.round}`}`],
     ...(best === undefined ? [] : [['Training rows', count(best.accepted)] as const]),
@@ -129,7 +137,7 @@ function facts({ input, spec }: ReportData): Markup {
     ['Stopped because', STOPPED[input.stopReason] ?? input.stopReason],
   ];
   return html`<dl class="facts">${items.map(([term, value]) => html`<div><dt>${term}</dt><dd${term === 'Stopped because' ? markup(' style="font-size:15px"') : ''}>${value}</dd></div>`)}</dl>
-<p class="note" style="margin-top:12px">Teacher ${spec.teacher.model} (${spec.teacher.provider}), student ${spec.student.model}, ${trained(spec)}.</p>`;
+<p class="note" style="margin-top:12px">Teacher ${spec.teacher.model} (${spec.teacher.provider}), student ${spec.student.model}, ${trained(data)}.</p>`;
 }
 
 function quality(data: ReportData): Markup {

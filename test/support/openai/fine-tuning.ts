@@ -76,14 +76,32 @@ export class FineTuningJobs {
     this.#background = background;
   }
 
-  handle(exchange: Exchange): Reply | undefined {
+  /** The jobs as they stand, the first one first. */
+  get all(): readonly Readonly<Job>[] {
+    return [...this.#jobs.values()].map(({ job }) => job);
+  }
+
+  /** Ends a running job well, now. */
+  finish(id: string): void {
+    const entry = this.#jobs.get(id);
+    if (entry?.job.status !== 'running') throw new Error(`expected a running job, got ${entry?.job.status ?? 'none'}`);
+    const epochs = Number(entry.job.hyperparameters.n_epochs);
+    const examples = parseExamples(this.#files.text(entry.job.training_file, 'training_file'));
+    if (typeof examples !== 'string') this.#finish(entry.job, examples, this.#nameOf(entry.job), epochs);
+  }
+
+  async handle(exchange: Exchange): Promise<Reply | undefined> {
     const match = /^\/v1\/fine_tuning\/jobs(?:\/([^/]+))?(?:\/(events|checkpoints|cancel))?$/.exec(exchange.path);
     if (match === null) return undefined;
     const [, id, part] = match;
     const { method, query } = exchange;
     if (id === undefined) {
-      if (method === 'POST') return ok(this.#create(exchange));
-      return method === 'GET' ? page([...this.#jobs.values()].map(({ job }) => job), query, 'desc') : undefined;
+      if (method === 'POST') {
+        const job = this.#create(exchange);
+        await new Promise((resolve) => setTimeout(resolve, this.#options().fineTuning?.creationReplyMs ?? 0));
+        return ok(job);
+      }
+      return method === 'GET' ? page(this.all, query, 'desc') : undefined;
     }
     const entry = this.#jobs.get(id);
     if (entry === undefined) throw new ApiError(404, `Could not find fine tune: ${id}`, { param: 'fine_tune_id', code: 'fine_tune_not_found' });
@@ -165,7 +183,7 @@ export class FineTuningJobs {
       const step = epoch * Math.ceil(examples.length / Number(job.hyperparameters.batch_size));
       const metrics = { step, train_loss: 2 / (1 + epoch), train_mean_token_accuracy: epoch / (1 + epoch) };
       this.#say(job, `Step ${step}: training loss=${metrics.train_loss.toFixed(2)}`, metrics);
-      const name = `ft:${job.model}:${ORGANIZATION}:${entry?.suffix ?? ''}:${job.id.slice(-8)}`;
+      const name = this.#nameOf(job);
       if (epoch < epochs) {
         entry?.checkpoints.push({ id: newId('ftckpt_'), object: 'fine_tuning.job.checkpoint', created_at: nowSeconds(), fine_tuned_model_checkpoint: `${name}:ckpt-step-${step}`, fine_tuning_job_id: job.id, metrics, step_number: step } as { readonly id: string });
         this.#epoch(job, examples, epoch + 1, epochs, runningMs);
@@ -173,6 +191,10 @@ export class FineTuningJobs {
       }
       this.#finish(job, examples, name, epochs);
     });
+  }
+
+  #nameOf(job: Job): string {
+    return `ft:${job.model}:${ORGANIZATION}:${this.#jobs.get(job.id)?.suffix ?? ''}:${job.id.slice(-8)}`;
   }
 
   #finish(job: Job, examples: readonly Example[], name: string, epochs: number): void {
