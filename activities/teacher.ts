@@ -29,7 +29,7 @@ async function fineTune(stages: TeacherStages, input: FineTuneInput, { signal, w
     return await trainer.trainEpoch(job, {
       signal,
       onProgress: ({ step, steps, lossNats, note }) =>
-        beat({ step, steps, ...(lossNats === undefined ? {} : { lossNats }), ...(note === undefined ? {} : { note }) } satisfies TrainHeartbeat),
+        beat({ step, steps, note, ...(lossNats === undefined ? {} : { lossNats }) } satisfies TrainHeartbeat),
     });
   } catch (error) {
     if (!isWish(signal)) throw error;

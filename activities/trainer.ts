@@ -47,7 +47,7 @@ async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInpu
       signal,
       onProgress: ({ step, steps, lossNats, checkpoint: newer }) => {
         checkpoint = newer ?? checkpoint;
-        beat({ step, steps, ...(lossNats === undefined ? {} : { lossNats }), ...(checkpoint === undefined ? {} : { checkpoint }) } satisfies TrainHeartbeat);
+        beat({ step, steps, lossNats, ...(checkpoint === undefined ? {} : { checkpoint }) } satisfies TrainHeartbeat);
       },
     },
   );

@@ -7,7 +7,7 @@ import type { CampaignSpec, EndpointSpec, StudentSpec } from '../contracts/campa
 import { StillhouseError } from '../contracts/errors.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { SpecProblem } from '../contracts/parse-spec.ts';
-import { baseUrlOf } from '../teacher/openai.ts';
+import { baseUrlOf } from '../teacher/openai-client.ts';
 import { fineTuningClosed, trainingUsdPerMillion } from '../teacher/prices.ts';
 
 /** Whether an environment variable of that name is set, so that a worker can read the key. */
@@ -42,17 +42,20 @@ async function modelProblem(path: string, model: string): Promise<SpecProblem | 
 }
 
 async function endpointProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
-  return endpoint.provider === 'local' ? await modelProblem(`${path}.model`, endpoint.model) : keyProblem(path, endpoint, hasSecret);
+  if (endpoint.provider === 'local') return modelProblem(`${path}.model`, endpoint.model);
+  if (!hasSecret(endpoint.apiKeyEnv)) return unsetSecret(`${path}.apiKeyEnv`, endpoint.apiKeyEnv);
+  for (const [header, value] of Object.entries(endpoint.headers ?? {})) {
+    const unset = [...value.matchAll(/\$\{([A-Z][A-Z0-9_]*)\}/g)].map(([, name = '']) => name).find((name) => !hasSecret(name));
+    if (unset !== undefined) return unsetSecret(`${path}.headers.${header}`, unset);
+  }
+  return undefined;
 }
 
-function keyProblem(path: string, endpoint: Pick<EndpointSpec, 'apiKeyEnv'>, hasSecret: HasSecret): SpecProblem | undefined {
-  if (hasSecret(endpoint.apiKeyEnv)) return undefined;
-  return {
-    path: `${path}.apiKeyEnv`,
-    expected: `an API key in the environment variable ${endpoint.apiKeyEnv} where the service runs`,
-    got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
-  };
-}
+const unsetSecret = (path: string, name: string): SpecProblem => ({
+  path,
+  expected: `an API key in the environment variable ${name} where the service runs`,
+  got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
+});
 
 async function studentProblem(student: StudentSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
   if (student.provider === 'local') return await modelProblem('student.model', student.model);
@@ -64,7 +67,7 @@ async function studentProblem(student: StudentSpec, hasSecret: HasSecret): Promi
   }
   const closed = fineTuningClosed(baseUrlOf(student), Date.now());
   if (closed !== undefined) return { path: 'student.provider', expected: `a local student or another provider's baseUrl (${closed})`, got: 'OpenAI' };
-  return keyProblem('student', student, hasSecret);
+  return hasSecret(student.apiKeyEnv) ? undefined : unsetSecret('student.apiKeyEnv', student.apiKeyEnv);
 }
 
 /** BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model without a key. */

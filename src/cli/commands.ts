@@ -30,7 +30,7 @@ export interface CommandContext {
   readonly signal: AbortSignal;
 }
 
-const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
+export const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
 const print = (text: string): void => void process.stdout.write(`${text}\n`);
 
 export function output(context: CommandContext, value: unknown, text: () => string): void {
@@ -128,7 +128,7 @@ export async function exportStudent(context: CommandContext, name: string, folde
 }
 
 /** Shows downloads; one line for each name, a live share on a terminal. */
-function fetchProgress(screen: Screen): (progress: FetchProgress) => void {
+export function fetchProgress(screen: Screen): (progress: FetchProgress) => void {
   const announced = new Set<string>();
   return ({ name, doneBytes, totalBytes }) => {
     if (!announced.has(name)) screen.line(`fetching ${name}${totalBytes === undefined ? '' : ` (${megabytes(totalBytes)})`}`);

@@ -11,6 +11,8 @@ import { addModelCommands } from './model-options.ts';
 import { limits } from './limits.ts';
 import type { LimitsChange } from './limits.ts';
 import { serveApi } from './serve-api.ts';
+import { train } from './train-command.ts';
+import type { TrainOptions } from './train-command.ts';
 
 const controller = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -118,6 +120,15 @@ function build(): Command {
     .option('--out <file>', 'where to write it')
     .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));
   add('export <campaign> <folder>', 'write the student as a folder: a PEFT adapter, or where a hosted student lives').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
+  add('train [file]', 'train a student on rows that are there already, without a service; run again, it goes on where it was')
+    .option('--student <model>', 'catalogue name, hf:org/name@revision or path')
+    .option('--dataset <file>', 'rows: {"messages": […]} or {"input", "output"} a line, or a .csv with these columns')
+    .option('--development <file>', 'rows for the development loss')
+    .option('--out <folder>', 'where student, checkpoint and loss curve go')
+    .option('--hours <hours>', 'refuse what a few steps show to take longer', positive)
+    .option('--seed <number>', 'of first weights, order and dropout', whole)
+    .option('--set <key=value>', 'any other key of the file: training.epochs=2, training.tune=full, student.keepLayers=15', (text: string, all: readonly string[]) => [...all, text], [] as readonly string[])
+    .action(action((context, file: string | undefined, options: TrainOptions) => train(context, file, options)));
   add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
   addModelCommands(program, json, action);
   add('limits', 'rate limits of provider keys in this home folder: what the provider says, what you set')

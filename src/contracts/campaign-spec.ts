@@ -29,6 +29,16 @@ const taskSchema = z.strictObject({
   output: outputSchema,
 });
 
+/** Names of headers that carry credentials. */
+const CREDENTIAL = /auth|key|token|secret|cookie/;
+const headersSchema = z.record(z.string().regex(/^[a-z][a-z0-9-]*$/, 'the name of a header, in lower case'), z.string().min(1)).superRefine((headers, context) => {
+  for (const [name, value] of Object.entries(headers)) {
+    if (!CREDENTIAL.test(name) || /\$\{[A-Z][A-Z0-9_]*\}/.test(value)) continue;
+    // The value may be a key: it is not repeated.
+    context.addIssue({ code: 'custom', path: [name], message: 'expected the name of an environment variable in the form ${NAME}, got a text without one' });
+  }
+});
+
 const endpointShape = {
   /** `local` runs a model of the catalogue, or a path, on this machine; `openai` is any OpenAI-compatible endpoint. */
   provider: z.enum(['local', 'openai']),
@@ -38,6 +48,12 @@ const endpointShape = {
   baseUrl: z.url({ protocol: /^https?$/ }).optional(),
   /** The NAME of the environment variable that holds the key; the key itself never enters a spec. */
   apiKeyEnv: z.string().regex(/^[A-Z][A-Z0-9_]*$/, 'the name of an environment variable').default('OPENAI_API_KEY'),
+  /** The header that carries the key, in place of `Authorization: Bearer`: `api-key` at Azure. */
+  keyHeader: z.string().regex(/^[a-z][a-z0-9-]*$/, 'the name of a header, in lower case').optional(),
+  /** Further headers. A secret is named, never written: `${NAME}` stands for the environment variable's value. */
+  headers: headersSchema.optional(),
+  /** Parameters of every call's query: `api-version` at Azure. They stand in addresses, so no secret belongs here. */
+  query: z.record(z.string().min(1), z.string()).optional(),
   temperature: z.number().min(0).max(2).default(0),
   maxTokens: z.int().min(1).max(32_768).default(512),
   /** Calls in flight at once. */
@@ -127,7 +143,7 @@ const trainingShape = {
   checkpointEverySteps: z.int().min(1).default(20),
   checkpointEveryMinutes: z.number().gt(0).default(5),
 };
-const trainingSchema = z
+export const trainingSchema = z
   .strictObject(trainingShape)
   .superRefine(({ tune, lora }, context) => {
     if (tune === 'full' && lora !== undefined) context.addIssue({ code: 'custom', path: ['lora'], message: 'expected nothing with tune: full, which trains every weight, got settings of adapters' });
@@ -135,7 +151,7 @@ const trainingSchema = z
   .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
 /** A student on this machine: a catalogue name, `hf:org/name@revision` or a local path, trained by our own engine. */
-const localStudentSchema = z
+export const localStudentSchema = z
   .strictObject({
     provider: z.literal('local').default('local'),
     model: z.string().min(1),
@@ -173,7 +189,7 @@ const hostedStudentSchema = z.strictObject({
   price: z.strictObject({ trainingUsdPerMillion: z.number().min(0), inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
 });
 
-const studentSchema = z.discriminatedUnion('provider', [localStudentSchema, hostedStudentSchema]);
+export const studentSchema = z.discriminatedUnion('provider', [localStudentSchema, hostedStudentSchema]);
 
 /** The settings of training that a provider's fine-tuning has as well. */
 const HOSTED_TRAINING: readonly string[] = ['epochs'];

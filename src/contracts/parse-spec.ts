@@ -133,7 +133,7 @@ function badInput(source: string, problems: readonly SpecProblem[]): StillhouseE
   return new StillhouseError('BAD_INPUT', message, { details: { problems } });
 }
 
-type LineOf = (path: Path) => number | undefined;
+export type LineOf = (path: Path) => number | undefined;
 
 /**
  * Validates a value by any schema. BAD_INPUT lists, for each mistake, the key's path, what was
@@ -161,21 +161,27 @@ function lineFinder(document: Document, counter: LineCounter): LineOf {
   };
 }
 
-/**
- * Parses YAML 1.2, of which JSON is a part, and validates it. `source` names the text in messages,
- * as a file name does.
- */
-export function parseSpec(text: string, source = 'spec'): CampaignSpec {
+export interface ParsedText {
+  readonly value: unknown;
+  readonly lineOf: LineOf;
+}
+
+/** Parses YAML 1.2, of which JSON is a part. `source` names the text in messages, as a file name does. */
+export function parseText(text: string, source: string): ParsedText {
   const counter = new LineCounter();
   const document = parseDocument(text, { lineCounter: counter, prettyErrors: false });
   if (document.errors.length > 0) {
     throw badInput(source, document.errors.map((error) => ({ path: '', expected: 'YAML or JSON', got: error.message, line: counter.linePos(error.pos[0]).line })));
   }
-  let value: unknown;
   try {
-    value = document.toJS({ maxAliasCount: 100 });
+    return { value: document.toJS({ maxAliasCount: 100 }), lineOf: lineFinder(document, counter) };
   } catch (error) {
     throw badInput(source, [{ path: '', expected: 'YAML whose aliases can be resolved', got: error instanceof Error ? error.message : String(error) }]);
   }
-  return validateSpec(value, source, lineFinder(document, counter));
+}
+
+/** Parses and validates the text of a campaign file. */
+export function parseSpec(text: string, source = 'spec'): CampaignSpec {
+  const { value, lineOf } = parseText(text, source);
+  return validateSpec(value, source, lineOf);
 }

@@ -37,7 +37,8 @@ export async function* readRows(path: string, name: string = basename(path)): As
   }
 }
 
-async function* linesOf(path: string): AsyncGenerator<{ readonly text: string; readonly line: number }> {
+/** Lines that hold text, with their numbers. */
+export async function* linesOf(path: string): AsyncGenerator<{ readonly text: string; readonly line: number }> {
   let line = 0;
   for await (const raw of createInterface({ input: createReadStream(path, 'utf8'), crlfDelay: Number.POSITIVE_INFINITY })) {
     line += 1;

@@ -8,7 +8,8 @@ import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LanguageModel, ModelHost } from '../lm/model.ts';
 import { createLocalTeacher } from './local.ts';
-import { baseUrlOf, createOpenAITeacher } from './openai.ts';
+import { createOpenAITeacher } from './openai.ts';
+import { baseUrlOf } from './openai-client.ts';
 import type { CallTimings } from './openai.ts';
 import type { SharedLimits } from './shared-limits.ts';
 import type { Teacher, TeacherDirectory, TeacherIdentity } from './teacher.ts';
@@ -52,7 +53,7 @@ class Directory implements TeacherDirectory, AsyncDisposable {
   async open(endpoint: EndpointSpec): Promise<Teacher> {
     if (endpoint.provider === 'openai') {
       const { readSecret, timings, limits } = this.#deps;
-      return createOpenAITeacher({ endpoint, readKey: () => readSecret(endpoint.apiKeyEnv), ...(timings === undefined ? {} : { timings }), ...(limits === undefined ? {} : { limits }) });
+      return createOpenAITeacher({ endpoint, readKey: readSecret, ...(timings === undefined ? {} : { timings }), ...(limits === undefined ? {} : { limits }) });
     }
     const identity = await this.identify(endpoint);
     let held: WarmModel | undefined;

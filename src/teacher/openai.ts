@@ -2,9 +2,8 @@
  * A teacher behind an OpenAI-compatible endpoint. The openai package makes the calls and never retries;
  * concurrency, pacing, retries and what becomes durable when are decided here.
  */
-import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OpenAI } from 'openai';
+import type { OpenAI } from 'openai';
 import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
@@ -13,7 +12,9 @@ import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
 import { chatBody, fewerTraits, hopefulTraits, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
 import type { EndpointTraits } from './openai-chat.ts';
-import { callFailure, createRedactor } from './openai-failure.ts';
+import { baseUrlOf, OPENAI_BASE_URL, openClient } from './openai-client.ts';
+import type { ReadSecret } from './openai-client.ts';
+import { callFailure } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
 import { costUpperBound, priceOf } from './prices.ts';
 import type { Price } from './prices.ts';
@@ -21,11 +22,6 @@ import { rateFeedback } from './rate-headers.ts';
 import { createSharedLimits } from './shared-limits.ts';
 import type { SharedLimits } from './shared-limits.ts';
 import type { AskOptions, Teacher, TeacherIdentity } from './teacher.ts';
-
-export const OPENAI_BASE_URL = 'https://api.openai.com/v1';
-
-/** The base URL as it stands in ledger keys: without a slash at its end. */
-export const baseUrlOf = (endpoint: Pick<EndpointSpec, 'baseUrl'>): string => (endpoint.baseUrl ?? OPENAI_BASE_URL).replace(/\/+$/, '');
 
 export interface CallTimings {
   /** One attempt, from sending to the last byte. Long outputs of slow models take minutes. */
@@ -42,8 +38,8 @@ const TIMINGS: CallTimings = { attemptTimeoutMs: 180_000, retryBudgetMs: 60_000,
 
 export interface OpenAITeacherOptions {
   readonly endpoint: EndpointSpec;
-  /** Read when the first call is made, and not kept beyond the client. */
-  readonly readKey: () => string;
+  /** The value of a named secret: read when the first call is made, and not kept beyond the client. */
+  readonly readKey: ReadSecret;
   readonly timings?: Partial<CallTimings>;
   /** The accounts of provider keys. Default: this process's own. */
   readonly limits?: SharedLimits;
@@ -83,7 +79,7 @@ class OpenAITeacher implements Teacher {
   readonly identity: TeacherIdentity;
   readonly groupSize = 1;
   readonly #endpoint: EndpointSpec;
-  readonly #readKey: () => string;
+  readonly #readKey: ReadSecret;
   readonly #price: Price;
   readonly #timings: CallTimings;
   readonly #limits: SharedLimits;
@@ -142,13 +138,12 @@ class OpenAITeacher implements Teacher {
   }
 
   #begin(options: AskOptions): Asking {
-    const key = this.#readKey();
-    const { provider, model } = this.identity;
+    const { client, context, keyId } = openClient(this.#endpoint, this.#readKey, this.#timings.attemptTimeoutMs);
     asks += 1;
     return {
-      client: new OpenAI({ apiKey: key, baseURL: provider, organization: null, project: null, maxRetries: 0, timeout: this.#timings.attemptTimeoutMs, logLevel: 'off' }),
-      limiter: limiterOf({ id: createHash('sha256').update(`${provider}\n${key}`).digest('hex'), provider, keyName: this.#endpoint.apiKeyEnv }, this.#limits),
-      context: { baseUrl: provider, model, keyName: this.#endpoint.apiKeyEnv, redact: createRedactor(key) },
+      client,
+      context,
+      limiter: limiterOf({ id: keyId, provider: context.baseUrl, keyName: context.keyName }, this.#limits),
       user: options.user ?? `ask-${asks}`,
       ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
       stop: new AbortController(),

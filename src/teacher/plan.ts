@@ -82,7 +82,7 @@ async function heldOutRequests(deps: PlanDeps, spec: CampaignSpec, input: PlanRe
   const ref = input.purpose === 'development' ? input.data.development : input.data.test;
   const rows = await getRows<InputRow>(deps.store, ref);
   const stored = await storedRequests(deps, input);
-  return rows.map((row, index) => ({ ...rowRequest(spec, row, stored), id: `${input.purpose}-${index}`, purpose: input.purpose }));
+  return rows.map((row, index) => ({ ...rowRequest(spec, row, stored, 0, true), id: `${input.purpose}-${index}`, purpose: input.purpose }));
 }
 
 /** What the parts of a round are planned from. */
@@ -132,10 +132,10 @@ function inputRequests(spec: CampaignSpec, rows: readonly InputRow[], stored: Re
 }
 
 /** The question about one row, or the stored completion that answered it. */
-function rowRequest(spec: CampaignSpec, row: InputRow, stored: ReadonlyMap<string, TeacherRequest>, sampleIndex = 0): TeacherRequest {
+function rowRequest(spec: CampaignSpec, row: InputRow, stored: ReadonlyMap<string, TeacherRequest>, sampleIndex = 0, heldOut = false): TeacherRequest {
   // A gold output stays with the held-out rows; no request carries one.
   const { gold: _gold, ...bare } = row;
-  const task = stored.get(row.id)?.task ?? rowTask(spec, row.input, sampleIndex);
+  const task = stored.get(row.id)?.task ?? rowTask(spec, row.input, sampleIndex, heldOut);
   return { id: '', purpose: 'train', task, sampleIndex, row: bare };
 }
 

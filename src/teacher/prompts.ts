@@ -46,13 +46,13 @@ export function completionPrompt(spec: CampaignSpec, input: string): { readonly 
   return { prefix, suffix: instructionFor(spec, input) };
 }
 
-/** The question about one input row; `sampleIndex` says which of several draws it is. */
-export function rowTask(spec: CampaignSpec, input: string, sampleIndex = 0): TeacherTask {
+/** The question about one input row; `sampleIndex` says which of several draws it is. Nobody learns from a held-out row: it is asked without soft targets. */
+export function rowTask(spec: CampaignSpec, input: string, sampleIndex = 0, heldOut = false): TeacherTask {
   const { output } = spec.task;
   if (spec.sampling.rationale) return reasonedTask(spec, input, sampleIndex);
   const messages = chat(spec, input);
   const { softTargets } = spec.sampling;
-  const extra = softTargets === undefined ? {} : { topLogProbs: softTargets.topK };
+  const extra = softTargets === undefined || heldOut ? {} : { topLogProbs: softTargets.topK };
   if (output.kind !== 'label') return { kind: 'text', messages, parameters: { ...parametersOf(spec, sampleIndex), ...extra } };
   const prompt = completionPrompt(spec, input);
   // A token is at least one byte: enough for the longest label, quotes and a full stop.

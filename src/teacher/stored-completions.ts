@@ -3,7 +3,7 @@
  * already. https://platform.openai.com/docs/api-reference/chat/list
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OpenAI } from 'openai';
+import type { OpenAI } from 'openai';
 import type { ChatCompletion } from 'openai/resources/chat/completions';
 import type { CampaignContext, ImportedCompletions } from '../contracts/activities.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
@@ -16,8 +16,9 @@ import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
 import type { Ledger } from '../ledger/ledger.ts';
 import { getJson, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import { baseUrlOf } from './openai.ts';
-import { callFailure, createRedactor } from './openai-failure.ts';
+import { baseUrlOf, openClient } from './openai-client.ts';
+import type { ReadSecret } from './openai-client.ts';
+import { callFailure } from './openai-failure.ts';
 import type { CallContext } from './openai-failure.ts';
 import type { TeacherDirectory } from './teacher.ts';
 
@@ -25,7 +26,7 @@ export interface ImportDeps {
   readonly store: ArtifactStore;
   readonly ledger: Ledger;
   readonly directory: Pick<TeacherDirectory, 'identify'>;
-  readonly readSecret: (name: string) => string;
+  readonly readSecret: ReadSecret;
 }
 
 export interface ImportOptions {
@@ -37,6 +38,7 @@ const PAGE = 100;
 /** Conversations are fetched one by one; a few side by side hide the latency. */
 const FETCHED_AT_ONCE = 8;
 /** Listings are cheap: a page that fails is asked for again at once, and then by the next attempt. */
+const TIMEOUT_MS = 60_000;
 const RETRIES = 4;
 const FIRST_RETRY_DELAY_MS = 500;
 
@@ -53,7 +55,7 @@ export async function importCompletions(deps: ImportDeps, input: CampaignContext
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const source = sourcesOf(spec.sampling.source).map((each) => each.source).find((each) => each.kind === 'stored-completions');
   if (source === undefined) throw new StillhouseError('INTERNAL', `expected a source of kind stored-completions, got ${spec.sampling.source.kind}`);
-  const library = new Library(spec, deps.readSecret(spec.teacher.apiKeyEnv), options.signal);
+  const library = new Library(spec, deps.readSecret, options.signal);
   const completions = await library.list(source);
   if (completions.length === 0) {
     const filter = Object.entries(source.metadata).map(([name, value]) => `${name}=${value}`).join(', ');
@@ -79,10 +81,10 @@ class Library {
   readonly #context: CallContext;
   readonly #signal: AbortSignal | undefined;
 
-  constructor({ teacher }: CampaignSpec, key: string, signal: AbortSignal | undefined) {
-    const baseURL = baseUrlOf(teacher);
-    this.#client = new OpenAI({ apiKey: key, baseURL, organization: null, project: null, maxRetries: 0, timeout: 60_000, logLevel: 'off' });
-    this.#context = { baseUrl: baseURL, model: teacher.model, keyName: teacher.apiKeyEnv, redact: createRedactor(key) };
+  constructor({ teacher }: CampaignSpec, readSecret: ReadSecret, signal: AbortSignal | undefined) {
+    const { client, context } = openClient(teacher, readSecret, TIMEOUT_MS);
+    this.#client = client;
+    this.#context = context;
     this.#signal = signal;
   }
 

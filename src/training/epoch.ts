@@ -8,10 +8,13 @@ import { FORMAT_VERSION, readCheckpoint, writeCheckpoint } from './checkpoint.ts
 import type { Checkpoint, LoopState } from './checkpoint.ts';
 import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from './development.ts';
 import type { SplitSamples } from './development.ts';
+import { freeMemory } from './free-memory.ts';
+import type { FreeMemory } from './free-memory.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { PackedRow, TrainingSample } from './packing.ts';
 import { checkMemory, estimateMemory } from './preflight.ts';
+import type { MemoryEstimate } from './preflight.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
@@ -45,7 +48,21 @@ export interface StepDone {
   readonly writeCheckpoint: (path: string) => void;
 }
 
+/** What is known before the first step. */
+export interface RunFacts {
+  /** Optimizer steps of an epoch. */
+  readonly steps: number;
+  readonly learnedRows: number;
+  readonly developmentRows: number;
+  /** Numbers that are trained, of all that the model has. */
+  readonly trainedNumbers: number;
+  readonly memory: MemoryEstimate;
+  readonly free: FreeMemory;
+}
+
 export interface EpochHooks {
+  /** Before the first step of this start. */
+  readonly onStart?: (facts: RunFacts) => void;
   /** After each optimizer step that is followed by another. */
   readonly afterStep: (done: StepDone) => void;
   /** Asked between steps. */
@@ -64,7 +81,10 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   const { training, seed, epoch } = input;
   const trainable = trainableOf(input.config, training);
   const { layout } = trainable;
-  const { learned, development } = splitSamples(input, layout.length);
+  const { learned, development } = splitSamples(input);
+  const memory = estimateMemory(input.config, layout.length, training, [...learned, ...development]);
+  const free = freeMemory();
+  checkMemory(memory, free);
   const run = startingPoint(input, learned.length, trainable);
   const { parameters, adam } = run;
   let { state, best } = run;
@@ -73,6 +93,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   const write = (path: string): void => writeCheckpoint(path, layout, { state, parameters, adam, ...(best === undefined ? {} : { best }) });
   if (state.epochStep === steps || state.stopped) return { finished: true, state, writeCheckpoint: write };
 
+  hooks.onStart?.({ steps, learnedRows: learned.length, developmentRows: development.length, trainedNumbers: layout.length, memory, free });
   await using step = await createStep(input, trainable);
   const measured = developmentRows(development, step.maxRowTokens);
   const gradients = new Float32Array(layout.length);
@@ -102,11 +123,10 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   return { finished: true, state, writeCheckpoint: write };
 }
 
-/** Which samples are learned from and which are measured, all of them fit for it, in memory too. */
-function splitSamples({ config, samples, development, training, seed }: EpochInput, trainedNumbers: number): SplitSamples {
+/** Which samples are learned from and which are measured, all of them fit for it. */
+function splitSamples({ samples, development, training, seed }: EpochInput): SplitSamples {
   checkSamples(samples, training.maxTokens);
   if (development !== undefined) checkSamples(development.samples, training.maxTokens);
-  checkMemory(estimateMemory(config, trainedNumbers, training, [...samples, ...(development?.samples ?? [])]));
   if (development !== undefined) return { learned: samples, development: development.samples };
   return training.development === undefined ? { learned: samples, development: [] } : holdOut(samples, training.development.share, seed);
 }
@@ -148,10 +168,13 @@ async function batchGradients(
 
 const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
 
-/** What decides the numbers. When checkpoints are written does not. */
+/** What of a training spec decides the numbers. When checkpoints are written does not. */
+export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, ...decisive }: TrainingSpec): object {
+  return decisive;
+}
+
 function identityOf({ training, development, modelSha256, datasetSha256, seed }: EpochInput): LoopState['identity'] {
-  const { checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, ...decisive } = training;
-  return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), seed, training: canonicalJson(decisive) };
+  return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), seed, training: canonicalJson(decisiveTraining(training)) };
 }
 
 function startingPoint(input: EpochInput, learned: number, { layout, initial }: Trainable): Checkpoint {

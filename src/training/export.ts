@@ -1,5 +1,5 @@
 /** The trained adapter in the form that PEFT (0.21) and everything that reads its folders expects. */
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Assets, ModelFiles } from '../assets/assets.ts';
@@ -9,6 +9,8 @@ import { localStudentOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, LocalStudentSpec } from '../contracts/campaign-spec.ts';
 import { readAdapter } from '../lm/adapter.ts';
 import { exportSafetensors } from '../lm/export/export-model.ts';
+import { modelCard } from '../lm/export/model-card.ts';
+import { PROVENANCE_FILE } from '../lm/export/provenance.ts';
 import type { Provenance } from '../lm/export/provenance.ts';
 import { openExportSource } from '../lm/export/source.ts';
 import { encodeSafetensors } from '../lm/weights/safetensors.ts';
@@ -68,35 +70,39 @@ export async function exportStudent(
   const model = await deps.assets.model(student.model);
   const parent = await mkdtemp(join(tmpdir(), 'stillhouse-export-'));
   try {
+    const trained = await deps.trainer.studentOf(input.checkpoint, student, join(parent, 'adapter'));
     const folder = join(parent, 'student');
-    const trained = await deps.trainer.studentOf(input.checkpoint, student, folder);
-    if (trained.kind === 'adapter' && !leavesLayersOut(student)) {
-      await writeFile(join(folder, 'README.md'), modelCard(input, spec, model.license));
-      return { adapter: await deps.store.putFolder('adapter', folder) };
-    }
-    const whole = join(parent, 'model');
-    await writeModelFolder({ model, student, trained, provenance: provenanceOf(input, spec, model.license) }, whole);
-    return { adapter: await deps.store.putFolder('model', whole) };
+    const kind = await writeStudentFolder({ model, student, trained, provenance: provenanceOf(input, spec, model.license) }, folder);
+    return { adapter: await deps.store.putFolder(kind, folder) };
   } finally {
     await rm(parent, { recursive: true, force: true });
   }
 }
 
-/** Is the student a smaller model than the one it is made of? An adapter alone would then have no base that anyone else has. */
-export const leavesLayersOut = ({ layers, keepLayers }: LocalStudentSpec): boolean => layers !== undefined || keepLayers !== undefined;
-
-export interface ModelFolderInput {
+export interface StudentFolderInput {
   readonly model: Pick<ModelFiles, 'path'>;
   readonly student: LocalStudentSpec;
+  /** An adapter's folder is moved to the target. */
   readonly trained: TrainedStudent;
   readonly provenance: Provenance;
 }
 
-/** The student as a whole model that transformers loads: its layers, its weights, an adapter merged into them. */
-export async function writeModelFolder({ model, student, trained, provenance }: ModelFolderInput, target: string): Promise<void> {
+/**
+ * The student as one folder: an adapter of a model that everyone has, else the whole model, which transformers loads: its
+ * layers, its weights, an adapter merged into them.
+ */
+export async function writeStudentFolder({ model, student, trained, provenance }: StudentFolderInput, target: string): Promise<'adapter' | 'model'> {
+  const leavesLayersOut = student.layers !== undefined || student.keepLayers !== undefined;
+  if (trained.kind === 'adapter' && !leavesLayersOut) {
+    await writeFile(join(trained.adapterPath, PROVENANCE_FILE), `${JSON.stringify(provenance, null, 2)}\n`);
+    await writeFile(join(trained.adapterPath, 'README.md'), modelCard({ format: 'peft', provenance }));
+    await rename(trained.adapterPath, target);
+    return 'adapter';
+  }
   const change = trained.kind === 'adapter' ? { adapter: readAdapter(trained.adapterPath) } : { weights: trained.weights };
   using source = openExportSource({ path: model.path, choice: student, provenance, ...change });
   await exportSafetensors(source, target, 'f32');
+  return 'model';
 }
 
 function provenanceOf(input: ExportStudentInput, { student, teacher, task }: CampaignSpec, license: string): Provenance {
@@ -109,24 +115,4 @@ function provenanceOf(input: ExportStudentInput, { student, teacher, task }: Cam
     datasetSha256: input.dataset.sha256,
     checkpointSha256: input.checkpoint.sha256,
   };
-}
-
-function modelCard(input: ExportStudentInput, spec: CampaignSpec, license: string): string {
-  return [
-    '---',
-    `base_model: ${spec.student.model}`,
-    'library_name: peft',
-    `license: ${license.toLowerCase()}`,
-    '---',
-    '',
-    `# ${input.campaign}`,
-    '',
-    spec.task.description,
-    '',
-    `A LoRA adapter for ${spec.student.model} (${license}), distilled from ${spec.teacher.model} by Stillhouse.`,
-    '',
-    `- dataset: sha256 ${input.dataset.sha256}`,
-    `- checkpoint: sha256 ${input.checkpoint.sha256}`,
-    '',
-  ].join('\n');
 }

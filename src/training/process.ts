@@ -67,6 +67,7 @@ async function train(order: TrainingOrder): Promise<void> {
     },
     {
       shouldStop: () => stopAsked,
+      onStart: (facts) => send({ kind: 'started', ...facts }),
       afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();
         const tokensPerSecond = (point.tokens / (now - lastStep)) * 1000;

@@ -2,6 +2,7 @@
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import type { LayerChoice } from '../lm/layers.ts';
 import type { WireError } from '../lm/protocol.ts';
+import type { RunFacts } from './epoch.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
 /** Everything is a local path: the process knows no store. */
@@ -36,6 +37,7 @@ export interface WrittenCheckpoint {
 }
 
 export type FromTrainer =
+  | ({ readonly kind: 'started' } & RunFacts)
   | ({ readonly kind: 'progress' } & Omit<EpochProgress, 'checkpoint'> & Partial<WrittenCheckpoint>)
   | ({ readonly kind: 'finished' | 'interrupted'; readonly step: number; readonly curvePath: string } & Omit<EpochResult, 'checkpoint' | 'lossCurve'> & WrittenCheckpoint)
   | { readonly kind: 'failed'; readonly error: WireError };

@@ -4,6 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { StillhouseError } from '../contracts/errors.ts';
 import { fromWireError } from '../lm/protocol.ts';
+import type { RunFacts } from './epoch.ts';
 import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
@@ -20,6 +21,7 @@ export interface Supervision<Kept> {
   readonly graceMs?: number | undefined;
   /** Takes a file that the process has written and will not touch again. It is durable when this resolves. */
   readonly keep: (kind: 'checkpoint' | 'loss-curve', path: string) => Promise<Kept>;
+  readonly onStart?: ((facts: RunFacts) => void) | undefined;
   readonly onProgress?: ((progress: KeptProgress<Kept>) => void) | undefined;
 }
 
@@ -73,11 +75,16 @@ function childEnd(child: ChildProcess): Promise<never> {
 }
 
 /** Handles messages one after another, so that a checkpoint is durable before later progress names it. undefined: it stopped. */
-function receive<Kept>(child: ChildProcess, { keep, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
+function receive<Kept>(child: ChildProcess, { keep, onStart, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
   return new Promise((resolve, reject) => {
     let queue = Promise.resolve();
     const handle = async (message: FromTrainer): Promise<void> => {
       switch (message.kind) {
+        case 'started': {
+          const { kind: _kind, ...facts } = message;
+          onStart?.(facts);
+          return;
+        }
         case 'progress': {
           const { kind: _kind, checkpointPath, ...progress } = message;
           const checkpoint = checkpointPath === undefined ? undefined : await keep('checkpoint', checkpointPath);

@@ -20,11 +20,8 @@ export interface EpochProgress {
   /** Optimizer steps of this epoch that are done, and of how many. */
   readonly step: number;
   readonly steps: number;
-  /** Absent before the first step of a training elsewhere. */
-  readonly lossNats?: number;
-  readonly tokensPerSecond?: number;
-  /** What is going on, for people. */
-  readonly note?: string;
+  readonly lossNats: number;
+  readonly tokensPerSecond: number;
   /** Where the development loss was measured after this step. */
   readonly developmentNats?: number;
   /** A checkpoint that is durable in the store by now. */

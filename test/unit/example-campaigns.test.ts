@@ -3,8 +3,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 import type { InputRow } from '../../src/contracts/records.ts';
-import { parseSpec } from '../../src/contracts/parse-spec.ts';
+import { parseSpec, validateSpec } from '../../src/contracts/parse-spec.ts';
 import { prepareCampaign } from '../../src/dataset/prepare.ts';
 import { getRows, putJson } from '../../src/store/jsonl.ts';
 import { workspace } from '../support/rows.ts';
@@ -35,4 +36,15 @@ test('a spec that holds out rows of a description is refused with the reason', a
   const judge = { kind: 'judge', rubric: 'r', judge: { provider: 'openai', model: 'j' } };
   const text = JSON.stringify({ ...rest, evaluation: { ...evaluation, source: { kind: 'held-out', rows: 90 }, scorer: judge } });
   assert.throws(() => parseSpec(text), /evaluation\.source\.kind: expected dataset where the teacher writes the inputs itself/);
+});
+
+test('what the page on teachers shows is valid', async () => {
+  const page = await readFile(fileURLToPath(new URL('../../docs/teachers.md', import.meta.url)), 'utf8');
+  const shown = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text]) => parse(text ?? '') as { readonly sampling: unknown });
+  assert.ok(shown.length >= 6, `${shown.length}`);
+  const base = await spec('code-assistant');
+  for (const { sampling } of shown) {
+    const { answersPerInput } = validateSpec({ ...base, teacher: { ...base.teacher, temperature: 1 }, evaluation: { ...base.evaluation, source: { kind: 'dataset', dataset: 'gold.jsonl' } }, sampling }).sampling;
+    assert.ok(answersPerInput >= 1);
+  }
 });

@@ -14,7 +14,7 @@ import type { Sample } from '../../src/contracts/records.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putJson, putRows } from '../../src/store/jsonl.ts';
-import { OPENAI_BASE_URL } from '../../src/teacher/openai.ts';
+import { OPENAI_BASE_URL } from '../../src/teacher/openai-client.ts';
 import { fineTuningClosed, listedPrice, trainingUsdPerMillion } from '../../src/teacher/prices.ts';
 import { studentMessages } from '../../src/dataset/student-prompt.ts';
 import { readHostedModel } from '../../src/training/hosted/hosted-model.ts';

@@ -165,7 +165,7 @@ describe('the onnx trainer', () => {
     const { adapter } = await exportStudent({ store, trainer, assets }, { campaign: 'test', spec, checkpoint, dataset });
     const target = join(folder, 'exported');
     const manifest: FolderManifest = await store.extractFolder(adapter, target);
-    assert.deepEqual(manifest.files.map(({ path }) => path).toSorted(), ['README.md', 'adapter_config.json', 'adapter_model.safetensors']);
+    assert.deepEqual(manifest.files.map(({ path }) => path).toSorted(), ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'stillhouse.json']);
     const read = readAdapter(target);
     assert.equal(read.scale, 2);
     assert.deepEqual([...read.pairs.keys()].toSorted(), [0, 1].flatMap((layer) => ['q_proj', 'v_proj'].map((name) => `model.layers.${layer}.self_attn.${name}.weight`)));

@@ -8,7 +8,7 @@ import type { CampaignSpec } from '../../contracts/campaign-spec.ts';
 import { studentMessages } from '../../dataset/student-prompt.ts';
 import { getJson } from '../../store/jsonl.ts';
 import type { ArtifactStore } from '../../store/store.ts';
-import { OPENAI_BASE_URL } from '../../teacher/openai.ts';
+import { OPENAI_BASE_URL } from '../../teacher/openai-client.ts';
 import { retirementDate } from '../../teacher/prices.ts';
 import { readHostedModel } from './hosted-model.ts';
 import type { HostedModel } from './hosted-model.ts';

@@ -13,9 +13,9 @@ import type { Cost, Spending } from '../../contracts/state.ts';
 import type { Claim, Ledger, LedgerCall } from '../../ledger/ledger.ts';
 import { canonicalJson, getRows, putRows } from '../../store/jsonl.ts';
 import type { ArtifactStore } from '../../store/store.ts';
-import { baseUrlOf } from '../../teacher/openai.ts';
+import { baseUrlOf } from '../../teacher/openai-client.ts';
 import { fineTuningClosed, trainingUsdPerMillion } from '../../teacher/prices.ts';
-import type { EpochJob, EpochProgress, EpochResult, Trainer } from '../trainer.ts';
+import type { EpochJob, EpochProgress, EpochResult } from '../trainer.ts';
 import { trainingFile, validationFile } from './chat-files.ts';
 import { putHostedModel } from './hosted-model.ts';
 import type { HostedModel } from './hosted-model.ts';
@@ -50,8 +50,20 @@ export interface HostedResult extends EpochResult {
 /** Whose student it is, the trainer knows already. */
 export type HostedJob = Omit<EpochJob, 'student'>;
 
-export interface HostedTrainer extends Pick<Trainer, 'trainEpoch'> {
-  trainEpoch(job: HostedJob, options: Parameters<Trainer['trainEpoch']>[1]): Promise<HostedResult>;
+export interface HostedProgress extends Pick<EpochProgress, 'step' | 'steps'> {
+  /** Absent before the first step. */
+  readonly lossNats?: number;
+  /** What is going on at the provider, for people. */
+  readonly note: string;
+}
+export interface HostedOptions {
+  readonly signal?: AbortSignal;
+  readonly onProgress?: (progress: HostedProgress) => void;
+}
+
+export interface HostedTrainer {
+  /** All epochs at once: a provider's job cannot be divided. A stop leaves the job as it is, for the next call to find. */
+  trainEpoch(job: HostedJob, options: HostedOptions): Promise<HostedResult>;
   /** Cancels the job that such training has created, if it has; what it had cost by then. */
   cancel(job: HostedJob): Promise<Spending>;
 }
@@ -87,8 +99,7 @@ class OpenAITrainer implements HostedTrainer {
     this.#order = order;
   }
 
-  /** All epochs at once: a provider's job cannot be divided. */
-  async trainEpoch(job: HostedJob, options: Parameters<Trainer['trainEpoch']>[1]): Promise<HostedResult> {
+  async trainEpoch(job: HostedJob, options: HostedOptions): Promise<HostedResult> {
     const { ledger } = this.#deps;
     const prepared = await this.#prepare(job);
     const { key, batch, campaign } = prepared.call;
@@ -163,7 +174,7 @@ class OpenAITrainer implements HostedTrainer {
     }
   }
 
-  async #train({ order, call }: Prepared, provider: Provider, onProgress?: (progress: EpochProgress) => void): Promise<void> {
+  async #train({ order, call }: Prepared, provider: Provider, onProgress: HostedOptions['onProgress']): Promise<void> {
     const { live, ended } = await findJob(provider, order);
     let job: FineTuningJob;
     try {
@@ -242,7 +253,7 @@ class OpenAITrainer implements HostedTrainer {
   }
 }
 
-function progressOf({ job, message, metric }: JobView, { epochs, training }: JobOrder): EpochProgress {
+function progressOf({ job, message, metric }: JobView, { epochs, training }: JobOrder): HostedProgress {
   const batchSize = job.method?.supervised?.hyperparameters?.batch_size;
   const steps = metric?.steps ?? (typeof batchSize === 'number' ? epochs * Math.ceil(training.rows / batchSize) : 0);
   const note = [`${job.id} ${job.status.replace('_', ' ')}`, ...(message === undefined ? [] : [message])].join(': ');

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { OpenAI } from 'openai';
 import type { HostedStudentSpec } from '../../contracts/campaign-spec.ts';
 import { StillhouseError } from '../../contracts/errors.ts';
-import { baseUrlOf } from '../../teacher/openai.ts';
+import { baseUrlOf } from '../../teacher/openai-client.ts';
 import { callFailure, createRedactor } from '../../teacher/openai-failure.ts';
 import type { CallFailure } from '../../teacher/openai-failure.ts';
 

@@ -76,6 +76,10 @@ export interface OpenAIServerOptions {
   readonly without?: readonly ('json_schema' | 'json_object' | 'logprobs' | 'max_tokens' | 'max_completion_tokens' | 'store')[];
   /** Serves `…/openai/deployments/NAME/…` to an `api-key` header and this `api-version`, as Azure does, and nothing else. */
   readonly azure?: { readonly apiVersion: string };
+  /** A gateway in front of the provider wants these. */
+  readonly requiredHeaders?: Readonly<Record<string, string>>;
+  /** Told of every request before it is worked on and after it was answered. */
+  readonly onRequest?: (method: string, path: string, phase: 'received' | 'answered') => void;
   readonly batches?: BatchSwitches;
   readonly fineTuning?: FineTuningSwitches;
 }

@@ -86,13 +86,15 @@ export class OpenAIServer implements AsyncDisposable {
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await bodyOf(request);
     const url = new URL(request.url ?? '/', 'http://localhost');
+    const { method = 'GET' } = request;
+    this.options.onRequest?.(method, url.pathname, 'received');
     let limits: KeyLimits | undefined;
     let reply: Reply;
     try {
       const key = this.#authenticate(request, url);
       limits = this.#limitsOf(key);
       const path = this.options.azure === undefined ? url.pathname : url.pathname.replace(/^\/openai\/deployments\/[^/]+/, '/v1');
-      const exchange: Exchange = { method: request.method ?? 'GET', path, query: url.searchParams, key, contentType: request.headers['content-type'] ?? '', body };
+      const exchange: Exchange = { method, path, query: url.searchParams, key, contentType: request.headers['content-type'] ?? '', body };
       const routed = exchange.method === 'POST' && path === '/v1/chat/completions' ? await this.#chat(exchange, limits, url, response) : await this.#route(exchange);
       if (routed === 'hung-up') return;
       reply = routed;
@@ -102,12 +104,15 @@ export class OpenAIServer implements AsyncDisposable {
     }
     this.#count(String(reply.status));
     response.writeHead(reply.status, { 'content-type': 'application/json', 'x-request-id': `req_${this.counts.calls}`, ...limits?.headers(), ...reply.headers });
+    this.options.onRequest?.(method, url.pathname, 'answered');
     response.end(typeof reply.body === 'string' ? reply.body : JSON.stringify(reply.body));
   }
 
   /** The key of the request; throws 401 for one that is not known. */
   #authenticate(request: IncomingMessage, url: URL): string {
-    const { keys = [TEST_KEY], exhaustedKeys = [], azure } = this.options;
+    const { keys = [TEST_KEY], exhaustedKeys = [], azure, requiredHeaders = {} } = this.options;
+    const wrong = Object.entries(requiredHeaders).find(([name, value]) => request.headers[name] !== value);
+    if (wrong !== undefined) throw new ApiError(403, `The header ${wrong[0]} is wrong: ${String(request.headers[wrong[0]])}`);
     const header = azure === undefined ? /^Bearer (.*)$/.exec(request.headers.authorization ?? '')?.[1] : request.headers['api-key'];
     const key = typeof header === 'string' ? header : '';
     if (!keys.includes(key) && !exhaustedKeys.includes(key)) {
