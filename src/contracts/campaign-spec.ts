@@ -68,6 +68,11 @@ const endpointShape = {
 
 const teacherSchema = z.strictObject({
   ...endpointShape,
+  /**
+   * Ask through the provider's batch service, at half the price. What has no answer when nine tenths of the
+   * deadline, counted from the first asking, are over is asked one by one; the activity's own limit is three days.
+   */
+  batch: z.strictObject({ deadlineHours: z.number().gt(0).max(48).default(24) }).optional(),
   /** Worked examples, in the order in which they are shown. */
   shots: z.array(z.strictObject({ input: z.string().min(1), output: z.string().min(1) })).max(64).default([]),
   /** `prior` subtracts each label's median log-probability over the pool before choosing; needs label log-probabilities. */

@@ -1,5 +1,6 @@
 /** The durable record of every teacher and judge call: write before acknowledging, look up before buying. */
 import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
+import type { SubmissionBook } from './submissions.ts';
 
 /** 64 hex digits: SHA-256 of the canonical JSON of what decides the answer. See src/ledger/key.ts. */
 export type LedgerKey = string;
@@ -83,5 +84,7 @@ export interface Ledger {
   totals(filter?: { readonly campaign?: string }): Promise<LedgerTotals>;
   /** The same by campaign, model and purpose. */
   usage(filter?: { readonly campaign?: string }): Promise<readonly LedgerUsage[]>;
+  /** What is at providers' batch services. A question in one is asked by nobody else until it is closed. */
+  readonly submissions: SubmissionBook;
   close(): Promise<void>;
 }

@@ -40,7 +40,7 @@ export function answerOf(row: Row): TeacherAnswer {
 }
 
 /** Columns of `calls c LEFT JOIN answers a`. */
-export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) - COUNT(a.key) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
+export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) FILTER (WHERE a.key IS NULL AND c.intents > 0) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
   TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd`;
 /** Columns of `reuses u JOIN answers a`. */
 export const REUSED_SUMS = 'COUNT(*) AS reused, TOTAL(a.costUsd) AS savedUsd';

@@ -13,6 +13,8 @@ import type { Row } from './rows.ts';
 import { asLedgerError, openDatabase } from './schema.ts';
 import { createSpareSpace } from './spare-space.ts';
 import type { SpareSpace } from './spare-space.ts';
+import { createSubmissionBook } from './submissions.ts';
+import type { SubmissionBook } from './submissions.ts';
 
 const STATEMENTS = {
   answer: 'SELECT a.*, n.name AS model FROM answers a JOIN names n ON n.id = a.model WHERE a.key = ?',
@@ -22,7 +24,8 @@ const STATEMENTS = {
   addClaim: 'INSERT INTO claims (host, pid, startTicks, aliveUntilMs) VALUES (?, ?, ?, ?) RETURNING id',
   renewClaim: 'UPDATE claims SET aliveUntilMs = ? WHERE id = ?',
   dropClaim: 'DELETE FROM claims WHERE id = ?',
-  claimOf: 'SELECT k.* FROM calls c JOIN claims k ON k.id = c.claim WHERE c.key = ?',
+  holderOf: 'SELECT c.submission, k.* FROM calls c LEFT JOIN claims k ON k.id = c.claim WHERE c.key = ?',
+  claim: 'SELECT * FROM claims WHERE id = ?',
   // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
   addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
     ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
@@ -51,6 +54,7 @@ class SqliteLedger implements Ledger {
   readonly #statements: Readonly<Record<keyof typeof STATEMENTS, StatementSync>>;
   readonly #names = new Map<string, number>();
   readonly #renewals = new Set<NodeJS.Timeout>();
+  readonly submissions: SubmissionBook;
   #jobs: Job[] = [];
 
   constructor(path: string, database: DatabaseSync, spare: SpareSpace) {
@@ -58,6 +62,16 @@ class SqliteLedger implements Ledger {
     this.#database = database;
     this.#spare = spare;
     this.#statements = Object.fromEntries(Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)])) as Record<keyof typeof STATEMENTS, StatementSync>;
+    this.submissions = createSubmissionBook({
+      database,
+      read: (work) => this.#guarded(work),
+      commit: (work) => this.#commit(work),
+      intend: (calls, claim) => {
+        const record = this.#intend(calls, claim);
+        return () => record().elsewhere;
+      },
+      lives: (id, own) => id !== own.id && isLiving(this.#statements.claim.get(id), Date.now()),
+    });
   }
 
   async lookup(keys: readonly LedgerKey[]): Promise<ReadonlyMap<LedgerKey, TeacherAnswer>> {
@@ -91,22 +105,27 @@ class SqliteLedger implements Ledger {
 
   async askedElsewhere(keys: readonly LedgerKey[], claim?: Claim): Promise<ReadonlySet<LedgerKey>> {
     return this.#guarded(() => {
-      const living = this.#livingClaims(claim);
-      return new Set(keys.filter((key) => this.#statements.isAnswered.get(keyBytes(key)) === undefined && living(this.#statements.claimOf.get(keyBytes(key)))));
+      const held = this.#heldByOthers(claim);
+      return new Set(keys.filter((key) => this.#statements.isAnswered.get(keyBytes(key)) === undefined && held(keyBytes(key))));
     });
   }
 
   async recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents> {
     if (calls.length === 0) return { repeated: [], elsewhere: [] };
+    return this.#commit(this.#intend(calls, claim));
+  }
+
+  /** The work of recording intents, for a transaction. */
+  #intend(calls: readonly LedgerCall[], claim: Claim | undefined): () => RecordedIntents {
     this.#guarded(() => this.#spare.require());
     const requests = calls.map((call) => deflateRawSync(call.request));
-    return this.#commit(() => {
-      const living = this.#livingClaims(claim);
+    return () => {
+      const held = this.#heldByOthers(claim);
       const repeated: LedgerKey[] = [];
       const elsewhere: LedgerKey[] = [];
       calls.forEach((call, index) => {
         const key = keyBytes(call.key);
-        if (this.#statements.isAnswered.get(key) !== undefined || living(this.#statements.claimOf.get(key))) {
+        if (this.#statements.isAnswered.get(key) !== undefined || held(key)) {
           elsewhere.push(call.key);
           return;
         }
@@ -116,7 +135,7 @@ class SqliteLedger implements Ledger {
         if (Number(row?.['intents']) > 1) repeated.push(call.key);
       });
       return { repeated, elsewhere };
-    });
+    };
   }
 
   async recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void> {
@@ -190,15 +209,18 @@ class SqliteLedger implements Ledger {
     return this.#database.prepare(sql).get(...values);
   }
 
-  /** Whether a claim is somebody else's and lives; each is looked for once. */
-  #livingClaims(own: Claim | undefined): (claim: Row | undefined) => boolean {
+  /** Whether an open call is in a provider's batch, or asked by a living claim that is not `own`; each claim is looked for once. */
+  #heldByOthers(own: Claim | undefined): (key: Uint8Array) => boolean {
     const known = new Map<number, boolean>();
     const nowMs = Date.now();
-    return (claim) => {
-      if (claim === undefined) return false;
-      const id = Number(claim['id']);
+    return (key) => {
+      const holder = this.#statements.holderOf.get(key);
+      if (holder === undefined) return false;
+      if (holder['submission'] !== null) return true;
+      if (holder['id'] === null) return false;
+      const id = Number(holder['id']);
       if (id === own?.id) return false;
-      const living = known.get(id) ?? isLiving(claim, nowMs);
+      const living = known.get(id) ?? isLiving(holder, nowMs);
       known.set(id, living);
       return living;
     };

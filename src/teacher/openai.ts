@@ -7,11 +7,13 @@ import type { OpenAI } from 'openai';
 import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { BatchService } from './batch-service.ts';
 import { Grouped } from './grouped.ts';
 import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
 import { chatBody, fewerTraits, hopefulTraits, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
 import type { EndpointTraits } from './openai-chat.ts';
+import { createOpenAIBatches } from './openai-batches.ts';
 import { baseUrlOf, OPENAI_BASE_URL, openClient } from './openai-client.ts';
 import type { ReadSecret } from './openai-client.ts';
 import { callFailure } from './openai-failure.ts';
@@ -131,6 +133,17 @@ class OpenAITeacher implements Teacher {
     }
     if (options.signal?.aborted === true) throw new StillhouseError('CANCELLED', `stopped while asking ${this.identity.model}`);
     if (failure !== undefined) throw failure;
+  }
+
+  batches(signal: AbortSignal | undefined): BatchService {
+    const { client, context } = openClient(this.#endpoint, this.#readKey, this.#timings.attemptTimeoutMs);
+    return createOpenAIBatches({
+      client, context, signal,
+      firstRetryDelayMs: this.#timings.firstRetryDelayMs,
+      body: (request) => chatBody(this.identity.model, request, this.#traits),
+      read: (request, completion) => readAnswer(request, completion, this.#price, 0),
+      settle: (failure) => this.#rejectedInput(failure) ?? (this.#learnTraits(this.#traits, failure) ? 'learned' : undefined),
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -26,6 +26,8 @@ export interface PlanDeps {
 
 /** More batches would only make the campaign's history longer. */
 const MAX_BATCHES = 40;
+/** Provider's batches take hours each, however small: a stage is one, or as few as can be. */
+const WHOLE_FILE = 10_000;
 /** Attributes of so many earlier calls, and so many earlier inputs, are shown to the teacher as written already. */
 const AVOIDED = 8;
 
@@ -41,7 +43,7 @@ export async function planRequests(deps: PlanDeps, input: PlanRequestsInput): Pr
   const teacher = (spec.teachers?.length ?? 1) - 1;
   const requests = teacher === 0 ? planned : planned.map((request) => (isStored(request) ? request : { ...request, teacher }));
   await using endpoint = await deps.directory.open(spec.teacher);
-  return { ...(await storePlan(deps.store, endpoint, requests, spec.sampling.batchSize)), ...(preliminary ? { preliminary } : {}) };
+  return { ...(await storePlan(deps.store, endpoint, requests, spec.teacher.batch === undefined ? spec.sampling.batchSize : Math.max(spec.sampling.batchSize, WHOLE_FILE))), ...(preliminary ? { preliminary } : {}) };
 }
 
 /** Writes requests down, cut into batches, with what the dearest batch may cost. */

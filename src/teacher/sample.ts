@@ -6,16 +6,20 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import type { Spending } from '../contracts/state.ts';
 import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
-import type { Claim, Ledger, LedgerKey } from '../ledger/ledger.ts';
+import type { Claim, Ledger, LedgerCall, LedgerKey } from '../ledger/ledger.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { repairOf } from './repair.ts';
+import { askInBatches, BATCH_TIMINGS } from './batch.ts';
+import type { BatchTimings } from './batch.ts';
+import type { BatchService } from './batch-service.ts';
 import type { TeacherDirectory, TeacherIdentity } from './teacher.ts';
 
 export interface SampleDeps {
   readonly store: ArtifactStore;
   readonly ledger: Ledger;
   readonly directory: TeacherDirectory;
+  readonly batchTimings?: Partial<BatchTimings>;
 }
 
 export interface SampleOptions {
@@ -163,14 +167,32 @@ interface Asked {
 }
 
 /** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. */
-async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<void> {
+async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<void> {
   const { batch, campaign, done, progressed, signal, refuseMissing } = asked;
   if (keyed.every(({ key }) => done.has(key))) return;
   await using teacher = await directory.open(endpoint);
   await using claim = await ledger.claim();
   const keys = new Map(keyed.map(({ request, key }) => [request, key]));
   const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);
+  const callOf = (request: TeacherRequest): LedgerCall => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose });
+  const answered = (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]): void => {
+    for (const { request } of answers) done.add(keyOf(request));
+    progressed();
+    refuseMissing?.(answers);
+  };
+  const byKey = new Map(keyed.map(({ request, key }) => [key, request]));
+  let service: BatchService | undefined;
   for (;;) {
+    if (teacher.batches !== undefined) {
+      await askInBatches({
+        ledger, claim, signal,
+        service: () => (service ??= teacher.batches?.(signal) as BatchService),
+        timings: { ...BATCH_TIMINGS, ...batchTimings },
+        deadlineHours: endpoint.batch?.deadlineHours,
+        missing: () => missingGroups(keyed, done, 1).map(({ request }) => callOf(request)),
+        onAnswered: (answers) => answered(answers.flatMap(({ key, answer }) => (byKey.has(key) ? [{ request: byKey.get(key) as TeacherRequest, answer }] : []))),
+      });
+    }
     const missing = missingGroups(keyed, done, teacher.groupSize);
     if (missing.length === 0) return;
     await teacher.ask(missing.map(({ request }) => request), {
@@ -178,8 +200,7 @@ async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identit
       user: campaign,
       ...(endpoint.store === true ? { metadata: (request: TeacherRequest) => ({ campaign, round: String(request.round ?? 0), sample: request.id }) } : {}),
       onAsk: async (requests) => {
-        const calls = requests.map((request) => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose }));
-        const { elsewhere } = await ledger.recordIntents(calls, claim);
+        const { elsewhere } = await ledger.recordIntents(requests.map(callOf), claim);
         if (elsewhere.length === 0) return undefined;
         const others = new Set(elsewhere);
         return new Set(requests.filter((request) => others.has(keyOf(request))));
@@ -187,9 +208,7 @@ async function askMissing({ ledger, directory }: SampleDeps, { endpoint, identit
       onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
       onAnswers: async (answers) => {
         await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
-        for (const { request } of answers) done.add(keyOf(request));
-        progressed();
-        refuseMissing?.(answers);
+        answered(answers);
       },
     });
     await awaitOthers(ledger, missing.map(({ key }) => key), claim, asked);
@@ -204,6 +223,8 @@ async function awaitOthers(ledger: Ledger, keys: readonly LedgerKey[], claim: Cl
     progressed();
     const left = open.filter((key) => !done.has(key));
     if (left.length === 0 || (await ledger.askedElsewhere(left, claim)).size < left.length) return;
+    // What is at a provider's batch service is for whoever needs it to fetch: its campaign may be over.
+    if ((await ledger.submissions.holding(left)).length > 0) return;
     await sleep(pauseMs, undefined, signal === undefined ? {} : { signal }).catch(() => {
       throw new StillhouseError('CANCELLED', 'stopped while waiting for answers that another campaign asks for');
     });

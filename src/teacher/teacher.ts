@@ -1,6 +1,7 @@
 /** The port behind which every teacher and judge stands: an endpoint or a local model. */
 import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { BatchService } from './batch-service.ts';
 
 export interface TeacherIdentity {
   /** `local`, or the endpoint's base URL. */
@@ -36,6 +37,8 @@ export interface Teacher extends AsyncDisposable {
   readonly groupSize: number;
   /** Asks all; throws the first permanent failure after the answers that had arrived were handed over. */
   ask(requests: readonly TeacherRequest[], options: AskOptions): Promise<void>;
+  /** The provider's batch service, where it has one. */
+  batches?(signal: AbortSignal | undefined): BatchService;
   /** Upper bound of one request's cost and tokens, before it is asked. */
   upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number };
 }

@@ -1,6 +1,7 @@
 /** A process that samples a campaign's batches one after another, as a worker's activities would, to be killed by its tests. */
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
+import type { BatchTimings } from '../../src/teacher/batch.ts';
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
@@ -13,6 +14,7 @@ export interface SamplingOrder {
   readonly root: string;
   readonly ledgerPath: string;
   readonly timings: Partial<CallTimings>;
+  readonly batchTimings?: Partial<BatchTimings>;
 }
 
 /** What the process prints when it is done: one line of JSON. */
@@ -39,7 +41,7 @@ let callsBought = 0;
 let callsRepeated = 0;
 for (let from = 0; from < planned.count; from += planned.batchSize) {
   const to = Math.min(planned.count, from + planned.batchSize);
-  const { spending } = await sampleBatch({ store, ledger, directory }, { ...context, requests: planned.requests, from, to }, { run: 'run' });
+  const { spending } = await sampleBatch({ store, ledger, directory, ...(order.batchTimings === undefined ? {} : { batchTimings: order.batchTimings }) }, { ...context, requests: planned.requests, from, to }, { run: 'run' });
   callsBought += spending.callsBought;
   callsRepeated += spending.callsRepeated;
   rssBytes.push(process.memoryUsage.rss());

@@ -1,0 +1,156 @@
+/** Asking through a provider's batch service: nothing is lost or bought twice, whoever dies when. */
+import assert from 'node:assert/strict';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, it } from 'node:test';
+import type { SampledBatch } from '../../src/contracts/activities.ts';
+import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
+import { StillhouseError } from '../../src/contracts/errors.ts';
+import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+import type { BatchTimings } from '../../src/teacher/batch.ts';
+import { createTeacherDirectory } from '../../src/teacher/directory.ts';
+import { sampleBatch } from '../../src/teacher/sample.ts';
+import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
+import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
+import { labelSpec, planWork, startSampling } from '../support/sampling-soak.ts';
+import type { SamplingWork } from '../support/sampling-soak.ts';
+
+const ROWS = 24;
+const TIMINGS: BatchTimings = { pollMs: 5, watchMs: 20_000, awayMs: 10, settleMs: 300 };
+const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
+
+describe('batch service', () => {
+  let folder: string;
+  let server: OpenAIServer;
+  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-batch-')); });
+  after(() => rm(folder, { recursive: true, force: true }));
+  afterEach(() => server[Symbol.asyncDispose]());
+
+  function specOf(name: string, deadlineHours: number | undefined = 24): CampaignSpec {
+    const spec = labelSpec(name, server.baseUrl, ROWS, 8);
+    return campaignSpecSchema.parse({ ...spec, teacher: { ...spec.teacher, batch: deadlineHours === undefined ? undefined : { deadlineHours } } });
+  }
+  const start = async (options: OpenAIServerOptions = {}): Promise<void> => { server = await startOpenAIServer({ answer: () => 'positive', ...options }); };
+  const workOf = (name: string, spec: CampaignSpec = specOf(name)): Promise<SamplingWork> => planWork(join(folder, name), spec);
+
+  async function sample(work: SamplingWork, timings: Partial<BatchTimings> = {}, run = 'run'): Promise<SampledBatch> {
+    const unused = (): never => assert.fail('a hosted teacher needs no model of this machine');
+    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY, timings: { firstRetryDelayMs: 5 } });
+    const ledger = createLedger(work.order.ledgerPath);
+    try {
+      return await sampleBatch({ store: work.store, ledger, directory, batchTimings: { ...TIMINGS, ...timings } }, { ...work.context, requests: work.planned.requests, from: 0, to: work.planned.count }, { run });
+    } finally {
+      await ledger.close();
+    }
+  }
+  async function totals(work: SamplingWork) {
+    const ledger = createLedger(work.order.ledgerPath);
+    const found = await ledger.totals();
+    await ledger.close();
+    return found;
+  }
+  const boughtOnce = (): void => {
+    assert.equal(server.counts.billedByQuestion.size, ROWS);
+    assert.deepEqual([...server.counts.billedByQuestion.values()].filter((count) => count > 1), []);
+  };
+
+  it('answers a whole stage in one batch at half the price', async () => {
+    await start();
+    const work = await workOf('plain');
+    const { spending } = await sample(work);
+    assert.deepEqual([spending.callsBought, spending.callsRepeated, server.counts.calls, server.batches.all.length], [ROWS, 0, 0, 1]);
+    assert.ok(Math.abs(spending.usd - server.counts.usd) < 1e-12 && spending.usd > 0);
+    assert.ok(work.planned.batchUpperBoundUsd >= spending.usd, 'what may be asked one by one at the end is reserved at the full price');
+    assert.equal((await sample(work)).spending.callsBought, ROWS, 'settled again, not bought again');
+    assert.equal(server.batches.all.length, 1);
+    boughtOnce();
+  });
+
+  it('hands in again only what expired or failed for a while, and asks nothing twice that was refused for good', async () => {
+    let draws = 0;
+    await start({
+      random: () => (draws += 1) % 3 === 0 ? 0 : 0.9, batches: { expiringShare: 0.1 },
+      answer: (call, index) => (index === 4 ? { fault: '500' } : index === 5 ? { fault: 'content-filter-400' } : (call.messages.at(-1)?.content ?? '')),
+    });
+    const work = await workOf('expired');
+    const { spending, answered } = await sample(work);
+    assert.equal(answered, ROWS);
+    assert.ok(server.batches.all.length > 1);
+    const asked = server.batches.all.map(({ request_counts }) => request_counts.total);
+    assert.equal(asked[0], ROWS);
+    assert.ok(asked.slice(1).every((total) => total < ROWS), `asked ${asked.join(', ')}`);
+    assert.deepEqual([spending.callsRepeated, server.counts.billedCalls, server.counts.calls], [0, ROWS - 1, 0], 'the filtered question costs nothing');
+    assert.deepEqual(await totals(work).then(({ calls, open }) => [calls, open]), [ROWS, 0]);
+  });
+
+  it('cancels at nine tenths of the deadline, keeps what the batch had answered, and asks the rest one by one', async () => {
+    await start({ batches: { runningMs: 8_000 } });
+    const work = await workOf('late', specOf('late', 3.5 / 3_600));
+    const { spending } = await sample(work);
+    assert.equal(server.batches.all[0]?.status, 'cancelled');
+    assert.ok(server.counts.billedInBatches > 0 && server.counts.calls > 0, `${server.counts.billedInBatches} in batches, ${server.counts.calls} live`);
+    assert.equal(spending.callsBought, ROWS);
+    assert.ok(Math.abs(spending.usd - server.counts.usd) < 1e-12);
+    boughtOnce();
+  });
+
+  it('makes room for others while a batch runs, and goes on with it later, from another campaign too', async () => {
+    await start({ batches: { runningMs: 600 } });
+    const work = await workOf('patient');
+    await assert.rejects(sample(work, { watchMs: 50 }), (error: unknown) => hasCode('UNAVAILABLE')(error) && /has answered \d+ of \d+ questions/.test(String(error)) && (error as StillhouseError).retryAfterMs === 10);
+    // A campaign without batches waits for the answers that are on their way.
+    const spec = specOf('patient', undefined);
+    const other = { ...work, ...(await planWork(join(folder, 'patient'), { ...spec, name: 'other' })) };
+    const { spending } = await sample(other, {}, 'other');
+    assert.deepEqual([spending.callsBought, spending.callsReused], [0, ROWS]);
+    assert.equal((await sample(work)).spending.callsBought, ROWS);
+    assert.deepEqual([server.batches.all.length, server.counts.calls], [1, 0]);
+    boughtOnce();
+  });
+
+  it('says why a whole file was turned away, and hands it in again when that is mended', async () => {
+    await start({ batches: { failure: `The key ${TEST_KEY} may not.` } });
+    const work = await workOf('refused');
+    await assert.rejects(sample(work), (error: unknown) => hasCode('BAD_INPUT')(error) && /to take the batch batch_\w+, got The key \[key\] may not/.test(String(error)));
+    server.options = { answer: () => 'positive' };
+    assert.equal((await sample(work)).spending.callsRepeated, 0);
+    boughtOnce();
+  });
+
+  // The request at which the worker is killed: before or after the provider has worked on it.
+  const moments = [
+    { at: ['POST', '/v1/files', 'received'], batches: 1 },
+    { at: ['POST', '/v1/files', 'answered'], batches: 1 },
+    { at: ['POST', '/v1/batches', 'received'], batches: 1 },
+    { at: ['POST', '/v1/batches', 'answered'], batches: 1 },
+    { at: ['GET', '/v1/batches/', 'answered'], batches: 1 },
+    { at: ['GET', '/content', 'received'], batches: 1 },
+    { at: ['GET', '/content', 'answered'], batches: 1 },
+  ] as const;
+  it('survives a kill -9 in every phase with one batch and every answer bought once', async () => {
+    for (const [index, { at: [method, path, phase], batches }] of moments.entries()) {
+      let kill: (() => void) | undefined;
+      await start({
+        batches: { runningMs: 40 },
+        onRequest: (asked, where, when) => {
+          if (asked !== method || !where.includes(path) || when !== phase || (path === '/v1/batches' && where !== path)) return;
+          kill?.();
+          kill = undefined;
+        },
+      });
+      const work = await workOf(`killed-${index}`);
+      const order = { ...work.order, batchTimings: TIMINGS };
+      const victim = startSampling(order);
+      kill = victim.kill;
+      assert.equal(await victim.outcome, undefined, `killed at ${method} ${path} ${phase}`);
+      const { spending } = await sample(work);
+      assert.equal(spending.callsBought, ROWS);
+      assert.equal(server.batches.all.length, batches, `${method} ${path} ${phase}`);
+      boughtOnce();
+      await server[Symbol.asyncDispose]();
+    }
+    await start();
+  });
+});
