@@ -8,17 +8,20 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignContext, PlannedRequests, PreparedData } from '../../src/contracts/activities.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
-import type { RejectedSample, Sample } from '../../src/contracts/records.ts';
+import type { RejectedSample, Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import { buildDataset } from '../../src/dataset/build.ts';
 import { createRandom } from '../../src/dataset/random.ts';
+import { ledgerKey } from '../../src/ledger/key.ts';
+import type { Ledger } from '../../src/ledger/ledger.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
-import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
+import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createAnswerReader } from '../../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
+import { repairOf } from '../../src/teacher/repair.ts';
 import { startOpenAIServer, TEST_KEY } from './openai-server.ts';
 import type { ChatCall, Fault } from './openai-server.ts';
 import type { SamplingOrder, SamplingOutcome } from './sampling-process.ts';
@@ -52,7 +55,7 @@ export function labelSpec(name: string, baseUrl: string, rows: number, concurren
 
 /** One pair whose input nobody else writes. */
 export function writePair(call: ChatCall): string {
-  const digest = createHash('sha256').update(call.messages.at(-1)?.content ?? '').digest();
+  const digest = createHash('sha256').update(JSON.stringify(call.messages)).digest();
   return JSON.stringify({ pairs: [{ input: digest.toString('hex'), output: digest.readUInt8(0) % 2 === 0 ? 'positive' : 'negative' }] });
 }
 
@@ -120,6 +123,8 @@ export interface SoakResult {
   readonly lostByFaults: number;
   /** Calls without a recorded answer when the process died, for each kill. */
   readonly inFlightAtKills: readonly number[];
+  /** Answers that were broken JSON, each of which is asked about once more. */
+  readonly repairs: number;
   readonly ledgerCalls: number;
   readonly openCalls: number;
   readonly reportedRepeated: number;
@@ -164,6 +169,7 @@ export async function soakSampling(options: SoakOptions): Promise<SoakResult> {
       boughtTwice: counts.billedCalls - counts.billedByQuestion.size,
       lostByFaults: counts.lostAnswers,
       inFlightAtKills,
+      repairs: await countRepairs(work, ledger),
       ledgerCalls: totals.calls,
       openCalls: totals.open,
       reportedRepeated: outcome?.callsRepeated ?? NaN,
@@ -173,6 +179,18 @@ export async function soakSampling(options: SoakOptions): Promise<SoakResult> {
   } finally {
     await ledger.close();
   }
+}
+
+async function countRepairs({ store, planned, context }: SamplingWork, ledger: Ledger): Promise<number> {
+  const { teacher } = await getJson<CampaignSpec>(store, context.spec);
+  await using directory = hostedDirectory();
+  const identity = await directory.identify(teacher);
+  const requests = await getRows<TeacherRequest>(store, planned.requests);
+  const answers = await ledger.lookup(requests.map((request) => ledgerKey(identity, request)));
+  return requests.filter((request) => {
+    const answer = answers.get(ledgerKey(identity, request));
+    return answer !== undefined && repairOf(request, answer) !== undefined;
+  }).length;
 }
 
 async function openCalls(ledgerPath: string): Promise<number> {
@@ -189,7 +207,8 @@ export function soakProblems(result: SoakResult, concurrency: number): readonly 
   const expect = (holds: boolean, message: string): void => void (holds || problems.push(message));
   expect(result.goodRows + result.rejectedRows === result.requests, `expected ${result.requests} rows good or rejected, got ${result.goodRows + result.rejectedRows}`);
   expect(result.distinctRequestIds === result.requests, `expected no row lost or doubled, got ${result.distinctRequestIds} of ${result.requests} requests`);
-  expect(result.ledgerCalls === result.requests && result.openCalls === 0, `expected ${result.requests} recorded calls and none open, got ${result.ledgerCalls} and ${result.openCalls}`);
+  const calls = result.requests + result.repairs;
+  expect(result.ledgerCalls === calls && result.openCalls === 0, `expected ${calls} recorded calls and none open, got ${result.ledgerCalls} and ${result.openCalls}`);
   expect(result.inFlightAtKills.every((open) => open <= concurrency), `expected at most ${concurrency} calls in flight at a kill, got ${result.inFlightAtKills.join(', ')}`);
   expect(result.boughtTwice <= result.lostByFaults + lostAtKills, `expected at most ${result.lostByFaults} + ${lostAtKills} calls bought twice, got ${result.boughtTwice}`);
   expect(result.reportedRepeated <= lostAtKills, `expected at most ${lostAtKills} repeated calls in the ledger, got ${result.reportedRepeated}`);
