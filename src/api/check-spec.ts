@@ -8,10 +8,15 @@ import { StillhouseError } from '../contracts/errors.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { SpecProblem } from '../contracts/parse-spec.ts';
 import { baseUrlOf } from '../teacher/openai-client.ts';
-import { fineTuningClosed, trainingUsdPerMillion } from '../teacher/prices.ts';
+import { fineTuningClosed, priceOf, retirementOf, trainingUsdPerMillion } from '../teacher/prices.ts';
 
 /** Whether an environment variable of that name is set, so that a worker can read the key. */
 export type HasSecret = (name: string) => boolean;
+
+interface CheckDeps {
+  readonly hasSecret: HasSecret;
+  readonly nowMs: number;
+}
 
 const names = (known: object): string => Object.keys(known).sort().join(', ');
 
@@ -41,14 +46,9 @@ async function modelProblem(path: string, model: string): Promise<SpecProblem | 
   return { path, expected: `one of ${names(MODELS)}, hf:ORGANISATION/NAME[@REVISION], or the absolute path of a GGUF file or model folder`, got };
 }
 
-async function endpointProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
+async function endpointProblem(path: string, endpoint: EndpointSpec, { hasSecret, nowMs }: CheckDeps): Promise<SpecProblem | undefined> {
   if (endpoint.provider === 'local') return modelProblem(`${path}.model`, endpoint.model);
-  if (!hasSecret(endpoint.apiKeyEnv)) return unsetSecret(`${path}.apiKeyEnv`, endpoint.apiKeyEnv);
-  for (const [header, value] of Object.entries(endpoint.headers ?? {})) {
-    const unset = [...value.matchAll(/\$\{([A-Z][A-Z0-9_]*)\}/g)].map(([, name = '']) => name).find((name) => !hasSecret(name));
-    if (unset !== undefined) return unsetSecret(`${path}.headers.${header}`, unset);
-  }
-  return undefined;
+  return retiredProblem(path, endpoint, nowMs) ?? keyProblem(path, endpoint, hasSecret) ?? priceProblem(path, endpoint);
 }
 
 const unsetSecret = (path: string, name: string): SpecProblem => ({
@@ -57,33 +57,79 @@ const unsetSecret = (path: string, name: string): SpecProblem => ({
   got: 'none (set it and start the service again; an endpoint that needs no key takes any value)',
 });
 
-async function studentProblem(student: StudentSpec, hasSecret: HasSecret): Promise<SpecProblem | undefined> {
+function keyProblem(path: string, endpoint: EndpointSpec, hasSecret: HasSecret): SpecProblem | undefined {
+  if (!hasSecret(endpoint.apiKeyEnv)) return unsetSecret(`${path}.apiKeyEnv`, endpoint.apiKeyEnv);
+  for (const [header, value] of Object.entries(endpoint.headers ?? {})) {
+    const unset = [...value.matchAll(/\$\{([A-Z][A-Z0-9_]*)\}/g)].map(([, name = '']) => name).find((name) => !hasSecret(name));
+    if (unset !== undefined) return unsetSecret(`${path}.headers.${header}`, unset);
+  }
+  return undefined;
+}
+
+type HostedModel = Pick<EndpointSpec, 'provider' | 'model' | 'baseUrl'>;
+
+function retiredProblem(path: string, endpoint: HostedModel, nowMs: number): SpecProblem | undefined {
+  const retirement = retirementOf(endpoint, undefined, nowMs);
+  if (retirement?.state !== 'retired') return undefined;
+  return { path: `${path}.model`, expected: 'a model that answers', got: `${endpoint.model}, which its provider retired on ${retirement.day}` };
+}
+
+async function studentProblem(student: StudentSpec, { hasSecret, nowMs }: CheckDeps): Promise<SpecProblem | undefined> {
   if (student.provider === 'local') return await modelProblem('student.model', student.model);
+  const retired = retiredProblem('student', student, nowMs);
+  if (retired !== undefined) return retired;
   try {
     trainingUsdPerMillion(student, baseUrlOf(student));
   } catch (error) {
     if (!(error instanceof StillhouseError)) throw error;
     return { path: 'student.price', expected: error.message.replace(/^expected /, ''), got: 'nothing' };
   }
-  const closed = fineTuningClosed(baseUrlOf(student), Date.now());
+  const closed = fineTuningClosed(baseUrlOf(student), nowMs);
   if (closed !== undefined) return { path: 'student.provider', expected: `a local student or another provider's baseUrl (${closed})`, got: 'OpenAI' };
   return hasSecret(student.apiKeyEnv) ? undefined : unsetSecret('student.apiKeyEnv', student.apiKeyEnv);
 }
 
-/** BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model without a key. */
-export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret): Promise<void> {
+function priceProblem(path: string, endpoint: EndpointSpec): SpecProblem | undefined {
+  try {
+    priceOf(endpoint, baseUrlOf(endpoint));
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof StillhouseError)) throw error;
+    const [, expected = error.message, got = endpoint.model] = /^expected (.*?), (which .*)$/s.exec(error.message) ?? [];
+    return { path: `${path}.price`, expected, got };
+  }
+}
+
+/** A model that will be gone before the campaign must be over. */
+function retirementWarning(path: string, endpoint: HostedModel, hours: number | undefined, nowMs: number): readonly string[] {
+  const retirement = retirementOf(endpoint, hours, nowMs);
+  if (retirement?.state !== 'retiring') return [];
+  const until = hours === undefined ? 'which may be before this campaign ends' : `which lies within its ${hours} hours`;
+  return [`${path}.model: ${endpoint.model} answers no more from ${retirement.day}, ${until}; ${path === 'teacher' ? 'another teacher can be set while it runs' : 'name another'}`];
+}
+
+/**
+ * BAD_INPUT with every problem: unknown catalogue names, files that are not there, a hosted model that
+ * has no key, no price or no future. Resolves with what a user should know all the same.
+ */
+export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret, nowMs: number = Date.now()): Promise<readonly string[]> {
   const { sampling, evaluation, teacher, student } = spec;
+  const deps = { hasSecret, nowMs };
   const found = await Promise.all([
-    endpointProblem('teacher', teacher, hasSecret),
-    studentProblem(student, hasSecret),
+    endpointProblem('teacher', teacher, deps),
+    studentProblem(student, deps),
     ...sourcesOf(sampling.source).map(({ source, path }) =>
       'dataset' in source ? datasetProblem(`sampling.source.${path.length === 0 ? '' : `sources[${path[1]}].`}dataset`, source.dataset) : undefined,
     ),
     evaluation.source.kind === 'dataset' ? datasetProblem('evaluation.source.dataset', evaluation.source.dataset) : undefined,
-    evaluation.scorer.kind === 'judge' ? endpointProblem('evaluation.scorer.judge', evaluation.scorer.judge, hasSecret) : undefined,
+    evaluation.scorer.kind === 'judge' ? endpointProblem('evaluation.scorer.judge', evaluation.scorer.judge, deps) : undefined,
   ]);
   const problems = found.filter((problem) => problem !== undefined);
-  if (problems.length === 0) return;
+  if (problems.length === 0) {
+    const { hours } = spec.budget;
+    const judge = evaluation.scorer.kind === 'judge' ? retirementWarning('evaluation.scorer.judge', evaluation.scorer.judge, hours, nowMs) : [];
+    return [...retirementWarning('teacher', teacher, hours, nowMs), ...(student.provider === 'local' ? [] : retirementWarning('student', student, hours, nowMs)), ...judge];
+  }
   const lines = problems.map(({ path, expected, got }) => `${path}: expected ${expected}, got ${got}`);
   throw new StillhouseError('BAD_INPUT', `spec: ${lines.join('\n  ')}`, { details: { problems } });
 }

@@ -63,10 +63,10 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }
     },
   }, async (request, reply) => {
     const spec = request.body;
-    await checkSpec(spec, hasSecret);
+    const warnings = await checkSpec(spec, hasSecret);
     const ref = await putJson(store, 'spec', spec);
     const { created } = await campaigns.start({ campaign: spec.name, spec: ref, plan: specToPlan(spec), budget: definedBudget(spec.budget) });
-    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${spec.name}`).send(await resource(spec.name));
+    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${spec.name}`).send({ ...(await resource(spec.name)), ...(warnings.length === 0 ? {} : { warnings }) });
   });
 
   app.get('/v1/campaigns', { schema: { summary: 'All campaigns, running and closed', response: { 200: answers(listSchema), ...errors } } }, async () => ({ campaigns: [...(await campaigns.list())] }));
@@ -111,10 +111,10 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }
     const { name, fromRound, spec: given } = request.body;
     const { description } = await stateOf(request.params.name);
     const { spec, from } = await forkOf(store, description, name, fromRound, given);
-    await checkSpec(spec, hasSecret);
+    const warnings = await checkSpec(spec, hasSecret);
     const ref = await putJson(store, 'spec', spec);
     const { created } = await campaigns.start({ campaign: name, spec: ref, plan: specToPlan(spec), budget: definedBudget(spec.budget), fork: from });
-    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${name}`).send(await resource(name));
+    return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${name}`).send({ ...(await resource(name)), ...(warnings.length === 0 ? {} : { warnings }) });
   });
 
   app.get('/v1/campaigns/:name/report', { schema: { summary: 'The report, one HTML page', params: nameParams, response: bytes } }, async (request, reply) => {

@@ -64,6 +64,7 @@ export const campaignSchema = z.looseObject({
   startedAtMs: z.number(),
   closedAtMs: z.number().optional(),
   rounds: z.array(roundSchema),
+  warnings: z.array(z.string()).optional().describe('When it is started: what its owner should know, as a model that will be gone soon'),
 });
 
 export const listSchema = z.object({

@@ -48,15 +48,18 @@ interface TeacherOptions {
   readonly inputPrice?: number;
   readonly outputPrice?: number;
   readonly concurrency?: number;
+  readonly requestsPerMinute?: number;
+  readonly tokensPerMinute?: number;
   readonly temperature?: number;
   readonly maxTokens?: number;
 }
 
 /** The options as keys of `teacher` in a spec. */
-function teacherChange({ baseUrl, inputPrice, outputPrice, ...rest }: TeacherOptions): Readonly<Record<string, unknown>> {
+function teacherChange({ baseUrl, inputPrice, outputPrice, requestsPerMinute, tokensPerMinute, ...rest }: TeacherOptions): Readonly<Record<string, unknown>> {
   if ((inputPrice === undefined) !== (outputPrice === undefined)) throw new StillhouseError('BAD_INPUT', 'teacher: expected --input-price and --output-price together, got one of them');
   const price = inputPrice === undefined ? {} : { price: { inputUsdPerMillion: inputPrice, outputUsdPerMillion: outputPrice } };
-  const change = { ...rest, ...price, ...(baseUrl === undefined ? {} : { baseUrl: baseUrl === 'default' ? null : baseUrl }) };
+  const limits = { ...(requestsPerMinute === undefined ? {} : { requestsPerMinute }), ...(tokensPerMinute === undefined ? {} : { tokensPerMinute }) };
+  const change = { ...rest, ...price, ...(Object.keys(limits).length === 0 ? {} : { limits }), ...(baseUrl === undefined ? {} : { baseUrl: baseUrl === 'default' ? null : baseUrl }) };
   const { json: _json, ...keys } = change as typeof change & { readonly json?: boolean };
   if (Object.keys(keys).length === 0) throw new StillhouseError('BAD_INPUT', 'teacher: expected at least one option, got none (--help lists them)');
   return keys;
@@ -108,6 +111,8 @@ function build(): Command {
     .option('--input-price <dollars>', 'dollars per million input tokens, where the price table does not know the model', dollars)
     .option('--output-price <dollars>', 'dollars per million output tokens', dollars)
     .option('--concurrency <calls>', 'calls in flight at once', whole)
+    .option('--requests-per-minute <requests>', 'the most that it lets its key be used', positive)
+    .option('--tokens-per-minute <tokens>', 'the same in tokens', positive)
     .option('--temperature <value>', 'of questions that are not planned yet', dollars)
     .option('--max-tokens <tokens>', 'of answers to questions that are not planned yet', whole)
     .action(action((context, name: string, options: TeacherOptions) => steer(context, name, { kind: 'teacher', change: teacherChange(options) })));

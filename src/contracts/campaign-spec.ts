@@ -62,8 +62,13 @@ const endpointShape = {
   store: z.boolean().optional(),
   /** The most that this campaign lets its provider key be used, by all campaigns on it; the provider's own limits are learned. */
   limits: z.strictObject({ requestsPerMinute: z.number().gt(0).optional(), tokensPerMinute: z.number().gt(0).optional() }).optional(),
-  /** Dollars per million tokens, overriding the price table. */
-  price: z.strictObject({ inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0) }).optional(),
+  /** Dollars per million tokens, overriding the price table. Cached input costs as much as other input unless said; a batch call costs this share. */
+  price: z
+    .strictObject({
+      inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0),
+      cachedInputUsdPerMillion: z.number().min(0).optional(), batchShare: z.number().gt(0).max(1).optional(),
+    })
+    .optional(),
 };
 
 const teacherSchema = z.strictObject({

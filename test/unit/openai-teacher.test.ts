@@ -215,7 +215,7 @@ describe('limits and prices', () => {
   it('knows prices by family and dated snapshot, and asks for the others', () => {
     assert.equal(listedPrice('gpt-4o-mini-2024-07-18')?.outputUsdPerMillion, 0.6);
     assert.equal(listedPrice('gpt-4o-2024-05-13')?.inputUsdPerMillion, 5);
-    assert.equal(listedPrice('gpt-4o')?.retiredOn, '2027-01-14');
+    assert.equal(listedPrice('gpt-4o')?.retiresOn, '2027-01-14');
     assert.equal(listedPrice('gpt-4o-audio'), undefined);
     const unknown = endpointAt('https://llm.example.com/v1', { model: 'in-house' });
     assert.throws(() => priceOf(unknown, 'https://llm.example.com/v1'), /expected a price for the model in-house/);

@@ -8,20 +8,19 @@ import type { CampaignSpec } from '../../contracts/campaign-spec.ts';
 import { studentMessages } from '../../dataset/student-prompt.ts';
 import { getJson } from '../../store/jsonl.ts';
 import type { ArtifactStore } from '../../store/store.ts';
-import { OPENAI_BASE_URL } from '../../teacher/openai-client.ts';
-import { retirementDate } from '../../teacher/prices.ts';
+import { retirementDay } from '../../teacher/prices.ts';
 import { readHostedModel } from './hosted-model.ts';
 import type { HostedModel } from './hosted-model.ts';
 
 export const HOSTED_MODEL_FILE = 'hosted-model.json';
 
-/** The last day on which the provider is known to serve it. */
-const retirement = ({ provider, model }: HostedModel): string | undefined => (provider === OPENAI_BASE_URL ? retirementDate(model) : undefined);
+/** The day from which the provider is known not to serve it any more. */
+const retirement = ({ provider, model }: HostedModel): string | undefined => retirementDay({ provider: 'openai', baseUrl: provider, model });
 
 async function writeHostedFolder(model: HostedModel, folder: string): Promise<void> {
-  const retiredOn = retirement(model);
+  const retiresOn = retirement(model);
   await mkdir(folder, { recursive: true });
-  await writeFile(join(folder, HOSTED_MODEL_FILE), `${JSON.stringify({ ...model, ...(retiredOn === undefined ? {} : { retiredOn }) }, null, 2)}\n`);
+  await writeFile(join(folder, HOSTED_MODEL_FILE), `${JSON.stringify({ ...model, ...(retiresOn === undefined ? {} : { retiresOn }) }, null, 2)}\n`);
 }
 
 /** The campaign's best student as a folder in the store, with a page that says how to ask it. */
@@ -40,14 +39,14 @@ export async function exportHostedStudent({ store }: { readonly store: ArtifactS
 }
 
 function page(input: ExportStudentInput, spec: CampaignSpec, model: HostedModel): string {
-  const retiredOn = retirement(model);
+  const retiresOn = retirement(model);
   const body = JSON.stringify({ model: model.model, temperature: 0, messages: studentMessages(spec.task, '{input}') }, null, 2);
   return [
     `# ${input.campaign}`,
     '',
     spec.task.description,
     '',
-    `A model at ${model.provider}, fine-tuned from ${model.baseModel} on answers of ${spec.teacher.model} by Stillhouse. Its weights stay with the provider${retiredOn === undefined ? '' : `, which serves it until ${retiredOn}`}.`,
+    `A model at ${model.provider}, fine-tuned from ${model.baseModel} on answers of ${spec.teacher.model} by Stillhouse. Its weights stay with the provider${retiresOn === undefined ? '' : `, which serves it until ${retiresOn}`}.`,
     '',
     `Ask it with \`POST ${model.provider}/chat/completions\`:`,
     '',
