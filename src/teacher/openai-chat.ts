@@ -20,10 +20,23 @@ export interface EndpointTraits {
 }
 
 /** What an endpoint is taken for before it has refused anything. */
-export const hopefulTraits = (tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => ({ json: 'schema', logprobs: true, store: true, tokenLimit });
+const hopefulTraits = (tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => ({ json: 'schema', logprobs: true, store: true, tokenLimit });
+
+/** By base URL and model, for as long as the process lives: a teacher is opened anew for each batch. */
+const learned = new Map<string, EndpointTraits>();
+const endpointId = (baseUrl: string, model: string): string => `${baseUrl} ${model}`;
+
+export const traitsOf = (baseUrl: string, model: string, tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => learned.get(endpointId(baseUrl, model)) ?? hopefulTraits(tokenLimit);
+
+/** Keeps what a refusal has taught; returns all that is known. */
+export function learnTraits(baseUrl: string, model: string, known: EndpointTraits, fewer: EndpointTraits): EndpointTraits {
+  const traits = fewerTraits(fewerTraits(learned.get(endpointId(baseUrl, model)) ?? known, known), fewer);
+  learned.set(endpointId(baseUrl, model), traits);
+  return traits;
+}
 
 /** What two calls in flight have learned, together. The name of the token limit is what `learned` says. */
-export function fewerTraits(known: EndpointTraits, learned: EndpointTraits): EndpointTraits {
+function fewerTraits(known: EndpointTraits, learned: EndpointTraits): EndpointTraits {
   const json = JSON_MODES[Math.max(JSON_MODES.indexOf(known.json), JSON_MODES.indexOf(learned.json))] ?? 'text';
   return { json, logprobs: known.logprobs && learned.logprobs, store: known.store && learned.store, tokenLimit: learned.tokenLimit };
 }

@@ -11,7 +11,7 @@ import type { BatchService } from './batch-service.ts';
 import { Grouped } from './grouped.ts';
 import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
-import { chatBody, fewerTraits, hopefulTraits, readAnswer, withoutRefusedFeature } from './openai-chat.ts';
+import { chatBody, learnTraits, readAnswer, traitsOf, withoutRefusedFeature } from './openai-chat.ts';
 import type { EndpointTraits } from './openai-chat.ts';
 import { createOpenAIBatches } from './openai-batches.ts';
 import { baseUrlOf, OPENAI_BASE_URL, openClient } from './openai-client.ts';
@@ -94,7 +94,7 @@ class OpenAITeacher implements Teacher {
     this.#readKey = readKey;
     this.#price = priceOf(endpoint, baseUrl);
     this.#timings = { ...TIMINGS, ...timings };
-    this.#traits = hopefulTraits(baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
+    this.#traits = traitsOf(baseUrl, endpoint.model, baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
     this.#limits = limits ?? limitsOfProcess();
   }
 
@@ -254,7 +254,7 @@ class OpenAITeacher implements Teacher {
     const fewer = withoutRefusedFeature(used, failure.status, failure.complaint);
     if (fewer === undefined) return false;
     // Several calls in flight make the same discovery: what one has learned is kept.
-    this.#traits = fewerTraits(this.#traits, fewer);
+    this.#traits = learnTraits(this.identity.provider, this.identity.model, this.#traits, fewer);
     return true;
   }
 

@@ -83,6 +83,10 @@ test('an endpoint without schemas is asked for an object, one without that in wo
   const last = home.server.received.at(-1) as ChatCall;
   assert.equal(last.response_format, undefined);
   assert.match(last.messages[0]?.content ?? '', /Answer with one JSON object and nothing else/);
+  assert.equal(home.server.counts.statuses.get('400'), 2, 'refused twice');
+  const another = home.spec({ name: 'another', sampling: { source: { kind: 'description', attributes: { topic: ['x', 'y'] } }, rows: 2 } });
+  await home.round(another, await home.prepare(another));
+  assert.equal(home.server.counts.statuses.get('400'), 2, 'a batch later it is known');
   assert.equal(samples.length, 8);
 });
 
