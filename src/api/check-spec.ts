@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { isAbsolute } from 'node:path';
 import { DATASETS, MODELS } from '../assets/catalogue.ts';
 import { parseHubName } from '../assets/hub.ts';
+import { hostedEndpoint } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, EndpointSpec, StudentSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
@@ -86,7 +87,7 @@ async function studentProblem(student: StudentSpec, { hasSecret, nowMs }: CheckD
   }
   const closed = fineTuningClosed(baseUrlOf(student), nowMs);
   if (closed !== undefined) return { path: 'student.provider', expected: `a local student or another provider's baseUrl (${closed})`, got: 'OpenAI' };
-  return hasSecret(student.apiKeyEnv) ? undefined : unsetSecret('student.apiKeyEnv', student.apiKeyEnv);
+  return keyProblem('student', hostedEndpoint(student), hasSecret);
 }
 
 function priceProblem(path: string, endpoint: EndpointSpec): SpecProblem | undefined {

@@ -183,6 +183,9 @@ const hostedStudentSchema = z.strictObject({
   model: endpointShape.model,
   baseUrl: endpointShape.baseUrl,
   apiKeyEnv: endpointShape.apiKeyEnv,
+  keyHeader: endpointShape.keyHeader,
+  headers: endpointShape.headers,
+  query: endpointShape.query,
   concurrency: endpointShape.concurrency,
   /** The longest answer of the student. */
   maxTokens: endpointShape.maxTokens,
@@ -347,6 +350,11 @@ export type StudentSpec = CampaignSpec['student'];
 /** What our own engine needs to know of a student. */
 export type LocalStudentSpec = Omit<Extract<StudentSpec, { readonly provider: 'local' }>, 'provider'>;
 export type HostedStudentSpec = Extract<StudentSpec, { readonly provider: 'openai' }>;
+
+/** How to reach a hosted student: the model as it was, or the fine-tuned one. */
+export function hostedEndpoint({ fineTuning: _fineTuning, price, ...endpoint }: HostedStudentSpec, model: string = endpoint.model): EndpointSpec {
+  return { ...endpoint, model, temperature: 0, ...(price === undefined ? {} : { price }) };
+}
 
 /** BAD_INPUT for a student that its provider keeps: there are no weights to train, ask or export here. */
 export function localStudentOf({ student }: Pick<CampaignSpec, 'student'>): LocalStudentSpec {

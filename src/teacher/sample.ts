@@ -1,6 +1,7 @@
 /** Sampling: a batch of questions is looked up in the ledger, what is missing is bought, and each answer is durable before it counts. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { SampleBatchInput, SampledBatch } from '../contracts/activities.ts';
+import { hostedEndpoint } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
@@ -38,11 +39,10 @@ const students = new WeakMap<CampaignSpec, Map<string, EndpointSpec>>();
 function studentEndpoint(spec: CampaignSpec, tunedModel: string | undefined): EndpointSpec {
   const { student } = spec;
   if (student.provider !== 'openai') throw new StillhouseError('BAD_INPUT', `expected student.provider openai for requests to a student, got ${student.provider}`);
-  const { fineTuning: _fineTuning, price, ...endpoint } = student;
   const model = tunedModel ?? student.model;
   const known = students.get(spec)?.get(model);
   if (known !== undefined) return known;
-  const made: EndpointSpec = { ...endpoint, model, temperature: 0, ...(price === undefined ? {} : { price }) };
+  const made = hostedEndpoint(student, model);
   students.set(spec, (students.get(spec) ?? new Map<string, EndpointSpec>()).set(model, made));
   return made;
 }

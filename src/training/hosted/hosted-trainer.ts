@@ -125,7 +125,7 @@ class OpenAITrainer implements HostedTrainer {
 
   #provider(signal?: AbortSignal): Provider {
     const { student } = this.#order.spec;
-    return new Provider(student, this.#deps.readSecret(student.apiKeyEnv), { ...HOSTED_TIMINGS, ...this.#deps.timings }, signal);
+    return new Provider(student, this.#deps.readSecret, { ...HOSTED_TIMINGS, ...this.#deps.timings }, signal);
   }
 
   async #prepare(job: HostedJob): Promise<Prepared> {

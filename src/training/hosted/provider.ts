@@ -1,10 +1,12 @@
 /** Calls to a provider's fine-tuning API that are not chat completions: retried while it is away for a moment, its failures in our terms. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { OpenAI } from 'openai';
+import type { OpenAI } from 'openai';
+import { hostedEndpoint } from '../../contracts/campaign-spec.ts';
 import type { HostedStudentSpec } from '../../contracts/campaign-spec.ts';
 import { StillhouseError } from '../../contracts/errors.ts';
-import { baseUrlOf } from '../../teacher/openai-client.ts';
-import { callFailure, createRedactor } from '../../teacher/openai-failure.ts';
+import { openClient } from '../../teacher/openai-client.ts';
+import type { ReadSecret } from '../../teacher/openai-client.ts';
+import { callFailure } from '../../teacher/openai-failure.ts';
 import type { CallFailure } from '../../teacher/openai-failure.ts';
 
 export interface HostedTimings {
@@ -29,13 +31,12 @@ export class Provider {
   readonly #fail: (error: unknown) => CallFailure;
   readonly #signal: AbortSignal | undefined;
 
-  constructor(student: HostedStudentSpec, key: string, timings: HostedTimings, signal?: AbortSignal) {
-    const { apiKeyEnv, model } = student;
-    this.baseUrl = baseUrlOf(student);
+  constructor(student: HostedStudentSpec, readSecret: ReadSecret, timings: HostedTimings, signal?: AbortSignal) {
+    const { client, context } = openClient(hostedEndpoint(student), readSecret, timings.attemptTimeoutMs);
+    this.baseUrl = context.baseUrl;
     this.timings = timings;
     this.#signal = signal;
-    this.#client = new OpenAI({ apiKey: key, baseURL: this.baseUrl, organization: null, project: null, maxRetries: 0, timeout: timings.attemptTimeoutMs, logLevel: 'off' });
-    const context = { baseUrl: this.baseUrl, model, keyName: apiKeyEnv, redact: createRedactor(key) };
+    this.#client = client;
     this.#fail = (error) => callFailure(error, context);
   }
 
