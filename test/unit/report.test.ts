@@ -3,6 +3,8 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import type { TestContext } from 'node:test';
 import type { WriteReportInput } from '../../src/contracts/activities.ts';
+import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
+import type { Sample } from '../../src/contracts/records.ts';
 import { parseSpec } from '../../src/contracts/parse-spec.ts';
 import { createReportModels } from '../../src/evaluation/report-models.ts';
 import { writeReport } from '../../src/evaluation/report.ts';
@@ -10,7 +12,8 @@ import type { CampaignManifest, ReportModels } from '../../src/evaluation/report
 import { count, dollars, duration, html, size } from '../../src/evaluation/report/markup.ts';
 import { verdict } from '../../src/evaluation/report/page.ts';
 import { lossPlot, niceTicks } from '../../src/evaluation/report/plots.ts';
-import { getJson } from '../../src/store/jsonl.ts';
+import { packSoftTargets } from '../../src/dataset/soft-targets.ts';
+import { getJson, getRows, putRows } from '../../src/store/jsonl.ts';
 import { realisticReport } from '../support/report-data.ts';
 import { workspace } from '../support/rows.ts';
 import type { Workspace } from '../support/rows.ts';
@@ -93,4 +96,19 @@ test('models are described by their verified files, endpoints by what binds', as
   const facts = createReportModels({ model: async (name) => ({ name, path, license: 'MIT' }) });
   assert.deepEqual(await facts.facts({ provider: 'local', model: 'm' }), { license: 'MIT', sizeBytes: 3, sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' });
   assert.deepEqual(await facts.facts({ provider: 'openai', model: 'gpt-4o' }), { license: 'terms of the provider' });
+});
+
+test('the report says how many rows have soft targets, and of what the confidence is', async (context) => {
+  const { store, folder } = await workspace(context);
+  const wanting = { ...spec, sampling: { ...spec.sampling, answersPerInput: 5, softTargets: { topK: 20, onMissing: 'continue' as const } } };
+  const input = await realisticReport(store, folder, wanting);
+  const pageOf = async (report: WriteReportInput): Promise<string> => (await store.get((await writeReport({ store, models }, report)).report)).toString('utf8').replaceAll('\u202f', ' ');
+  const without = await pageOf(input);
+  assert.match(without, /Soft targets were wanted, but smollm2-135m-instruct gave no log-probabilities with any of \d+ accepted answers/);
+  assert.match(without, /the agreement among 5 answers of the teacher/);
+  const softTargets = packSoftTargets([{ token: 'positive', logProb: -0.1, alternatives: [{ token: 'positive', logProb: -0.1 }] }]);
+  const samples = await getRows<Sample>(store, input.rounds[1]?.dataset as ArtifactRef);
+  const dataset = await putRows(store, 'dataset', samples.map((sample, index) => (index < 3 ? { ...sample, softTargets } : sample)));
+  const some = await pageOf({ ...input, rounds: input.rounds.map((round) => (round.round === 2 ? { ...round, dataset } : round)) });
+  assert.match(some, new RegExp(`Soft targets: 3 of ${samples.length} accepted rows, 3 tokens at ${Buffer.from(softTargets, 'base64').length}\\.0 bytes each\\. With the others`));
 });
