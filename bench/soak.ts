@@ -1,7 +1,7 @@
 /**
  * `npm run soak -- NAME [options] [--json]`: long runs with faults and kills. Exit 1 when a promise is broken.
  *
- *   sample   [--rows N] [--kills N] [--faults SHARE] [--concurrency N]   sampling on the real ledger
+ *   sample   [--rows N] [--kills N] [--faults SHARE] [--concurrency N]   a campaign's sampling; its worker is killed
  *   budget   [--campaigns N] [--at-once N] [--kills N]                   whole campaigns within random limits
  *   outage   [--minutes N]                                               a campaign whose provider is away
  */
@@ -11,7 +11,8 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { soakBudget } from '../test/support/budget-soak.ts';
 import { soakOutage } from '../test/support/outage-soak.ts';
-import { soakProblems, soakSampling } from '../test/support/sampling-soak.ts';
+import { soakProblems } from '../test/support/sampling-soak.ts';
+import { soakSamplingStack } from '../test/support/sampling-stack-soak.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -31,7 +32,7 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`);
 const SOAKS: Readonly<Record<string, (folder: string) => Promise<Result>>> = {
   sample: async (folder) => {
     const concurrency = Number(values.concurrency);
-    const result = await soakSampling({ folder, rows: Number(values.rows), kills: kills(5), faultShare: Number(values.faults), concurrency, seed });
+    const result = await soakSamplingStack({ folder, rows: Number(values.rows), kills: kills(5), faultShare: Number(values.faults), concurrency, seed, say });
     return { ...result, problems: soakProblems(result, concurrency) };
   },
   budget: async (folder) => ({ ...(await soakBudget({ folder, campaigns: Number(values.campaigns), atOnce: Number(values['at-once']), kills: kills(40), seed, say })) }),

@@ -58,6 +58,8 @@ const endpointShape = {
   maxTokens: z.int().min(1).max(32_768).default(512),
   /** Calls in flight at once. */
   concurrency: z.int().min(1).max(512).default(16),
+  /** Seconds for one attempt at a call, from sending to the last byte. Default: 180. */
+  timeoutSeconds: z.number().gt(0).max(3_600).optional(),
   /** Ask the provider to keep every call, with campaign, round and sample as its metadata. Default: no. */
   store: z.boolean().optional(),
   /** The most that this campaign lets its provider key be used, by all campaigns on it; the provider's own limits are learned. */

@@ -93,7 +93,8 @@ class OpenAITeacher implements Teacher {
     this.#endpoint = endpoint;
     this.#readKey = readKey;
     this.#price = priceOf(endpoint, baseUrl);
-    this.#timings = { ...TIMINGS, ...timings };
+    const { timeoutSeconds } = endpoint;
+    this.#timings = { ...TIMINGS, ...(timeoutSeconds === undefined ? {} : { attemptTimeoutMs: 1_000 * timeoutSeconds }), ...timings };
     this.#traits = traitsOf(baseUrl, endpoint.model, baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
     this.#limits = limits ?? limitsOfProcess();
   }

@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignContext, PlannedRequests, PreparedData } from '../../src/contracts/activities.ts';
+import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
+import type { CampaignSpec, EndpointSpec } from '../../src/contracts/campaign-spec.ts';
 import type { RejectedSample, Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import { buildDataset } from '../../src/dataset/build.ts';
 import { createRandom } from '../../src/dataset/random.ts';
 import { ledgerKey } from '../../src/ledger/key.ts';
-import type { Ledger } from '../../src/ledger/ledger.ts';
+import type { Ledger, LedgerTotals } from '../../src/ledger/ledger.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
@@ -23,11 +24,11 @@ import type { CallTimings } from '../../src/teacher/openai.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { repairOf } from '../../src/teacher/repair.ts';
 import { startOpenAIServer, TEST_KEY } from './openai-server.ts';
-import type { ChatCall, Fault } from './openai-server.ts';
+import type { ChatCall, Fault, OpenAIServerCounts } from './openai-server.ts';
 import type { SamplingOrder, SamplingOutcome } from './sampling-process.ts';
 
 export const FAULTS: readonly Fault[] = [
-  '429', '500', '503', 'reset', 'reset-after-work', 'stall', 'truncated-body', 'truncated-json', 'broken-schema', 'refusal', 'content-filter', 'content-filter-400', 'context-length',
+  '429', '500', '503', 'reset', 'reset-after-work', 'stall', 'truncated-body', 'truncated-json', 'broken-schema', 'refusal', 'content-filter', 'content-filter-400', 'context-length', 'duplicate',
 ];
 const TIMINGS: Partial<CallTimings> = { attemptTimeoutMs: 3_000, retryBudgetMs: 120_000, firstRetryDelayMs: 20, maxRetryDelayMs: 500 };
 const POLL_MS = 2;
@@ -129,13 +130,13 @@ export interface SoakResult {
   readonly openCalls: number;
   readonly reportedRepeated: number;
   readonly statuses: Readonly<Record<string, number>>;
+  readonly faults: Readonly<Record<string, number>>;
   readonly seconds: number;
 }
 
 export async function soakSampling(options: SoakOptions): Promise<SoakResult> {
   const { rows, kills, faultShare, concurrency, seed } = options;
-  const faults = Object.fromEntries(FAULTS.map((fault) => [fault, faultShare / FAULTS.length]));
-  await using server = await startOpenAIServer({ latencyMs: 10, answer: writePair, faults, random: createRandom(seed, 'faults') });
+  await using server = await startOpenAIServer({ latencyMs: 10, answer: writePair, faults: evenFaults(faultShare), random: createRandom(seed, 'faults') });
   const work = await planWork(options.folder, pairSpec('soak', server.baseUrl, rows, concurrency));
   const random = createRandom(seed, 'kills');
   const moments = Array.from({ length: kills }, () => Math.floor(rows * (0.05 + 0.9 * random()))).sort((a, b) => a - b);
@@ -157,35 +158,19 @@ export async function soakSampling(options: SoakOptions): Promise<SoakResult> {
     const built = await buildDataset({ store: work.store, answers }, { ...work.context, data: work.data, round: 1, requests: [work.planned.requests] });
     const good = await getRows<Sample>(work.store, built.dataset);
     const rejected = await getRows<RejectedSample>(work.store, built.rejected);
-    const { counts } = server;
-    return {
-      requests: work.planned.count,
-      goodRows: good.length,
-      rejectedRows: rejected.length,
-      distinctRequestIds: new Set([...good, ...rejected].map(({ requestId }) => requestId)).size,
-      rejectedByReason: Object.fromEntries([...Map.groupBy(rejected, ({ reason }) => reason)].map(([reason, list]) => [reason, list.length])),
-      billedCalls: counts.billedCalls,
-      distinctBilledCalls: counts.billedByQuestion.size,
-      boughtTwice: counts.billedCalls - counts.billedByQuestion.size,
-      lostByFaults: counts.lostAnswers,
-      inFlightAtKills,
-      repairs: await countRepairs(work, ledger),
-      ledgerCalls: totals.calls,
-      openCalls: totals.open,
-      reportedRepeated: outcome?.callsRepeated ?? NaN,
-      statuses: Object.fromEntries(counts.statuses),
-      seconds,
-    };
+    const { teacher } = await getJson<CampaignSpec>(work.store, work.context.spec);
+    const repairs = await countRepairs({ store: work.store, teacher, requests: work.planned.requests }, ledger);
+    return { ...booksOf({ requests: work.planned.count, repairs, good, rejected, counts: server.counts, totals, inFlightAtKills }), reportedRepeated: outcome?.callsRepeated ?? NaN, seconds };
   } finally {
     await ledger.close();
   }
 }
 
-async function countRepairs({ store, planned, context }: SamplingWork, ledger: Ledger): Promise<number> {
-  const { teacher } = await getJson<CampaignSpec>(store, context.spec);
+/** Questions that were asked once more, because their answer was not the JSON that was asked for. */
+export async function countRepairs({ store, teacher, requests: ref }: { readonly store: ArtifactStore; readonly teacher: EndpointSpec; readonly requests: ArtifactRef }, ledger: Ledger): Promise<number> {
   await using directory = hostedDirectory();
   const identity = await directory.identify(teacher);
-  const requests = await getRows<TeacherRequest>(store, planned.requests);
+  const requests = await getRows<TeacherRequest>(store, ref);
   const answers = await ledger.lookup(requests.map((request) => ledgerKey(identity, request)));
   return requests.filter((request) => {
     const answer = answers.get(ledgerKey(identity, request));
@@ -193,7 +178,41 @@ async function countRepairs({ store, planned, context }: SamplingWork, ledger: L
   }).length;
 }
 
-async function openCalls(ledgerPath: string): Promise<number> {
+/** All kinds of faults, equally often. */
+export const evenFaults = (share: number): Partial<Record<Fault, number>> => Object.fromEntries(FAULTS.map((fault) => [fault, share / FAULTS.length]));
+
+interface Books {
+  readonly requests: number;
+  readonly repairs: number;
+  readonly good: readonly Sample[];
+  readonly rejected: readonly RejectedSample[];
+  readonly counts: OpenAIServerCounts;
+  readonly totals: LedgerTotals;
+  readonly inFlightAtKills: readonly number[];
+}
+
+/** The rows, the server's bill and the ledger, side by side. */
+export function booksOf({ requests, repairs, good, rejected, counts, totals, inFlightAtKills }: Books): Omit<SoakResult, 'reportedRepeated' | 'seconds'> {
+  return {
+    requests,
+    goodRows: good.length,
+    rejectedRows: rejected.length,
+    distinctRequestIds: new Set([...good, ...rejected].map(({ requestId }) => requestId)).size,
+    rejectedByReason: Object.fromEntries([...Map.groupBy(rejected, ({ reason }) => reason)].map(([reason, list]) => [reason, list.length])),
+    billedCalls: counts.billedCalls,
+    distinctBilledCalls: counts.billedByQuestion.size,
+    boughtTwice: counts.billedCalls - counts.billedByQuestion.size,
+    lostByFaults: counts.lostAnswers,
+    inFlightAtKills,
+    repairs,
+    ledgerCalls: totals.calls,
+    openCalls: totals.open,
+    statuses: Object.fromEntries(counts.statuses),
+    faults: Object.fromEntries(counts.faults),
+  };
+}
+
+export async function openCalls(ledgerPath: string): Promise<number> {
   const ledger = createLedger(ledgerPath);
   const { open } = await ledger.totals();
   await ledger.close();

@@ -79,6 +79,10 @@ export class Stack {
     await ended;
   }
 
+  get temporalAddress(): string {
+    return `127.0.0.1:${this.#ports?.temporal}`;
+  }
+
   processes(): ProcessInfo[] {
     return this.#process?.pid === undefined ? [] : descendants(this.#process.pid);
   }
