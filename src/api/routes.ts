@@ -1,4 +1,5 @@
 /** The routes of campaigns: start, watch, steer, and fetch what they made. */
+import { createReadStream } from 'node:fs';
 import { z } from 'zod';
 import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignHistory } from '../contracts/activities.ts';
@@ -143,7 +144,9 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }
     const members = kind === 'adapter' ? (JSON.parse(content.toString('utf8')) as FolderManifest).files : [];
     const member = members.find((file) => file.path === path);
     if (member === undefined) throw new StillhouseError('NOT_FOUND', `campaign ${name}, ${kind}: expected a member, one of ${members.map((file) => file.path).join(', ') || 'none'}, got ${JSON.stringify(path)}`);
-    return reply.type(BYTES).send(await store.get({ kind: 'file', sha256: member.sha256, sizeBytes: member.sizeBytes }));
+    // A member may be a whole model: it is streamed, and its length lets the receiver know that all of it came.
+    const file = await store.localPath({ kind: 'file', sha256: member.sha256, sizeBytes: member.sizeBytes });
+    return reply.type(BYTES).header('content-length', member.sizeBytes).send(createReadStream(file));
   });
 }
 

@@ -80,8 +80,10 @@ export class ApiClient {
   adapter(name: string): Promise<FolderManifest> {
     return this.#json('GET', `${pathOf(name)}/artifacts/adapter`);
   }
-  async adapterFile(name: string, path: string): Promise<Uint8Array> {
-    return (await this.#send('GET', `${pathOf(name)}/artifacts/adapter?path=${encodeURIComponent(path)}`)).bytes();
+  /** A member of the student's folder, as it arrives. */
+  async adapterFile(name: string, path: string): Promise<AsyncIterable<Uint8Array>> {
+    const { body } = await this.#send('GET', `${pathOf(name)}/artifacts/adapter?path=${encodeURIComponent(path)}`);
+    return (body ?? []) as AsyncIterable<Uint8Array>;
   }
 }
 

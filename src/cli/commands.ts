@@ -1,6 +1,6 @@
 /** What each command does. They return an exit code; errors are thrown and explained in src/cli/still.ts. */
 import { mkdir, writeFile } from 'node:fs/promises';
-import { dirname, join, resolve, sep } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { createAssets } from '../assets/create-assets.ts';
 import type { Assets, FetchProgress } from '../assets/assets.ts';
@@ -37,7 +37,7 @@ export function output(context: CommandContext, value: unknown, text: () => stri
   print(context.json ? JSON.stringify(value, undefined, 2) : text());
 }
 
-async function withStack<T>(context: CommandContext, use: (stack: Connection) => Promise<T>): Promise<T> {
+export async function withStack<T>(context: CommandContext, use: (stack: Connection) => Promise<T>): Promise<T> {
   return use(await requireStack(context.config));
 }
 
@@ -110,23 +110,6 @@ export async function report(context: CommandContext, name: string, path?: strin
   return EXIT.done;
 }
 
-/** Writes the student's folder: its PEFT adapter, or of a hosted student where it lives. */
-export async function exportStudent(context: CommandContext, name: string, folder: string): Promise<number> {
-  const base = resolve(folder);
-  const files = await withStack(context, async ({ api }) => {
-    const manifest = await api.adapter(name);
-    for (const { path } of manifest.files) {
-      const target = resolve(base, path);
-      if (!target.startsWith(base + sep)) throw new StillhouseError('CORRUPT', `adapter of ${name}: expected paths inside the folder, got ${JSON.stringify(path)}`);
-      await mkdir(dirname(target), { recursive: true });
-      await writeFile(target, await api.adapterFile(name, path));
-    }
-    return manifest.files;
-  });
-  output(context, { folder: base, files }, () => `${base}: ${files.map(({ path }) => path).join(', ')}`);
-  return EXIT.done;
-}
-
 /** Shows downloads; one line for each name, a live share on a terminal. */
 export function fetchProgress(screen: Screen): (progress: FetchProgress) => void {
   const announced = new Set<string>();
@@ -190,7 +173,7 @@ const exitCodeOf = (campaign: CampaignResource): number => (campaign.status === 
 function nextCommands(name: string, campaign: CampaignResource, own: boolean): string {
   const lines = campaign.status === 'running'
     ? [`${COMMAND} budget ${name} --usd 5 --hours 5     # raise a limit`, `${COMMAND} resume ${name}`]
-    : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # the student's folder`]), `${COMMAND} report ${name}`];
+    : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # or --format gguf, onnx, safetensors`]), `${COMMAND} report ${name}`];
   return ['Go on with', ...(own ? [`  ${COMMAND} up     # the service and Temporal's UI; the following commands want it running`] : []), ...lines.map((line) => `  ${line}`)].join('\n');
 }
 

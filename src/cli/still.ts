@@ -4,8 +4,9 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
-import { demo, EXIT, exportStudent, fork, list, report, run, setup, show, steer, up } from './commands.ts';
+import { demo, EXIT, fork, list, report, run, setup, show, steer, up } from './commands.ts';
 import type { CommandContext, ForkOptions } from './commands.ts';
+import { addExportCommand } from './export-command.ts';
 import { ledgerTotals } from './ledger.ts';
 import { addModelCommands } from './model-options.ts';
 import { limits } from './limits.ts';
@@ -124,7 +125,7 @@ function build(): Command {
   add('report <campaign>', 'write the HTML report and print its path')
     .option('--out <file>', 'where to write it')
     .action(action((context, name: string, { out }: { out?: string }) => report(context, name, out)));
-  add('export <campaign> <folder>', 'write the student as a folder: a PEFT adapter, or where a hosted student lives').action(action((context, name: string, folder: string) => exportStudent(context, name, folder)));
+  addExportCommand(add, action);
   add('train [file]', 'train a student on rows that are there already, without a service; run again, it goes on where it was')
     .option('--student <model>', 'catalogue name, hf:org/name@revision or path')
     .option('--dataset <file>', 'rows: {"messages": […]} or {"input", "output"} a line, or a .csv with these columns')

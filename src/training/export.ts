@@ -1,5 +1,5 @@
 /** The trained adapter in the form that PEFT (0.21) and everything that reads its folders expects. */
-import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Assets, ModelFiles } from '../assets/assets.ts';
@@ -8,9 +8,7 @@ import type { ArtifactRef } from '../contracts/artifacts.ts';
 import { localStudentOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, LocalStudentSpec } from '../contracts/campaign-spec.ts';
 import { readAdapter } from '../lm/adapter.ts';
-import { exportSafetensors } from '../lm/export/export-model.ts';
-import { modelCard } from '../lm/export/model-card.ts';
-import { PROVENANCE_FILE } from '../lm/export/provenance.ts';
+import { exportPeft, exportSafetensors } from '../lm/export/export-model.ts';
 import type { Provenance } from '../lm/export/provenance.ts';
 import { openExportSource } from '../lm/export/source.ts';
 import { encodeSafetensors } from '../lm/weights/safetensors.ts';
@@ -82,7 +80,6 @@ export async function exportStudent(
 export interface StudentFolderInput {
   readonly model: Pick<ModelFiles, 'path'>;
   readonly student: LocalStudentSpec;
-  /** An adapter's folder is moved to the target. */
   readonly trained: TrainedStudent;
   readonly provenance: Provenance;
 }
@@ -94,9 +91,7 @@ export interface StudentFolderInput {
 export async function writeStudentFolder({ model, student, trained, provenance }: StudentFolderInput, target: string): Promise<'adapter' | 'model'> {
   const leavesLayersOut = student.layers !== undefined || student.keepLayers !== undefined;
   if (trained.kind === 'adapter' && !leavesLayersOut) {
-    await writeFile(join(trained.adapterPath, PROVENANCE_FILE), `${JSON.stringify(provenance, null, 2)}\n`);
-    await writeFile(join(trained.adapterPath, 'README.md'), modelCard({ format: 'peft', provenance }));
-    await rename(trained.adapterPath, target);
+    await exportPeft({ adapterPath: trained.adapterPath, provenance }, target);
     return 'adapter';
   }
   const change = trained.kind === 'adapter' ? { adapter: readAdapter(trained.adapterPath) } : { weights: trained.weights };

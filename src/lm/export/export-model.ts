@@ -1,15 +1,25 @@
 /** A model or an adapter in the format of another ecosystem: one new folder with everything that it needs there. */
+import { join } from 'node:path';
 import { StillhouseError } from '../../contracts/errors.ts';
-import type { LoraAdapter } from '../adapter.ts';
+import { readAdapter, type LoraAdapter } from '../adapter.ts';
 import type { ModelConfig } from '../config.ts';
-import type { EncodedType } from '../weights/encode.ts';
+import { openModel } from '../load.ts';
+import { ENCODERS, type EncodedType } from '../weights/encode.ts';
+import { readJson } from '../weights/hugging-face-model.ts';
+import { openSafetensors } from '../weights/safetensors.ts';
 import { writeGgufLora, writeGgufModel } from './gguf-model.ts';
 import { writeHuggingFaceFiles } from './hugging-face-folder.ts';
-import { modelCard } from './model-card.ts';
+import { modelCard, type CardInput } from './model-card.ts';
 import { onnxContextTokens, writeOnnxModel } from './onnx-model.ts';
 import { writeFolder, type OutputFolder, type WrittenFile } from './output-folder.ts';
-import { PROVENANCE_FILE, type Provenance } from './provenance.ts';
-import type { ExportSource } from './source.ts';
+import { PROVENANCE_FILE, provenanceTexts, type Provenance } from './provenance.ts';
+import { writeSafetensors } from './safetensors-writer.ts';
+import { openExportSource, type ExportSource } from './source.ts';
+import { tokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
+
+/** What tells a folder of an adapter from one of a model. */
+export const ADAPTER_CONFIG = 'adapter_config.json';
+const ADAPTER_STEM = 'adapter_model';
 
 export const EXPORT_FORMATS = ['peft', 'safetensors', 'gguf', 'gguf-lora', 'onnx'] as const;
 export type ExportFormat = (typeof EXPORT_FORMATS)[number];
@@ -32,41 +42,90 @@ export function exportType<Format extends ExportFormat>(format: Format, type?: s
   return found;
 }
 
-/** Writes a whole model with its card and provenance; `write` adds what the format needs. */
-async function writeExport(target: string, card: string, provenance: Provenance, write: (folder: OutputFolder) => Promise<void>): Promise<readonly WrittenFile[]> {
+/** Writes a folder with its card and provenance; `write` adds what the format needs. */
+async function writeExport(target: string, card: CardInput, write: (folder: OutputFolder) => Promise<void>): Promise<readonly WrittenFile[]> {
   return writeFolder(target, async (folder) => {
     await write(folder);
-    await folder.text(PROVENANCE_FILE, `${JSON.stringify(provenance, null, 2)}\n`);
-    await folder.text('README.md', card);
+    await folder.text(PROVENANCE_FILE, `${JSON.stringify(card.provenance, null, 2)}\n`);
+    await folder.text('README.md', modelCard(card));
   });
 }
 
-/** Writes a model whose tensors are wherever `source` reads them. The target must not exist or be empty. */
-export async function exportSafetensors(source: ExportSource, target: string, type: ExportType<'safetensors'>): Promise<readonly WrittenFile[]> {
-  const { provenance } = source;
-  return writeExport(target, modelCard({ format: 'safetensors', provenance }), provenance, (folder) => writeHuggingFaceFiles(folder, source, { type }));
+/** A file's name: what the model is called, as far as it is plain. */
+const stem = ({ campaign, baseModel }: Provenance): string => (campaign ?? baseModel.split('/').at(-1) ?? '').replace(/\.gguf$/i, '').replaceAll(/[^\w.-]+/g, '-') || 'model';
+
+export interface ExportedAdapter {
+  /** A PEFT adapter folder. */
+  readonly adapterPath: string;
+  readonly provenance: Provenance;
+  /** Put beside the adapter where it is known. */
+  readonly tokenizer?: TokenizerFiles;
 }
 
-/** A file's name: what the model is called, as far as it is plain. */
-const stem = ({ campaign, baseModel }: Provenance): string => (campaign ?? baseModel.split('/').at(-1) ?? '').replaceAll(/[^\w.-]+/g, '-').replace(/\.gguf$/i, '') || 'model';
+/** The adapter as it is, its provenance in the metadata of its weights. All writers here want a target that does not exist or is empty. */
+export async function exportPeft({ adapterPath, provenance, tokenizer = new Map() }: ExportedAdapter, target: string): Promise<readonly WrittenFile[]> {
+  const { baseModel } = provenance;
+  readAdapter(adapterPath);
+  const config = readJson(join(adapterPath, ADAPTER_CONFIG)) as Readonly<Record<string, unknown>>;
+  using weights = openSafetensors(join(adapterPath, `${ADAPTER_STEM}.safetensors`));
+  return await writeExport(target, { format: 'peft', provenance }, async (folder) => {
+    await folder.text(ADAPTER_CONFIG, `${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`);
+    await writeSafetensors(folder, weights.tensors.values(), { encoder: ENCODERS.f32, metadata: { format: 'pt', ...provenanceTexts(provenance) }, stem: ADAPTER_STEM, shardBytes: Infinity });
+    for (const [name, content] of tokenizer) await folder.text(name, content);
+  });
+}
+
+/** A folder that transformers loads. */
+export async function exportSafetensors(source: ExportSource, target: string, type: ExportType<'safetensors'>): Promise<readonly WrittenFile[]> {
+  return writeExport(target, { format: 'safetensors', provenance: source.provenance }, (folder) => writeHuggingFaceFiles(folder, source, { type }));
+}
 
 /** One GGUF file, its name ending in its type. */
 export async function exportGguf(source: ExportSource, target: string, type: ExportType<'gguf'>): Promise<readonly WrittenFile[]> {
   const { provenance } = source;
-  const name = `${stem(provenance)}.${type.toUpperCase()}.gguf`;
-  return writeExport(target, modelCard({ format: 'gguf', provenance }), provenance, (folder) => writeGgufModel(folder, name, source, type));
+  return writeExport(target, { format: 'gguf', provenance }, (folder) => writeGgufModel(folder, `${stem(provenance)}.${type.toUpperCase()}.gguf`, source, type));
 }
 
 /** The adapter alone, for llama.cpp to add to a GGUF file of the base model. */
 export async function exportGgufLora(input: { readonly config: ModelConfig; readonly adapter: LoraAdapter; readonly provenance: Provenance }, target: string, type: ExportType<'gguf-lora'>): Promise<readonly WrittenFile[]> {
   const { provenance } = input;
-  const name = `${stem(provenance)}.lora.${type.toUpperCase()}.gguf`;
-  return writeExport(target, modelCard({ format: 'gguf-lora', provenance }), provenance, (folder) => writeGgufLora(folder, name, { ...input, type }));
+  return writeExport(target, { format: 'gguf-lora', provenance }, (folder) => writeGgufLora(folder, `${stem(provenance)}.lora.${type.toUpperCase()}.gguf`, { ...input, type }));
 }
 
 /** model.onnx with its weights beside it, for onnxruntime; named as Optimum's exports are. */
 export async function exportOnnx(source: ExportSource, target: string): Promise<readonly WrittenFile[]> {
   const { provenance, config } = source;
   const notes = [`Float32. Positions 0 to ${onnxContextTokens(config) - 1}. The graph uses operators of the domain com.microsoft that every build of onnxruntime has.`];
-  return writeExport(target, modelCard({ format: 'onnx', provenance, notes }), provenance, (folder) => writeOnnxModel(folder, source));
+  return writeExport(target, { format: 'onnx', provenance, notes }, (folder) => writeOnnxModel(folder, source));
+}
+
+export interface ExportRequest {
+  readonly format: ExportFormat;
+  /** Default: the format's first. */
+  readonly type?: string;
+  /** The model's path: a GGUF file or a Hugging Face folder. */
+  readonly path: string;
+  /** A PEFT adapter folder for it. */
+  readonly adapterPath?: string;
+  readonly provenance: Provenance;
+}
+
+/** Any of the formats from a model on disk, with or without an adapter. BAD_INPUT for an adapter's format without one. */
+export async function exportModel({ format, type, path, adapterPath, provenance }: ExportRequest, target: string): Promise<readonly WrittenFile[]> {
+  const checkedType = exportType(format, type);
+  if (format === 'peft' || format === 'gguf-lora') {
+    if (adapterPath === undefined) throw new StillhouseError('BAD_INPUT', `${format}: expected an adapter to export, got a whole model; its formats are safetensors, gguf and onnx`);
+    if (format === 'peft') return await exportPeft({ adapterPath, provenance, tokenizer: tokenizerFiles(path) }, target);
+    using model = openModel(path);
+    return await exportGgufLora({ config: model.config, adapter: readAdapter(adapterPath), provenance }, target, exportType(format, type));
+  }
+  using source = openExportSource({ path, provenance, ...(adapterPath === undefined ? {} : { adapter: readAdapter(adapterPath) }) });
+  switch (format) {
+    case 'safetensors':
+      return await exportSafetensors(source, target, exportType(format, checkedType));
+    case 'gguf':
+      return await exportGguf(source, target, exportType(format, checkedType));
+    case 'onnx':
+      return await exportOnnx(source, target);
+  }
 }

@@ -3,7 +3,7 @@ import { ARCHITECTURES } from '../architectures/registry.ts';
 import type { ModelConfig } from '../config.ts';
 import { ENCODERS } from '../weights/encode.ts';
 import { commonHuggingFaceFields } from '../weights/hugging-face-config.ts';
-import type { OutputFolder } from './output-folder.ts';
+import type { OutputFolder, WrittenFile } from './output-folder.ts';
 import { provenanceTexts } from './provenance.ts';
 import { writeSafetensors } from './safetensors-writer.ts';
 import type { ExportSource } from './source.ts';
@@ -34,7 +34,7 @@ const endFields = ({ ends, begin }: { readonly ends: readonly number[]; readonly
 export async function writeFolderFiles(folder: OutputFolder, source: ExportSource, type: FolderType): Promise<void> {
   const { config, endIds: ends, beginId: begin } = source;
   const ids = { ends, ...(begin === undefined ? {} : { begin }) };
-  const json = (name: string, value: object): Promise<void> => folder.text(name, `${JSON.stringify(value, null, 2)}\n`);
+  const json = (name: string, value: object): Promise<WrittenFile> => folder.text(name, `${JSON.stringify(value, null, 2)}\n`);
   await json('config.json', toHuggingFaceConfig(config, ids, type));
   await json('generation_config.json', endFields(ids));
   for (const [name, content] of source.tokenizer) await folder.text(name, content);

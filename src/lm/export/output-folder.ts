@@ -21,8 +21,8 @@ export interface OutputFile {
 
 export interface OutputFolder {
   /** Each name once; no folders inside. Files are hashed as they are written, and durable when this resolves. */
-  file(name: string, write: (file: OutputFile) => Promise<void>): Promise<void>;
-  text(name: string, content: string | Uint8Array): Promise<void>;
+  file(name: string, write: (file: OutputFile) => Promise<void>): Promise<WrittenFile>;
+  text(name: string, content: string | Uint8Array): Promise<WrittenFile>;
 }
 
 class HashedFile implements OutputFile {
@@ -91,7 +91,7 @@ function explain(error: unknown, target: string): unknown {
  * Runs `write` on a folder beside `target` and puts it in its place when all of it is durable. When anything fails,
  * nothing is left. BAD_INPUT: the target holds something, or cannot be written. DISK_FULL.
  */
-export async function writeFolder(target: string, write: (folder: OutputFolder) => Promise<void>): Promise<readonly WrittenFile[]> {
+export async function writeFolder(target: string, write: (folder: OutputFolder) => Promise<unknown>): Promise<readonly WrittenFile[]> {
   const place = resolve(target);
   await refuseOccupied(place);
   const temporary = `${place}.${randomUUID()}.tmp`;
@@ -102,7 +102,9 @@ export async function writeFolder(target: string, write: (folder: OutputFolder) 
       const output = new HashedFile(handle);
       await writeContent(output);
       await handle.sync();
-      written.push({ path: name, sizeBytes: output.sizeBytes, sha256: output.sha256 });
+      const one: WrittenFile = { path: name, sizeBytes: output.sizeBytes, sha256: output.sha256 };
+      written.push(one);
+      return one;
     } finally {
       await handle.close();
     }
