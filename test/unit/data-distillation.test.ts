@@ -1,6 +1,10 @@
 /** What teachers are asked and what becomes of their answers, from spec to dataset, against a server that counts. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { withAbsolutePaths } from '../../src/cli/spec-file.ts';
+import { parseSpec } from '../../src/contracts/parse-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { REJECTION_REASONS } from '../../src/contracts/records.ts';
 import { createRandom } from '../../src/dataset/random.ts';
@@ -237,4 +241,30 @@ test('every fault of a teacher ends as a good row or as a rejected row with its 
   const again = await home.round(spec, data);
   assert.equal(again.built.dataset.sha256, built.dataset.sha256);
   assert.deepEqual(await getRows(home.store, again.built.rejected), rejected);
+});
+
+test('the example that routes tickets plans, mixes, votes and reasons in one round', async () => {
+  const folder = fileURLToPath(new URL('../../campaigns/', import.meta.url));
+  const teams = ['billing', 'bug', 'account', 'other'];
+  await using home = await DataHome.start({
+    answer: (call, index) => {
+      const schema = call.response_format?.json_schema?.name;
+      if (schema === 'attributes') return json({ attributes: [{ name: 'product area', values: ['mobile app', 'invoices', 'sign-in'] }, { name: 'tone', values: ['angry', 'polite', 'terse'] }] });
+      if (schema === 'training_pairs') return json({ pairs: Array.from({ length: 8 }, (_, at) => ({ input: sentence(9_000 + index * 10 + at), rationale: 'It names the team.', output: teams[at % 4] })) });
+      // Of every five answers about a ticket one dissents; about the one on dark mode three do.
+      const ticket = call.messages.at(-1)?.content ?? '';
+      const draw = Number(call['seed']) - 17;
+      return json({ rationale: '因为它说的是这个。', answer: ticket.includes('dark mode') ? (teams[draw % 4] ?? '') : draw === 4 ? 'other' : 'bug' });
+    },
+  });
+  const spec = withAbsolutePaths(parseSpec(await readFile(`${folder}ticket-routing.yaml`, 'utf8')), folder);
+  const hosted = { ...spec, teacher: { ...spec.teacher, baseUrl: home.server.baseUrl }, filter: { ...spec.filter, maxClassRatio: undefined } };
+  const { samples, rejected, requests, preliminary } = await home.round(hosted as typeof spec, await home.prepare(spec));
+  assert.deepEqual([preliminary, requests.length], [1, 30 * 5 + 30]);
+  assert.equal(home.server.counts.billedCalls, 1 + 180);
+  const answered = samples.filter(({ confidence }) => confidence !== undefined);
+  assert.ok(answered.length === 29 && answered.every(({ confidence, rationale }) => confidence === 0.8 && rationale === '因为它说的是这个。'));
+  assert.deepEqual(rejected.map(({ reason, detail }) => [reason, detail]), [['low-confidence', 'confidence 0.400, expected at least 0.8']]);
+  assert.equal(samples.length - answered.length, 30 * 8);
+  assert.deepEqual(Object.keys(home.server.received[1]?.metadata ?? {}), ['campaign', 'round', 'sample']);
 });

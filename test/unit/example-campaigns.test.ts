@@ -13,7 +13,7 @@ import { workspace } from '../support/rows.ts';
 const path = (name: string): string => fileURLToPath(new URL(`../../campaigns/${name}.yaml`, import.meta.url));
 const spec = async (name: string) => parseSpec(await readFile(path(name), 'utf8'), name);
 
-for (const name of ['sentiment-zh', 'code-assistant']) {
+for (const name of ['sentiment-zh', 'code-assistant', 'ticket-routing']) {
   test(`${name} is valid and its data splits as it says, no row lost as a duplicate`, async (context) => {
     const { store } = await workspace(context);
     const campaign = await spec(name);
@@ -23,6 +23,11 @@ for (const name of ['sentiment-zh', 'code-assistant']) {
     assert.equal(data.excluded, undefined);
     if (name === 'code-assistant') {
       assert.deepEqual([data.poolRows, data.developmentRows, data.testRows], [campaign.sampling.rows, 5, 9]);
+      return;
+    }
+    if (name === 'ticket-routing') {
+      assert.deepEqual([data.poolRows, data.developmentRows, data.testRows], [30, 8, 16]);
+      assert.ok((await getRows<InputRow>(store, data.pool as NonNullable<typeof data.pool>)).every(({ source }) => source === 0));
       return;
     }
     assert.equal(data.pool, undefined);
