@@ -273,6 +273,9 @@ function checkSampling({ sampling, task, teacher }: { readonly sampling: Samplin
   if (k > 1 && local && task.output.kind === 'label') {
     reject(['sampling', 'answersPerInput'], `expected 1 with a local teacher and labels, which it scores by their log-probabilities and does not draw, got ${k}`);
   }
+  if (k > 1 && teacher.calibration === 'prior') {
+    reject(['teacher', 'calibration'], `expected none with sampling.answersPerInput ${k}, whose answers are counted as they were drawn, got prior`);
+  }
   if (k > 1 && sources.every(({ source }) => source.kind === 'description')) {
     reject(['sampling', 'answersPerInput'], `expected 1 where the teacher writes the inputs itself, each with its output, got ${k}`);
   }

@@ -41,7 +41,8 @@ export function candidatesOf(spec: CampaignSpec, round: number, request: Teacher
   if (answer.problem !== undefined) return [{ candidate: whole, ...brokenForm(answer) }];
   const { output } = spec.task;
   if (output.kind === 'label') {
-    const choice = chooseLabel(answer, output.labels, calibration);
+    // Several draws are counted as they were written: the log-probabilities of all of them say the same.
+    const choice = chooseLabel(spec.sampling.answersPerInput > 1 ? { text: answer.text } : answer, output.labels, calibration);
     if (choice !== undefined) {
       return [{ candidate: { ...whole, output: choice.label, ...(choice.confidence === undefined ? {} : { confidence: roundTo6(choice.confidence) }) } }];
     }

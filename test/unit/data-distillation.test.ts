@@ -117,7 +117,9 @@ test('k answers an input are put to a vote, and their agreement is the confidenc
       const draw = draws.get(question) ?? 0;
       draws.set(question, draw + 1);
       if (question.includes('unsure')) return ['positive', 'hm', 'negative', 'negative', 'positive'][draw] ?? '';
-      return question.includes('lost') ? 'no idea' : ['positive', 'positive', 'negative', 'Positive.', 'positive'][draw] ?? '';
+      // What was drawn counts, not the log-probabilities that come with it and are the same each time.
+      const topLogprobs = [{ token: 'pos', logprob: -0.3 }, { token: 'neg', logprob: -1.4 }];
+      return question.includes('lost') ? 'no idea' : { content: ['positive', 'positive', 'negative', 'Positive.', 'positive'][draw] ?? '', topLogprobs };
     },
   });
   const pool = home.file('pool.jsonl', ['a clear review of it', 'one that is unsure about this', 'something lost entirely'].map((input) => ({ input })));

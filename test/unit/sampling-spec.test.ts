@@ -26,6 +26,7 @@ const refused: readonly (readonly [string, CampaignSpecInput, RegExp])[] = [
   ['draws at temperature 0', spec({ ...hosted, temperature: 0 }, { answersPerInput: 5 }), /sampling\.answersPerInput: expected 1 at teacher\.temperature 0, where every answer is the same, got 5/],
   ['draws of labels from a local model', spec({ ...local, temperature: 1 }, { answersPerInput: 3 }), /sampling\.answersPerInput: expected 1 with a local teacher and labels, .*, got 3/],
   ['draws where the teacher writes the inputs', spec(hosted, { source: description, answersPerInput: 3 }), /sampling\.answersPerInput: expected 1 where the teacher writes the inputs itself, .*, got 3/],
+  ['draws with a prior', spec({ ...hosted, calibration: 'prior' }, { answersPerInput: 3 }), /teacher\.calibration: expected none with sampling\.answersPerInput 3, .*, got prior/],
   ['rationales of a local model', spec(local, { rationale: true }), /sampling\.rationale: expected false with a local teacher, got true/],
   ['rationales with a prior', spec({ ...hosted, calibration: 'prior' }, { rationale: true }), /teacher\.calibration: expected none with sampling\.rationale, .*, got prior/],
   ['soft targets of a local model', spec(local, { softTargets: {} }), /sampling\.softTargets: expected none with a local teacher, got some/],
