@@ -61,6 +61,10 @@ interface Asking {
   readonly intents: Grouped<TeacherRequest, ReadonlySet<TeacherRequest> | undefined>;
   readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
   readonly refusals: Grouped<TeacherRequest>;
+  /** Answers on their way to the disk. */
+  readonly recordings: Set<Promise<void>>;
+  failure: unknown;
+  readonly fail: (error: unknown) => void;
 }
 
 interface CallProgress {
@@ -111,7 +115,6 @@ class OpenAITeacher implements Teacher {
     };
     if (options.signal?.aborted === true) onAbort();
     options.signal?.addEventListener('abort', onAbort, { once: true });
-    let failure: unknown;
     let next = 0;
     const work = async (): Promise<void> => {
       while (!asking.stop.signal.aborted) {
@@ -121,19 +124,18 @@ class OpenAITeacher implements Teacher {
         try {
           await this.#askOne(request, asking);
         } catch (error) {
-          // The first failure is the cause; what stops because of it is not.
-          failure ??= error;
-          asking.stop.abort();
+          asking.fail(error);
         }
       }
     };
     try {
       await Promise.all(Array.from({ length: Math.min(this.#endpoint.concurrency, requests.length) }, work));
+      await Promise.all(asking.recordings);
     } finally {
       options.signal?.removeEventListener('abort', onAbort);
     }
     if (options.signal?.aborted === true) throw new StillhouseError('CANCELLED', `stopped while asking ${this.identity.model}`);
-    if (failure !== undefined) throw failure;
+    if (asking.failure !== undefined) throw asking.failure;
   }
 
   batches(signal: AbortSignal | undefined): BatchService {
@@ -154,18 +156,27 @@ class OpenAITeacher implements Teacher {
   #begin(options: AskOptions): Asking {
     const { client, context, keyId } = openClient(this.#endpoint, this.#readKey, this.#timings.attemptTimeoutMs);
     asks += 1;
-    return {
+    const stop = new AbortController();
+    const asking: Asking = {
       client,
       context,
       limiter: limiterOf({ id: keyId, provider: context.baseUrl, keyName: context.keyName }, this.#limits),
       user: options.user ?? `ask-${asks}`,
       ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
-      stop: new AbortController(),
+      stop,
       kill: new AbortController(),
+      recordings: new Set(),
+      failure: undefined,
+      fail: (error) => {
+        // The first failure is the cause; what stops because of it is not.
+        asking.failure ??= error;
+        stop.abort();
+      },
       intents: new Grouped(async (requests) => options.onAsk?.(requests)),
       answers: new Grouped((answers) => options.onAnswers(answers)),
       refusals: new Grouped(async (requests) => options.onRefused?.(requests)),
     };
+    return asking;
   }
 
   /** Asks until there is an answer, and makes it durable, unless somebody else asks; throws when trying again cannot help or the budget for it is spent. */
@@ -173,7 +184,10 @@ class OpenAITeacher implements Teacher {
     const progress: CallProgress = { intended: false, maybeBought: false, lastFailure: undefined };
     try {
       const answer = await this.#answerTo(request, asking, progress);
-      if (answer !== 'elsewhere') await asking.answers.add({ request, answer });
+      if (answer === 'elsewhere') return;
+      // Not awaited: it becomes durable in one transaction with the next intent, before which no other call is made.
+      const recording: Promise<void> = asking.answers.add({ request, answer }).catch(asking.fail).finally(() => asking.recordings.delete(recording));
+      asking.recordings.add(recording);
     } catch (error) {
       if (progress.intended && !progress.maybeBought) await asking.refusals.add(request);
       throw asking.stop.signal.aborted ? (progress.lastFailure ?? error) : error;
