@@ -1,6 +1,6 @@
 /**
- * Programs that take turns: each line on a program's standard input is a number of training steps, each
- * line it prints is what they took. It ends when its input ends. Only one of them works at a time.
+ * Programs that take turns: each line on a program's standard input is a number (of training steps, or of the turn
+ * in its task), each line it prints is what that took. It ends when its input ends. Only one of them works at a time.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -36,20 +36,44 @@ export interface Turn {
   readonly peakRssBytes: number;
 }
 
-export interface Program extends AsyncDisposable {
-  take(steps: number): Promise<Turn>;
+/** Answers to give, turn by turn: rows of tokens, the same for every program. */
+export interface GenerationTask {
+  readonly modelPath: string;
+  readonly threads: number;
+  /** `labels`: log-probabilities of `labelIds` after each prompt. `greedy`: `newTokens` more tokens of each. */
+  readonly kind: 'labels' | 'greedy';
+  /** What every prompt begins with. */
+  readonly prefixIds: readonly number[];
+  /** One token each. */
+  readonly labelIds: readonly number[];
+  readonly newTokens: number;
+  /** For each turn the rest of each prompt. */
+  readonly turns: readonly (readonly (readonly number[])[])[];
+  /** The prefix is computed once, where the program can. */
+  readonly cachePrefix: boolean;
 }
 
-export function startProgram(name: string, command: string, args: readonly string[], env: NodeJS.ProcessEnv): Program {
+export interface GenerationTurn {
+  readonly seconds: number;
+  readonly peakRssBytes: number;
+  /** For each prompt the log-probabilities of the labels, or the new tokens. */
+  readonly answers: readonly (readonly number[])[];
+}
+
+export interface Program<Result = Turn> extends AsyncDisposable {
+  take(number: number): Promise<Result>;
+}
+
+export function startProgram<Result = Turn>(name: string, command: string, args: readonly string[], env: NodeJS.ProcessEnv): Program<Result> {
   const child = spawn(command, args, { env, stdio: ['pipe', 'pipe', 'inherit'] });
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const exited = once(child, 'exit');
   return {
-    async take(steps) {
-      child.stdin.write(`${steps}\n`);
+    async take(number) {
+      child.stdin.write(`${number}\n`);
       const line = await lines.next();
-      if (line.done === true) throw new Error(`${name}: expected a turn of ${steps} steps, got the end of its output`);
-      return JSON.parse(line.value) as Turn;
+      if (line.done === true) throw new Error(`${name}: expected turn ${number}, got the end of its output`);
+      return JSON.parse(line.value) as Result;
     },
     async [Symbol.asyncDispose]() {
       child.stdin.end();

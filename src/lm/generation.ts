@@ -128,14 +128,24 @@ class Generation {
   }
 }
 
-export async function generate(engine: Engine, tokenizer: ChatTokenizer, request: GenerationRequest, onText?: OnText): Promise<readonly GeneratedText[]> {
-  const { prompts, maxNewTokens, stop = [] } = request;
+export function generate(engine: Engine, tokenizer: ChatTokenizer, request: GenerationRequest, onText?: OnText): Promise<readonly GeneratedText[]> {
+  return generateFromTokens(engine, tokenizer, request.prompts.map((prompt) => encodePrompt(tokenizer, prompt)), request, onText);
+}
+
+/** The same after prompts in tokens. */
+export async function generateFromTokens(
+  engine: Engine,
+  tokenizer: Pick<ChatTokenizer, 'decode' | 'endIds'>,
+  prompts: readonly (readonly number[])[],
+  request: Omit<GenerationRequest, 'prompts'>,
+  onText?: OnText,
+): Promise<readonly GeneratedText[]> {
+  const { maxNewTokens, stop = [] } = request;
   if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) throw new StillhouseError('BAD_INPUT', `maxNewTokens: expected a positive integer, got ${maxNewTokens}`);
   const empty = stop.indexOf('');
   if (empty >= 0) throw new StillhouseError('BAD_INPUT', `stop[${empty}]: expected text, got ""`);
   checkSampling(request);
-  const rows = prompts.map((prompt, index): Row => {
-    const ids = encodePrompt(tokenizer, prompt);
+  const rows = prompts.map((ids, index): Row => {
     if (ids.length === 0 || ids.length >= engine.contextTokens) {
       throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected 1 to ${engine.contextTokens - 1} tokens, got ${ids.length}`);
     }

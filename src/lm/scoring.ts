@@ -14,12 +14,19 @@ import type { ChatTokenizer } from './tokenizer.ts';
 /** Tokens of one packed row. More cost quadratically in attention, fewer leave the matrix units idle. */
 const ROW_TOKENS = 256;
 
-/** One prompt with its labels, in tokens. */
-interface Block {
+/** A prompt and the continuations to compare, in tokens. */
+export interface LabelledTokens {
   readonly prompt: readonly number[];
   readonly labels: readonly (readonly number[])[];
+}
+
+interface Block extends LabelledTokens {
   /** Tokens it takes in a row: the prompt and all but the last token of each label. */
   readonly length: number;
+}
+
+function blockOf({ prompt, labels }: LabelledTokens): Block {
+  return { prompt, labels, length: prompt.length + labels.reduce((sum, ids) => sum + ids.length - 1, 0) };
 }
 
 function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly string[], lead: readonly number[], begin: boolean): Block {
@@ -38,7 +45,7 @@ function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly 
   if (promptIds.length === 0) throw new StillhouseError('BAD_INPUT', 'prompt: expected one token or more, got none');
   const empty = labelIds.findIndex((ids) => ids.length === 0);
   if (empty >= 0) throw new StillhouseError('BAD_INPUT', `labels[${empty}]: expected text, got ${JSON.stringify(labels[empty])}`);
-  return { prompt: promptIds, labels: labelIds, length: promptIds.length + labelIds.reduce((sum, ids) => sum + ids.length - 1, 0) };
+  return blockOf({ prompt: promptIds, labels: labelIds });
 }
 
 function packRows(blocks: readonly Block[]): readonly (readonly Block[])[] {
@@ -147,12 +154,17 @@ export async function scoreLabels(engine: Engine, tokenizer: ChatTokenizer, pref
   });
   const cache = cached ? await prefixes.get(engine, prefix ?? '', prefixIds) : engine.createCache();
   const cachedPromptTokens = cache.lengths[0] ?? 0;
-  const scores: LabelScores[] = [];
-  for (const row of packRows(blocks)) {
-    const logProbs = await scoreRow(engine, row, cache);
-    row.forEach((block, index) => {
-      scores.push({ logProbs: logProbs[index] ?? [], promptTokens: cachedPromptTokens + block.prompt.length, cachedPromptTokens });
-    });
-  }
+  const logProbs = await scoreBlocks(engine, cache, blocks);
+  return blocks.map(({ prompt }, index) => ({ logProbs: logProbs[index] ?? [], promptTokens: cachedPromptTokens + prompt.length, cachedPromptTokens }));
+}
+
+async function scoreBlocks(engine: Engine, cache: RowCache, blocks: readonly Block[]): Promise<readonly (readonly number[])[]> {
+  const scores: (readonly number[])[] = [];
+  for (const row of packRows(blocks)) scores.push(...(await scoreRow(engine, row, cache)));
   return scores;
+}
+
+/** Natural-log probability of each label after what the cache holds and its prompt. */
+export function scoreTokens(engine: Engine, cache: RowCache, rows: readonly LabelledTokens[]): Promise<readonly (readonly number[])[]> {
+  return scoreBlocks(engine, cache, rows.map(blockOf));
 }

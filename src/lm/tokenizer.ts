@@ -29,6 +29,20 @@ interface ChatTokenizerParts {
   readonly where: string;
 }
 
+/**
+ * Digits as the tokenizers of Rust see them: every numeric character of Unicode ("½", "Ⅷ"), where the library here
+ * sees 0 to 9 and their like alone.
+ */
+function withUnicodeDigits(tokenizerJson: object): object {
+  if (!('pre_tokenizer' in tokenizerJson)) return tokenizerJson;
+  const preTokenizer: unknown = JSON.parse(JSON.stringify(tokenizerJson.pre_tokenizer), (_key, part: unknown) => {
+    if (typeof part !== 'object' || part === null || !('type' in part) || part.type !== 'Digits') return part;
+    const pattern = 'individual_digits' in part && part.individual_digits === true ? '\\p{N}' : '\\p{N}+';
+    return { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false };
+  });
+  return { ...tokenizerJson, pre_tokenizer: preTokenizer };
+}
+
 export class ChatTokenizer {
   readonly endIds: readonly number[];
   readonly #tokenizer: Tokenizer;
@@ -40,7 +54,7 @@ export class ChatTokenizer {
   constructor(parts: ChatTokenizerParts) {
     this.#where = parts.where;
     try {
-      this.#tokenizer = new Tokenizer(parts.tokenizerJson, { clean_up_tokenization_spaces: false });
+      this.#tokenizer = new Tokenizer(withUnicodeDigits(parts.tokenizerJson), { clean_up_tokenization_spaces: false });
       this.#template = parts.chatTemplate === undefined ? undefined : new Template(parts.chatTemplate);
     } catch (cause) {
       throw new StillhouseError('BAD_INPUT', `${parts.where}: expected a supported tokenizer and chat template, got: ${String(cause)}`, { cause });
@@ -81,6 +95,9 @@ export class ChatTokenizer {
     try {
       return this.#template.render({
         messages: messages.map(({ role, content }) => ({ role, content })),
+        // Templates ask whether they are none.
+        tools: null,
+        documents: null,
         add_generation_prompt: options.openAssistantTurn,
         bos_token: this.#beginText,
         eos_token: this.#tokenizer.id_to_token(this.endId) ?? '',
