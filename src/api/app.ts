@@ -9,6 +9,7 @@ import type { z } from 'zod';
 import type { Campaigns } from '../client/campaigns.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { parseSpec, validate } from '../contracts/parse-spec.ts';
+import type { Estimator } from '../estimate/estimator.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import type { HasSecret } from './check-spec.ts';
 import { answerOf } from './errors.ts';
@@ -20,6 +21,7 @@ export interface ApiDependencies {
   /** The bearer key that every route but the open ones wants. */
   readonly apiKey: string;
   readonly hasSecret: HasSecret;
+  readonly estimate: Estimator;
   readonly logger?: FastifyBaseLogger;
 }
 

@@ -9,11 +9,12 @@ import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 import type { CampaignDescription } from '../client/campaigns.ts';
+import { limitWarnings } from '../estimate/estimator.ts';
 import { getJson, putJson } from '../store/jsonl.ts';
 import type { ApiDependencies, TypedApp } from './app.ts';
 import { changeTeacher, currentSpec, forkOf } from './change-spec.ts';
 import { checkSpec } from './check-spec.ts';
-import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, forkBody, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
+import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, estimateSchema, forkBody, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
 import type { SERVED_KINDS } from './schemas.ts';
 
 /**
@@ -30,7 +31,7 @@ function definedBudget(budget: z.output<typeof budgetBody>): Budget {
   return Object.fromEntries(Object.entries(budget).filter(([, value]) => value !== undefined));
 }
 
-export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }: ApiDependencies): void {
+export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret, estimate }: ApiDependencies): void {
   /** Every finished round: from the history artifact, or the latest ones from the workflow. */
   const roundsOf = async (description: CampaignDescription): Promise<readonly RoundSummary[]> => {
     if (description.state === undefined) return [];
@@ -68,6 +69,19 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret }
     const ref = await putJson(store, 'spec', spec);
     const { created } = await campaigns.start({ campaign: spec.name, spec: ref, plan: specToPlan(spec), budget: definedBudget(spec.budget) });
     return reply.status(created ? 201 : 200).header('location', `/v1/campaigns/${spec.name}`).send({ ...(await resource(spec.name)), ...(warnings.length === 0 ? {} : { warnings }) });
+  });
+
+  app.post('/v1/campaigns/estimate', {
+    schema: {
+      summary: 'What a campaign would ask and cost, without starting it',
+      description: 'Its requests are planned and looked up in the ledger; nothing is called or bought. YAML is accepted as application/yaml.',
+      body: campaignSpecSchema,
+      response: { 200: answers(estimateSchema), ...errors },
+    },
+  }, async (request) => {
+    const warnings = await checkSpec(request.body, hasSecret);
+    const estimated = await estimate(request.body);
+    return { ...estimated, warnings: [...warnings, ...limitWarnings(request.body, estimated)] };
   });
 
   app.get('/v1/campaigns', { schema: { summary: 'All campaigns, running and closed', response: { 200: answers(listSchema), ...errors } } }, async () => ({ campaigns: [...(await campaigns.list())] }));

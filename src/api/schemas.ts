@@ -98,3 +98,19 @@ export const forkBody = z.strictObject({
   fromRound: z.int().min(1).describe('A finished round, 1-based'),
   spec: campaignSpecSchema.optional().describe('Its name is replaced by the one above'),
 });
+
+const rangeSchema = z.looseObject({ low: z.number(), expected: z.number(), high: z.number() });
+export const estimateSchema = z
+  .looseObject({
+    rounds: rangeSchema,
+    parts: z.array(z.looseObject({ what: z.string(), model: z.string(), calls: rangeSchema, tokens: rangeSchema, usd: rangeSchema })),
+    calls: rangeSchema,
+    answeredAlready: z.number().describe('Questions that the ledger answers: they are in no figure'),
+    tokens: rangeSchema,
+    usd: rangeSchema,
+    callHours: rangeSchema.describe('Of the calls alone'),
+    trainingHours: rangeSchema.optional().describe('Of training on the processor of the service; absent where the size of the student is not known'),
+    basis: z.array(z.string()).describe('What the figures rest on'),
+    warnings: z.array(z.string()),
+  })
+  .describe('low and high are what may be, expected what is likely; high is what the campaign would set aside');

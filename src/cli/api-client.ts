@@ -3,9 +3,12 @@ import type { FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignDescription, CampaignListing } from '../client/campaigns.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
+import type { Estimate } from '../estimate/estimate.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 
 export type CampaignResource = CampaignDescription & { readonly rounds: readonly RoundSummary[] };
+
+export type EstimateAnswer = Estimate & { readonly warnings: readonly string[] };
 
 export interface ApiAddress {
   readonly url: string;
@@ -47,6 +50,9 @@ export class ApiClient {
   async start(spec: unknown): Promise<{ readonly created: boolean; readonly campaign: CampaignResource }> {
     const response = await this.#send('POST', '/v1/campaigns', spec);
     return { created: response.status === 201, campaign: (await response.json()) as CampaignResource };
+  }
+  estimate(spec: unknown): Promise<EstimateAnswer> {
+    return this.#json('POST', '/v1/campaigns/estimate', spec);
   }
   async list(): Promise<readonly CampaignListing[]> {
     return (await this.#json<{ campaigns: CampaignListing[] }>('GET', '/v1/campaigns')).campaigns;

@@ -10,12 +10,13 @@ import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
 import { startEmbedded } from '../embedded/start.ts';
-import type { CampaignResource } from './api-client.ts';
-import { findOrStartStack, requireStack } from './connect.ts';
+import { createEstimator, limitWarnings } from '../estimate/estimator.ts';
+import type { CampaignResource, EstimateAnswer } from './api-client.ts';
+import { findOrStartStack, findStack, requireStack } from './connect.ts';
 import type { Connection } from './connect.ts';
 import { createScreen, follow } from './follow.ts';
 import type { Followed, Screen } from './follow.ts';
-import { campaignText, duration, listTable, megabytes, percent, phasesTable } from './format.ts';
+import { campaignText, duration, estimateText, listTable, megabytes, percent, phasesTable } from './format.ts';
 import { readSpecFile } from './spec-file.ts';
 
 export const EXIT = { done: 0, failed: 1, wrongUse: 2 } as const;
@@ -186,6 +187,21 @@ async function finish(context: CommandContext, stack: Connection, { campaign, ob
   return exitCodeOf(campaign);
 }
 
+/** What a campaign would ask and cost. Asks the service that runs on this home, else reads the home itself. */
+export async function estimate(context: CommandContext, file: string): Promise<number> {
+  const spec = await readSpecFile(file);
+  const stack = await findStack(context.config);
+  const local = async (): Promise<EstimateAnswer> => {
+    const screen = screenOf(context);
+    const estimated = await createEstimator(context.config)(spec, { onProgress: fetchProgress(screen), signal: context.signal });
+    screen.live('');
+    return { ...estimated, warnings: limitWarnings(spec, estimated) };
+  };
+  const answer = stack === undefined ? await local() : await stack.api.estimate(spec);
+  output(context, { campaign: spec.name, ...answer }, () => estimateText(spec.name, answer));
+  return EXIT.done;
+}
+
 export interface RunOptions {
   /** Submit and leave; needs a stack that goes on without this process. */
   readonly detach?: boolean;
@@ -203,6 +219,7 @@ export async function run(context: CommandContext, file: string, options: RunOpt
   const stack = await findOrStartStack(context.config, (line) => screen.line(line));
   try {
     screen.line(`REST API ${stack.apiUrl}/v1${stack.uiUrl === undefined ? '' : `, Temporal UI ${stack.uiUrl}`}`);
+    if (await stack.api.get(spec.name).then(() => false, () => true)) screen.line(estimateText(spec.name, await stack.api.estimate(spec)));
     const { created } = await stack.api.start(spec);
     screen.line(`campaign ${spec.name} ${created ? 'started' : 'exists already with this spec; following it'}`);
     return await finish(context, stack, await follow(stack.api, spec.name, screen, context.signal));

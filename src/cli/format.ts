@@ -2,7 +2,8 @@
 import type { CampaignListing } from '../client/campaigns.ts';
 import { formatUsd } from '../contracts/money.ts';
 import type { Interval, Stage } from '../contracts/state.ts';
-import type { CampaignResource } from './api-client.ts';
+import type { Range } from '../estimate/estimate.ts';
+import type { CampaignResource, EstimateAnswer } from './api-client.ts';
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)));
@@ -105,4 +106,22 @@ export function phasesTable(campaign: CampaignResource, observed: ReadonlyMap<st
     if (!told.has(key) && stage !== 'finished') rows.push([stage === 'testing' || stage === 'reporting' || stage === 'preparing' || round === '' ? '' : round, stage, duration(ms)]);
   }
   return table(['round', 'phase', 'time'], rows);
+}
+
+const rangeText = ({ low, expected, high }: Range, text: (value: number) => string): string => (low === high ? text(expected) : `${text(low)} – ${text(expected)} – ${text(high)}`);
+const cents = (usd: number): string => `$${usd.toFixed(usd >= 1 || usd === 0 ? 2 : 4)}`;
+const hours = (value: number): string => duration(value * 3_600_000);
+
+/** Low, expected and high, by part and in all. */
+export function estimateText(name: string, { parts, calls, tokens, usd, callHours, trainingHours, answeredAlready, basis, warnings }: EstimateAnswer): string {
+  const row = (what: string, model: string, part: { readonly calls: Range; readonly tokens: Range; readonly usd: Range }): readonly string[] =>
+    [what, model, rangeText(part.calls, String), rangeText(part.tokens, String), rangeText(part.usd, cents)];
+  return [
+    `estimate for ${name}: low – expected – high`,
+    table(['what', 'model', 'calls', 'tokens', 'dollars'], [...parts.map((part) => row(part.what, part.model, part)), row('in all', '', { calls, tokens, usd })]),
+    `the calls take ${rangeText(callHours, hours)}${answeredAlready === 0 ? '' : `; ${answeredAlready} more questions are answered by the ledger and cost nothing`}`,
+    ...(trainingHours === undefined ? [] : [`training on two cores takes ${rangeText(trainingHours, hours)}`]),
+    ...basis.map((line) => `  ${line}`),
+    ...warnings.map((warning) => `warning: ${warning}`),
+  ].join('\n');
 }

@@ -4,7 +4,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
-import { demo, EXIT, fork, list, report, run, setup, show, steer, up } from './commands.ts';
+import { demo, estimate, EXIT, fork, list, report, run, setup, show, steer, up } from './commands.ts';
 import type { CommandContext, ForkOptions } from './commands.ts';
 import { addExportCommand } from './export-command.ts';
 import { ledgerTotals } from './ledger.ts';
@@ -87,6 +87,7 @@ function build(): Command {
   add('run <file>', 'start a campaign and follow it; starts a stack when none is running')
     .option('--detach', 'start it on the running stack and leave')
     .action(action((context, file: string, options: { detach?: boolean }) => run(context, file, options)));
+  add('estimate <file>', 'what a campaign would ask and cost, without starting it').action(action((context, file: string) => estimate(context, file)));
   add('list', 'all campaigns').action(action((context) => list(context)));
   add('show <campaign>', 'state, rounds and scores').action(action((context, name: string) => show(context, name)));
   add('pause <campaign>', 'pause after the work in progress')

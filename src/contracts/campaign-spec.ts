@@ -94,9 +94,10 @@ function patchOf(shape: Readonly<Record<string, z.ZodType>>): Record<string, z.Z
   };
   return Object.fromEntries(Object.entries(shape).map(([key, schema]) => [key, patched(schema)]));
 }
+const { shots: _shots, calibration: _calibration, ...changeableShape } = teacherSchema.shape;
 /** What a running campaign's teacher may be changed to. Worked examples stay: the questions that are planned contain them. */
 export const teacherPatchSchema = z
-  .strictObject(patchOf(endpointShape))
+  .strictObject(patchOf(changeableShape))
   .refine((patch) => Object.keys(patch).length > 0, 'expected at least one key of a teacher, got none');
 
 const filterSchema = z.strictObject({

@@ -19,6 +19,7 @@ import { identityOf } from '../assets/lock.ts';
 import { openGateway } from '../client/gateway.ts';
 import { environmentOf, hasSecret, homePaths } from '../config.ts';
 import type { Config } from '../config.ts';
+import { createEstimator } from '../estimate/estimator.ts';
 import { createFileStore } from '../store/file-store.ts';
 import { KeptChild } from './child.ts';
 import { apiKeyOf, removeNote, stopLeftovers, takeHome, writeNote } from './home.ts';
@@ -115,7 +116,7 @@ class Supervisor {
     const store = createFileStore(homePaths(config.home).artifacts);
     const campaigns = openGateway(config.temporal);
     this.#cleanup.add(() => campaigns.close());
-    const app = await buildApp({ campaigns, store, apiKey, hasSecret, logger: this.#log.child({ part: 'api' }) });
+    const app = await buildApp({ campaigns, store, apiKey, hasSecret, estimate: createEstimator(config), logger: this.#log.child({ part: 'api' }) });
     const server = await listen(app, config.api);
     this.#cleanup.add(() => server.close());
     this.#note = { ...this.#note, apiUrl: server.url };

@@ -12,7 +12,7 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
-import { MemoryCampaigns } from '../support/memory-campaigns.ts';
+import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 
 const KEY = 'test-key-0123456789';
 const text = await readFile(new URL('../../campaigns/review-sentiment.yaml', import.meta.url), 'utf8');
@@ -30,7 +30,7 @@ before(async () => {
 after(() => rm(folder, { recursive: true }));
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();
-  app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY' });
+  app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY', estimate: scriptedEstimate });
 });
 
 async function call(method: 'GET' | 'POST', url: string, body?: unknown, headers: Record<string, string> = {}) {
@@ -65,6 +65,16 @@ test('what reaches the workflow: the plan, and the validated spec as an artifact
   assert.deepEqual(input.budget, { usd: 1, hours: 2 });
   const stored = await call('GET', '/v1/campaigns/review-sentiment/artifacts/spec');
   assert.equal((stored.json as unknown as { seed: number }).seed, 17, 'defaults are filled in');
+});
+
+test('an estimate starts nothing, and warns where a limit will be met', async () => {
+  const answer = await call('POST', '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
+  assert.equal(answer.status, 200, answer.text);
+  const { usd, answeredAlready, warnings } = answer.json as unknown as { usd: object; answeredAlready: number; warnings: string[] };
+  assert.deepEqual([usd, answeredAlready], [{ low: 0.2, expected: 0.2, high: 0.2 }, 3]);
+  assert.deepEqual(warnings, ['budget.usd: the campaign is likely to need $0.20, and its limit is $0.10: at the limit it pauses and says what it needs']);
+  assert.equal((await call('POST', '/v1/campaigns/estimate', { ...spec, extra: 1 })).status, 400);
+  assert.equal(campaigns.started.size, 0);
 });
 
 test('bad specs are 400 with the path of the key, and nothing starts', async () => {
@@ -183,7 +193,7 @@ test('the OpenAPI document knows every route and the spec', async () => {
   const document = (await call('GET', '/v1/openapi.json')).json as unknown as { openapi: string; paths: Record<string, Record<string, { requestBody?: { content: Record<string, { schema: { properties: object } }> } }>> };
   assert.match(document.openapi, /^3\.1/);
   assert.deepEqual(Object.keys(document.paths).sort(), [
-    '/v1/campaigns', '/v1/campaigns/{name}', '/v1/campaigns/{name}/artifacts/{kind}', '/v1/campaigns/{name}/budget', '/v1/campaigns/{name}/cancel',
+    '/v1/campaigns', '/v1/campaigns/estimate', '/v1/campaigns/{name}', '/v1/campaigns/{name}/artifacts/{kind}', '/v1/campaigns/{name}/budget', '/v1/campaigns/{name}/cancel',
     '/v1/campaigns/{name}/fork', '/v1/campaigns/{name}/pause', '/v1/campaigns/{name}/report', '/v1/campaigns/{name}/resume', '/v1/campaigns/{name}/teacher', '/v1/health',
   ]);
   const schema = document.paths['/v1/campaigns']?.['post']?.requestBody?.content['application/json']?.schema;
@@ -193,7 +203,7 @@ test('the OpenAPI document knows every route and the spec', async () => {
 test('a port in use is one message with the port and the setting', async () => {
   const first = await listen(app, { host: '127.0.0.1', port: 0 });
   const port = Number(new URL(first.url).port);
-  const second = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => true });
+  const second = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => true, estimate: scriptedEstimate });
   await assert.rejects(listen(second, { host: '127.0.0.1', port }), (error: unknown) => {
     assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
     assert.match(error.message, new RegExp(`port ${port} .*STILLHOUSE_API_PORT`));

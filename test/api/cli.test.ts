@@ -17,7 +17,7 @@ import type { CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
-import { MemoryCampaigns } from '../support/memory-campaigns.ts';
+import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 
 const STILL = fileURLToPath(new URL('../../src/cli/still.ts', import.meta.url));
 const SPEC = fileURLToPath(new URL('../../campaigns/review-sentiment.yaml', import.meta.url));
@@ -38,7 +38,7 @@ after(async () => {
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();
   await (server as ListeningServer | undefined)?.close();
-  server = await listen(await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => false }), { host: '127.0.0.1', port: 0 });
+  server = await listen(await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => false, estimate: scriptedEstimate }), { host: '127.0.0.1', port: 0 });
 });
 
 interface Outcome {
@@ -122,6 +122,7 @@ test('run follows to the end in plain lines, saves the report and ends with scor
   assert.equal(document.status, 'completed');
   assert.equal(document.state.test?.rows, 400);
   assert.equal(await readFile(document.reportPath, 'utf8'), '<!doctype html><title>r</title>');
+  assert.match(outcome.stderr, /estimate for review-sentiment: .*\n.*\n.*\ntraining rows +smollm2-135m-instruct +10 +1000 +\$0\.2000/);
   assert.match(outcome.stderr, /campaign review-sentiment started/);
   assert.match(outcome.stderr, /sampling 50\.0 %/);
   assert.ok(!outcome.stderr.includes('\u001b'), 'no control characters off a terminal');
@@ -157,6 +158,14 @@ test('list, show, pause, resume, budget, cancel and report; --json prints one do
   const early = await still(['report', 'review-sentiment']);
   assert.equal(early.code, 1);
   assert.match(early.stderr, /expected a finished report/);
+});
+
+test('estimate prints what a campaign would cost', async () => {
+  const text = await still(['estimate', SPEC]);
+  assert.equal(text.code, 0, text.stderr);
+  assert.match(text.stdout, /in all +10 +1000 +\$0\.2000\nthe calls take 30 min 0 s; 3 more questions are answered by the ledger and cost nothing/);
+  assert.equal((JSON.parse((await still(['estimate', SPEC, '--json'])).stdout) as { usd: { high: number } }).usd.high, 0.2);
+  assert.equal(campaigns.started.size, 0);
 });
 
 test('teacher and fork send what their options say', async () => {

@@ -24,7 +24,7 @@ import { createFileStore } from '../../src/store/file-store.ts';
 import { specToPlan } from '../../src/contracts/campaign.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import { writeAdapterFolder } from '../support/adapter-folder.ts';
-import { MemoryCampaigns } from '../support/memory-campaigns.ts';
+import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
 
 const STILL = fileURLToPath(new URL('../../src/cli/still.ts', import.meta.url));
@@ -43,7 +43,7 @@ before(async () => {
   adapter = writeAdapterFolder(join(folder, 'adapter'), [{ module: QUERY, inSize: H, outSize: H }]);
   const store = createFileStore(join(folder, 'artifacts'));
   const campaigns = new MemoryCampaigns();
-  server = await listen(await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => false }), { host: '127.0.0.1', port: 0 });
+  server = await listen(await buildApp({ campaigns, store, apiKey: KEY, hasSecret: () => false, estimate: scriptedEstimate }), { host: '127.0.0.1', port: 0 });
   const spec = parseSpec(readFileSync(SPEC, 'utf8'), SPEC);
   await campaigns.start({ campaign: spec.name, spec: await putJson(store, 'spec', spec), plan: specToPlan(spec), budget: {} });
   const stored = join(folder, 'stored');

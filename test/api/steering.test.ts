@@ -12,7 +12,7 @@ import type { CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
-import { MemoryCampaigns } from '../support/memory-campaigns.ts';
+import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 import { refOf } from '../support/scripted-activities.ts';
 
 const KEY = 'test-key-0123456789';
@@ -36,7 +36,7 @@ before(async () => {
 after(() => rm(folder, { recursive: true }));
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();
-  app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY' });
+  app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY', estimate: scriptedEstimate });
   assert.equal((await call('POST', '/v1/campaigns', spec)).status, 201);
 });
 

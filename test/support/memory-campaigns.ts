@@ -1,7 +1,9 @@
 /** Campaigns without Temporal, for tests of what stands in front of it. */
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns } from '../../src/client/campaigns.ts';
 import type { CampaignInput } from '../../src/contracts/campaign.ts';
+import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
+import type { Estimate } from '../../src/estimate/estimate.ts';
 import type { SetTeacherInput } from '../../src/contracts/messages.ts';
 import type { Budget, CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 
@@ -71,3 +73,12 @@ export class MemoryCampaigns implements Campaigns {
     if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');
   }
 }
+
+const same = (value: number) => ({ low: value, expected: value, high: value });
+/** An estimate without a plan: ten calls of 100 tokens for $0.20. */
+export const scriptedEstimate = (spec: CampaignSpec): Promise<Estimate> => {
+  const figures = { calls: same(10), tokens: same(1_000), usd: same(0.2) };
+  return Promise.resolve({
+    rounds: same(1), parts: [{ what: 'training rows', model: spec.teacher.model, ...figures }], ...figures, answeredAlready: 3, callHours: same(0.5), basis: ['a script'],
+  });
+};

@@ -1,0 +1,303 @@
+/**
+ * What a campaign will ask and cost, before it starts: the requests themselves are planned, those that
+ * the ledger answers cost nothing, and what cannot be known is a range.
+ */
+import type { Assets, AssetOptions } from '../assets/assets.ts';
+import type { CampaignContext, PlanRequestsInput, PreparedData } from '../contracts/activities.ts';
+import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
+import { addUsd, roundUsdUp } from '../contracts/money.ts';
+import type { InputRow, TeacherRequest } from '../contracts/records.ts';
+import { sourcesOf } from '../contracts/sampling-spec.ts';
+import type { Cost } from '../contracts/state.ts';
+import { prepareCampaign } from '../dataset/prepare.ts';
+import { comparisonRequests } from '../evaluation/comparison.ts';
+import { judgeRequest } from '../evaluation/judge.ts';
+import { ledgerKey } from '../ledger/key.ts';
+import type { Ledger, LedgerUsage } from '../ledger/ledger.ts';
+import { getRows, putJson } from '../store/jsonl.ts';
+import { createMemoryStore } from '../store/memory-store.ts';
+import type { ArtifactStore } from '../store/store.ts';
+import { boundOf, planRequests } from '../teacher/plan.ts';
+import { baseUrlOf } from '../teacher/openai-client.ts';
+import { batchPrice, costUpperBound, costUsd, priceOf, tokenUpperBound, trainingUsdPerMillion } from '../teacher/prices.ts';
+import type { Price } from '../teacher/prices.ts';
+import { endpointOf } from '../teacher/sample.ts';
+import type { Teacher, TeacherDirectory } from '../teacher/teacher.ts';
+
+/** `low` and `high` are what may be, `expected` what is likely. */
+export interface Range {
+  readonly low: number;
+  readonly expected: number;
+  readonly high: number;
+}
+
+export interface EstimatedPart {
+  readonly what: 'training rows' | 'development rows' | 'test rows' | 'judgements' | 'fine-tuning';
+  readonly model: string;
+  readonly calls: Range;
+  readonly tokens: Range;
+  readonly usd: Range;
+}
+
+export interface Estimate {
+  readonly rounds: Range;
+  readonly parts: readonly EstimatedPart[];
+  readonly calls: Range;
+  /** Of the first round's, the development and the test rows' questions, those that the ledger answers: they are in no figure. */
+  readonly answeredAlready: number;
+  readonly tokens: Range;
+  readonly usd: Range;
+  /** Of the calls alone. */
+  readonly callHours: Range;
+  /** Of training on this machine's processor; absent where the student's size is not known or its provider trains it. */
+  readonly trainingHours?: Range;
+  /** What the figures rest on. */
+  readonly basis: readonly string[];
+}
+
+export interface EstimateDeps {
+  readonly assets: Pick<Assets, 'dataset'>;
+  /** Absent: nothing is known. */
+  readonly ledger?: Ledger | undefined;
+}
+
+const MS_PER_HOUR = 3_600_000;
+/** Seconds of one hosted call where the ledger knows none of the model. */
+const CALL_MS: Range = { low: 600, expected: 1_500, high: 6_000 };
+/** Milliseconds of one answer of a local model of 135 million parameters on two cores, see docs/log.md; larger ones take longer. */
+const LOCAL_CALL_MS: Range = { low: 30, expected: 90, high: 1_000 };
+
+/** Tokens a second that a student of 135 million parameters learns on two cores, see docs/log.md; larger ones are slower in proportion. */
+const TRAINED_PER_SECOND: Range = { low: 1_200, expected: 700, high: 250 };
+
+const NOTHING: Range = { low: 0, expected: 0, high: 0 };
+const combine = (ranges: readonly Range[], sum: (values: readonly number[]) => number): Range => ({
+  low: sum(ranges.map(({ low }) => low)), expected: sum(ranges.map(({ expected }) => expected)), high: sum(ranges.map(({ high }) => high)),
+});
+const total = (ranges: readonly Range[]): Range => combine(ranges, (values) => values.reduce((sum, value) => sum + value, 0));
+const totalUsd = (ranges: readonly Range[]): Range => combine(ranges, (values) => addUsd(...values));
+const times = (range: Range, factor: Range): Range => ({ low: range.low * factor.low, expected: range.expected * factor.expected, high: range.high * factor.high });
+const whole = ({ low, expected, high }: Range): Range => ({ low: Math.floor(low), expected: Math.round(expected), high: Math.ceil(high) });
+
+/** Plans what can be planned. Nothing is called, bought or written; datasets that are not here yet are fetched. */
+export async function estimateCampaign(deps: EstimateDeps, spec: CampaignSpec, options: AssetOptions = {}): Promise<Estimate> {
+  const store = createMemoryStore();
+  const planned = await planAll(store, deps, spec, options);
+  const known = await knownOf(deps.ledger, spec, planned.all);
+  const usage = await deps.ledger?.usage() ?? [];
+  const measure = (requests: readonly TeacherRequest[]): Measure => measureRequests(spec, requests.filter((request) => !known.has(request)), usage);
+  const rounds: Range = { low: 1, expected: Math.ceil((1 + spec.iterate.maxRounds) / 2), high: spec.iterate.maxRounds };
+  const first = measure(planned.training);
+  // A later round asks about other rows in the same way; none of its questions is known.
+  const mean = measureRequests(spec, planned.training, usage);
+  const perLater = Math.min(spec.sampling.rowsPerLaterRound ?? Math.ceil(spec.sampling.rows / 2), planned.rowsLeft) / Math.max(1, spec.sampling.rows);
+  const later = { low: (rounds.low - 1) * perLater, expected: (rounds.expected - 1) * perLater, high: (rounds.high - 1) * perLater };
+  const teacher = spec.teacher.model;
+  const parts = [
+    partOf('training rows', teacher, plus(first, scale(mean, later))),
+    partOf('development rows', teacher, measure(planned.development)),
+    partOf('test rows', teacher, measure(planned.test)),
+    ...judgements(spec, planned, rounds, usage),
+    ...fineTuning(spec, planned.training, rounds),
+  ];
+  const calls = total(parts.filter(({ what }) => what !== 'fine-tuning').map((part) => part.calls));
+  return {
+    rounds, parts, calls, answeredAlready: known.size,
+    tokens: total(parts.map(({ tokens }) => tokens)),
+    usd: totalUsd(parts.map(({ usd }) => usd)),
+    callHours: callHours(spec, calls),
+    ...trainingHours(spec, planned.training, rounds),
+    basis: basisOf(spec, usage, deps.ledger !== undefined),
+  };
+}
+
+interface Planned {
+  readonly training: readonly TeacherRequest[];
+  readonly development: readonly TeacherRequest[];
+  readonly test: readonly TeacherRequest[];
+  readonly all: readonly TeacherRequest[];
+  readonly developmentRows: readonly InputRow[];
+  readonly testRows: readonly InputRow[];
+  /** Pool rows that later rounds may ask about. */
+  readonly rowsLeft: number;
+}
+
+async function planAll(store: ArtifactStore, { assets }: EstimateDeps, given: CampaignSpec, options: AssetOptions): Promise<Planned> {
+  const spec = plannable(given);
+  const context: CampaignContext = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
+  const data: PreparedData = await prepareCampaign({ store, assets }, context, options);
+  const plan = async (purpose: PlanRequestsInput['purpose'], round: number): Promise<readonly TeacherRequest[]> => {
+    const { requests } = await planRequests({ store, directory: pricing, find: (_spec, asked) => Promise.resolve(asked.map(() => undefined)) }, { ...context, data, purpose, round });
+    return getRows<TeacherRequest>(store, requests);
+  };
+  const [training, development, test] = [await plan('train', 1), await plan('development', 0), await plan('test', 0)];
+  return {
+    training, development, test, all: [...training, ...development, ...test],
+    developmentRows: await getRows<InputRow>(store, data.development), testRows: await getRows<InputRow>(store, data.test),
+    rowsLeft: data.pool === undefined ? Infinity : Math.max(0, data.poolRows - new Set(training.map(({ row }) => row?.id)).size),
+  };
+}
+
+/** Attributes that the teacher would have to plan first are left out; so are completions that a provider has stored: they are bought already. */
+function plannable(spec: CampaignSpec): CampaignSpec {
+  const { source } = spec.sampling;
+  if (source.kind === 'description') return { ...spec, sampling: { ...spec.sampling, source: { ...source, attributes: source.attributes ?? {} } } };
+  if (source.kind !== 'mixed') return spec;
+  const sources = source.sources.filter(({ kind }) => kind !== 'stored-completions').map((each) => (each.kind === 'description' ? { ...each, attributes: each.attributes ?? {} } : each));
+  return { ...spec, sampling: { ...spec.sampling, source: { ...source, sources } } };
+}
+
+/** Teachers that know their price and nothing else. */
+const pricing: TeacherDirectory = {
+  identify: (endpoint) => Promise.resolve({ provider: baseUrlOf(endpoint), model: endpoint.model }),
+  open: (endpoint) => Promise.resolve(priced(endpoint)),
+};
+
+function priced(endpoint: EndpointSpec): Teacher {
+  return {
+    identity: { provider: baseUrlOf(endpoint), model: endpoint.model },
+    groupSize: 1,
+    upperBound: (request) => costUpperBound(priceFor(endpoint), request),
+    ask: () => Promise.reject(new Error('an estimate asks nobody')),
+    [Symbol.asyncDispose]: () => Promise.resolve(),
+  };
+}
+
+const FREE: Price = { inputUsdPerMillion: 0, cachedInputUsdPerMillion: 0, outputUsdPerMillion: 0 };
+const priceFor = (endpoint: EndpointSpec): Price => (endpoint.provider === 'local' ? FREE : priceOf(endpoint, baseUrlOf(endpoint)));
+
+/** The requests that the ledger answers. A local teacher's keys carry the hash of its weights, which are not read for this. */
+async function knownOf(ledger: Ledger | undefined, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<ReadonlySet<TeacherRequest>> {
+  if (ledger === undefined || spec.teacher.provider === 'local') return new Set();
+  const identity = await pricing.identify(spec.teacher);
+  const keys = requests.map((request) => ledgerKey(identity, request));
+  const found = await ledger.lookup(keys);
+  return new Set(requests.filter((_, index) => found.has(keys[index] ?? '')));
+}
+
+interface Measure {
+  readonly calls: Range;
+  readonly tokens: Range;
+  readonly usd: Range;
+}
+
+const scale = ({ calls, tokens, usd }: Measure, factor: Range): Measure => ({ calls: times(calls, factor), tokens: times(tokens, factor), usd: times(usd, factor) });
+const plus = (a: Measure, b: Measure): Measure => ({ calls: total([a.calls, b.calls]), tokens: total([a.tokens, b.tokens]), usd: total([a.usd, b.usd]) });
+const partOf = (what: EstimatedPart['what'], model: string, { calls, tokens, usd }: Measure): EstimatedPart => ({
+  what, model, calls: whole(calls), tokens: whole(tokens), usd: { low: roundUsdUp(usd.low), expected: roundUsdUp(usd.expected), high: roundUsdUp(usd.high) },
+});
+
+function measureRequests(spec: CampaignSpec, requests: readonly TeacherRequest[], usage: readonly LedgerUsage[]): Measure {
+  const sums = { low: 0, expected: 0, high: 0 };
+  const usd = { low: 0, expected: 0, high: 0 };
+  for (const request of requests) {
+    const endpoint = endpointOf(spec, request);
+    const price = priceFor(endpoint);
+    const likely = spec.teacher.batch === undefined || request.purpose === 'judge' ? price : batchPrice(price);
+    const prompt = promptTokens(request);
+    const completion = completionTokens(request, meanCompletion(usage, endpoint, request));
+    // The bound that the campaign will set aside, a repair of broken JSON included.
+    const bound: Cost = boundOf({ upperBound: (asked) => costUpperBound(price, asked) }, request);
+    sums.low += prompt.low + completion.low;
+    sums.expected += prompt.expected + completion.expected;
+    sums.high += bound.tokens;
+    usd.low += costUsd(likely, { promptTokens: prompt.low, cachedPromptTokens: 0, completionTokens: completion.low });
+    usd.expected += costUsd(likely, { promptTokens: prompt.expected, cachedPromptTokens: 0, completionTokens: completion.expected });
+    usd.high += bound.usd;
+  }
+  return { calls: { low: requests.length, expected: requests.length, high: requests.length }, tokens: sums, usd };
+}
+
+/** Tokens of a text: four ASCII bytes or one other character each, give or take a fifth to a third. */
+function promptTokens(request: TeacherRequest): Range {
+  const { task } = request;
+  const text = task.messages.map(({ content }) => content).join('\n') + (task.kind === 'json' ? JSON.stringify(task.schema) : '');
+  const other = [...text].filter((character) => character > '\u007f').length;
+  const ascii = text.length - other;
+  const frame = 4 * task.messages.length + 3;
+  return { low: ascii / 5 + 0.6 * other + frame, expected: ascii / 4 + other + frame, high: tokenUpperBound(request).promptTokens };
+}
+
+/** By the ledger's mean where the model has answered such questions before; else by the kind of task. */
+function completionTokens({ task }: TeacherRequest, mean: number | undefined): Range {
+  const { maxTokens } = task.parameters;
+  if (mean !== undefined) return { low: Math.min(maxTokens, 0.7 * mean), expected: Math.min(maxTokens, mean), high: maxTokens };
+  if (task.kind === 'label') return { low: 1, expected: Math.min(maxTokens, Math.max(...task.labels.map((label) => Math.ceil(label.length / 4))) + 1), high: maxTokens };
+  return { low: 0.1 * maxTokens, expected: 0.4 * maxTokens, high: maxTokens };
+}
+
+function meanCompletion(usage: readonly LedgerUsage[], { model }: EndpointSpec, { purpose }: Pick<TeacherRequest, 'purpose'>): number | undefined {
+  const alike = usage.filter((each) => each.model === model && each.calls > 0 && (each.purpose === 'judge') === (purpose === 'judge'));
+  const calls = alike.reduce((sum, each) => sum + each.calls, 0);
+  return calls === 0 ? undefined : alike.reduce((sum, each) => sum + each.completionTokens, 0) / calls;
+}
+
+/** The teacher's answers once, the student's after each round, both and the untuned student's on the test rows; pairs in both orders where they are compared. */
+function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, rounds: Range, usage: readonly LedgerUsage[]): readonly EstimatedPart[] {
+  const { scorer } = spec.evaluation;
+  if (scorer.kind !== 'judge') return [];
+  const { judge, rubric, compare } = scorer;
+  const asked = (rows: readonly InputRow[], answers: number, pairs: number, answer: string): readonly TeacherRequest[] =>
+    rows.flatMap((row) => [
+      ...Array.from({ length: answers }, () => judgeRequest(spec, judge, rubric, row, answer)),
+      ...(compare ? Array.from({ length: pairs }, () => comparisonRequests(spec, judge, rubric, row, answer, `${answer}.`)).flat() : []),
+    ]);
+  const measured = (answer: string): Measure =>
+    plus(
+      plus(measureRequests(spec, asked(developmentRows, 1, 0, answer), usage), scale(measureRequests(spec, asked(developmentRows, 1, 1, answer), usage), rounds)),
+      measureRequests(spec, asked(testRows, 3, 2, answer), usage),
+    );
+  // Four characters a token: an answer of middling length, and the longest.
+  const [likely, longest] = [measured('x'.repeat(Math.round(1.6 * spec.teacher.maxTokens))), measured('x'.repeat(4 * spec.teacher.maxTokens))];
+  return [partOf('judgements', judge.model, { calls: likely.calls, tokens: { ...likely.tokens, high: longest.tokens.high }, usd: { ...likely.usd, high: longest.usd.high } })];
+}
+
+/** Every round trains afresh on all accepted rows, some of which the filters will have turned away. */
+function fineTuning(spec: CampaignSpec, training: readonly TeacherRequest[], rounds: Range): readonly EstimatedPart[] {
+  const { student } = spec;
+  if (student.provider === 'local') return [];
+  const price = trainingUsdPerMillion(student, baseUrlOf(student));
+  const rows = training.map((request) => ({ prompt: promptTokens(request), completion: completionTokens(request, undefined) }));
+  const tokens = total(rows.flatMap(({ prompt, completion }) => [prompt, completion]));
+  const epochs = spec.training.epochs;
+  const trained = { low: 0.5 * tokens.low * epochs, expected: tokens.expected * epochs * rounds.expected, high: tokens.high * epochs * rounds.high * (1 + rounds.high / 4) };
+  const usd = { low: (trained.low * price) / 1e6, expected: (trained.expected * price) / 1e6, high: (trained.high * price) / 1e6 };
+  return [partOf('fine-tuning', student.model, { calls: NOTHING, tokens: trained, usd })];
+}
+
+function callHours({ teacher }: CampaignSpec, calls: Range): Range {
+  const local = teacher.provider === 'local';
+  // Four batches at a time, see specToPlan.
+  const atOnce = local ? 1 : 4 * teacher.concurrency;
+  const perCall = local ? LOCAL_CALL_MS : CALL_MS;
+  const { requestsPerMinute } = teacher.limits ?? {};
+  const ms = times(calls, { low: perCall.low / atOnce, expected: perCall.expected / atOnce, high: perCall.high / atOnce });
+  const limited = (value: number, count: number): number => Math.max(value, requestsPerMinute === undefined ? 0 : (count * 60_000) / requestsPerMinute) / MS_PER_HOUR;
+  return { low: limited(ms.low, calls.low), expected: limited(ms.expected, calls.expected), high: limited(ms.high, calls.high) };
+}
+
+/** Every round learns all rows so far; a student's size is taken from its name, as `smollm2-135m` or `qwen2.5-0.5b` say it. */
+function trainingHours({ student, training, sampling }: CampaignSpec, requests: readonly TeacherRequest[], rounds: Range): { readonly trainingHours?: Range } {
+  const [, size, unit] = /(\d+(?:\.\d+)?)([mb])(?![a-z0-9])/i.exec(student.model) ?? [];
+  if (student.provider !== 'local' || size === undefined) return {};
+  const relative = (Number(size) * (unit?.toLowerCase() === 'b' ? 1_000 : 1)) / 135;
+  const tokens = requests.reduce((sum, request) => sum + promptTokens(request).expected + completionTokens(request, undefined).expected, 0);
+  const perLater = (sampling.rowsPerLaterRound ?? sampling.rows / 2) / sampling.rows;
+  const hours = (count: number, perSecond: number): number => {
+    const learned = Array.from({ length: count }, (_, round) => 1 + round * perLater).reduce((sum, share) => sum + share, 0);
+    return (tokens * learned * training.epochs * relative) / perSecond / 3_600;
+  };
+  return { trainingHours: { low: hours(rounds.low, TRAINED_PER_SECOND.low), expected: hours(rounds.expected, TRAINED_PER_SECOND.expected), high: hours(rounds.high, TRAINED_PER_SECOND.high) } };
+}
+
+function basisOf(spec: CampaignSpec, usage: readonly LedgerUsage[], hasLedger: boolean): readonly string[] {
+  const mean = meanCompletion(usage, spec.teacher, { purpose: 'train' });
+  const planned = sourcesOf(spec.sampling.source).some(({ source }) => source.kind === 'description' && source.attributes === undefined);
+  return [
+    `rounds: 1 to ${spec.iterate.maxRounds}; a round that reaches the target, or gains nothing, is the last`,
+    mean === undefined ? `length of answers: by the kind of task, because ${hasLedger ? `the ledger has none of ${spec.teacher.model}` : 'there is no ledger yet'}` : `length of answers: ${mean.toFixed(1)} tokens, the mean of ${spec.teacher.model} in the ledger`,
+    'high: every prompt byte a token, every answer as long as allowed: what the campaign sets aside',
+    ...(spec.teacher.provider === 'local' ? ['a local teacher costs nothing; what the ledger knows of it was not looked up'] : []),
+    ...(planned ? ['one call more for the plan of attributes, and longer prompts by its values'] : []),
+  ];
+}

@@ -1,0 +1,40 @@
+/** Estimates on this machine: its datasets, and its ledger where there is one. */
+import { existsSync } from 'node:fs';
+import type { AssetOptions } from '../assets/assets.ts';
+import { createAssets } from '../assets/create-assets.ts';
+import { homePaths } from '../config.ts';
+import type { Config } from '../config.ts';
+import type { CampaignSpec } from '../contracts/campaign-spec.ts';
+import { formatUsd } from '../contracts/money.ts';
+import { createLedger } from '../ledger/sqlite-ledger.ts';
+import { estimateCampaign } from './estimate.ts';
+import type { Estimate } from './estimate.ts';
+
+export type Estimator = (spec: CampaignSpec, options?: AssetOptions) => Promise<Estimate>;
+
+export function createEstimator(config: Config): Estimator {
+  const assets = createAssets(config);
+  return async (spec, options) => {
+    const path = homePaths(config.home).ledger;
+    const ledger = existsSync(path) ? createLedger(path) : undefined;
+    try {
+      return await estimateCampaign({ assets, ledger }, spec, options);
+    } finally {
+      await ledger?.close();
+    }
+  };
+}
+
+/** Where the campaign is likely to meet its limits. */
+export function limitWarnings({ budget }: CampaignSpec, { usd, tokens, callHours, trainingHours }: Estimate): readonly string[] {
+  const warn = (name: string, limit: number | undefined, expected: number, high: number, text: (value: number) => string): readonly string[] => {
+    if (limit === undefined || high <= limit) return [];
+    const what = expected > limit ? `is likely to need ${text(expected)}` : `may need up to ${text(high)}`;
+    return [`budget.${name}: the campaign ${what}, and its limit is ${text(limit)}: at the limit it pauses and says what it needs`];
+  };
+  return [
+    ...warn('usd', budget.usd, usd.expected, usd.high, (value) => formatUsd(Math.ceil(100 * value) / 100)),
+    ...warn('tokens', budget.tokens, tokens.expected, tokens.high, String),
+    ...warn('hours', budget.hours, callHours.expected + (trainingHours?.expected ?? 0), callHours.high + (trainingHours?.high ?? 0), (hours) => `${hours.toFixed(1)} hours`),
+  ];
+}
