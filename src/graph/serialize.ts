@@ -70,7 +70,11 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
 };
 
 interface Reachable {
-  /** In the order in which they can run. */
+  /**
+   * In an order in which they can run. Those that nothing else consumes come at the end, the last one first: the runtime
+   * walks back from the last of them, and so computes what a backward pass could give early before what it gives late.
+   * What an early result was made of is then free again.
+   */
   readonly nodes: readonly GraphNode[];
   readonly constants: readonly Value[];
   /** Of a body: values of the graph around it. */
@@ -78,12 +82,17 @@ interface Reachable {
 }
 
 /** What the outputs need. */
-function reachable(graph: Subgraph): Reachable {
+export function reachable(graph: Subgraph): Reachable {
   const own = new Set(graph.nodes);
   const inputs = new Set(graph.inputs);
   const used = new Set<GraphNode>();
   const constants = new Set<Value>();
   const captured = new Set<Value>();
+  const consumed = new Set<GraphNode>();
+  const need = (values: readonly Value[]): void => {
+    for (const value of values) if (value.source.kind === 'node') consumed.add(value.source.node);
+    open.push(...values);
+  };
   const open: Value[] = graph.outputs.map((output) => output.value);
   for (let value = open.pop(); value !== undefined; value = open.pop()) {
     const { source } = value;
@@ -93,14 +102,16 @@ function reachable(graph: Subgraph): Reachable {
     else if (!own.has(source.node)) captured.add(value);
     else if (!used.has(source.node)) {
       used.add(source.node);
-      open.push(...source.node.inputs);
+      need(source.node.inputs);
       if (isScan(source.node)) {
         const inside = reachable(source.node.attributes.body);
-        open.push(...inside.captured, ...inside.constants);
+        need([...inside.captured, ...inside.constants]);
       }
     }
   }
-  return { nodes: graph.nodes.filter((node) => used.has(node)), constants: [...constants], captured: [...captured] };
+  const nodes = graph.nodes.filter((node) => used.has(node));
+  const last = nodes.filter((node) => !consumed.has(node));
+  return { nodes: [...nodes.filter((node) => consumed.has(node)), ...last.toReversed()], constants: [...constants], captured: [...captured] };
 }
 
 const isScan = (node: GraphNode): node is GraphNode<'Scan'> => node.op === 'Scan';

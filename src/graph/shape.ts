@@ -66,6 +66,17 @@ export function addDims(dims: Shape): Dim {
   return terms.length === 1 ? (terms[0] as string) : `(${terms.join('+')})`;
 }
 
+/** The size of a dimension where its symbols have these; INTERNAL for a symbol without one. */
+export function evaluateDim(dim: Dim, sizes: Readonly<Record<string, number>>): number {
+  if (typeof dim === 'number') return dim;
+  if (dim.startsWith('(') && dim.endsWith(')')) return splitOutside(dim.slice(1, -1), '+').reduce((sum, term) => sum + evaluateDim(term, sizes), 0);
+  const factors = splitOutside(dim, '*');
+  if (factors.length > 1) return factors.reduce((product, factor) => product * evaluateDim(factor, sizes), 1);
+  const size = /^\d+$/.test(dim) ? Number(dim) : sizes[dim];
+  if (size === undefined) throw new StillhouseError('INTERNAL', `dimension ${dim}: expected a size, got ${JSON.stringify(sizes)}`);
+  return size;
+}
+
 /** The NumPy rule. A symbol and a number other than 1 never match: one of them is wrong. */
 export function broadcastShapes(a: Shape, b: Shape, where: string): Shape {
   const rank = Math.max(a.length, b.length);

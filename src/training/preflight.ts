@@ -25,7 +25,7 @@ export function estimateMemory(config: ModelConfig, trainedNumbers: number, trai
   const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
   const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
   const rowTokens = Math.max(longest, Math.min(training.rowTokens, training.batchSize * longest));
-  const stepBytes = estimateStepBytes(config, rowTokens, Math.min(rowTokens, training.batchSize * longestAnswer));
+  const stepBytes = estimateStepBytes(config, training, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, training.batchSize * longestAnswer) });
   const trainedBytes = FLOAT_BYTES * trainedNumbers * (TRAINED_COPIES + (training.development === undefined ? 0 : 1));
   return { stepBytes, trainedBytes, neededBytes: stepBytes + trainedBytes, rowTokens };
 }

@@ -2,7 +2,6 @@
 import { gradients } from '../graph/gradients.ts';
 import { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
-import { toOnnx } from '../graph/serialize.ts';
 import { decoderInputs } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
@@ -26,7 +25,7 @@ export function trainingStepGraph(options: {
   /** The most tokens that a row may hold. */
   readonly maxRowTokens: number;
   readonly weights: (g: Graph) => WeightLookup;
-}): Uint8Array {
+}): Graph {
   const { config, trainable, backward } = options;
   const g = new Graph();
   const inputs = decoderInputs(g, config);
@@ -44,11 +43,11 @@ export function trainingStepGraph(options: {
   const head = headWeight(config, weight);
   const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: crossEntropy, backward });
   g.output('loss', g.sumAll(chunked.losses));
-  if (chunked.backward === undefined) return toOnnx(g, 'loss');
+  if (chunked.backward === undefined) return g;
   const { rows: dLearned, head: dHead } = chunked.backward;
   const wanted = [...parameters];
   const roots = [{ of: learned, seed: dLearned }, ...(dHead === undefined ? [] : [{ of: head, seed: dHead }])];
   const results = gradients(g, roots, wanted.map(([, value]) => value));
   wanted.forEach(([name], i) => g.output(gradientOutputName(name), results[i] as FloatValue));
-  return toOnnx(g, 'training-step');
+  return g;
 }

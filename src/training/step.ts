@@ -2,6 +2,7 @@
 import { dirname } from 'node:path';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import type { PackedRow } from './packing.ts';
@@ -38,7 +39,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
   const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
-    InferenceSession.create(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), {
+    InferenceSession.create(toOnnx(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'), {
       intraOpNumThreads: input.threads,
       interOpNumThreads: 1,
       enableMemPattern: false, // rows differ in length
@@ -53,6 +54,10 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       },
     });
   const session = await open(true);
+  // The runtime writes a row's gradients here instead of into memory of its own.
+  const rowGradients = new Float32Array(layout.length);
+  const rowGradientTensors: Record<string, Tensor | null> = { loss: null };
+  for (const tensor of layout.tensors) rowGradientTensors[gradientOutputName(tensor.name)] = new Tensor('float32', tensorView(rowGradients, tensor), tensor.shape);
   let lossSession: Promise<InferenceSession> | undefined;
   const masks = dropout.targets.map(() => new Float32Array(0));
 
@@ -90,12 +95,8 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
   return {
     maxRowTokens,
     async accumulate({ row, scale, parameters, gradients, dropout: stream }) {
-      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row, stream)) });
-      for (const tensor of layout.tensors) {
-        const gradient = results[gradientOutputName(tensor.name)]?.data as Float32Array;
-        const sum = tensorView(gradients, tensor);
-        for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] as number) + (gradient[i] as number);
-      }
+      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row, stream)) }, rowGradientTensors);
+      for (let i = 0; i < gradients.length; i++) gradients[i] = (gradients[i] as number) + (rowGradients[i] as number);
       return results['loss']?.data[0] as number;
     },
     async loss(row, parameters) {

@@ -57,13 +57,16 @@ export interface LoraBranch {
   readonly dropout?: (target: string, like: FloatValue) => FloatValue;
 }
 
+/** x where it is kept; cheap enough to be made again rather than kept beside x. */
+const dropped = (g: Graph, x: FloatValue, factors: FloatValue): FloatValue => g.recomputed(() => g.mul(x, factors));
+
 /** A hook for `decoder` that adds the branch to each target. */
 export function loraLinear(g: Graph, lora: LoraShape, branch: LoraBranch): LinearHook {
   return ({ name, x, base, inSize, outSize }) => {
     if (!lora.targets.includes(name.slice(name.lastIndexOf('.') + 1))) return base();
     const a = branch.parameter(loraAName(name), [lora.r, inSize]);
     const b = branch.parameter(loraBName(name), [outSize, lora.r]);
-    const kept = branch.dropout === undefined ? x : g.mul(x, branch.dropout(name, x));
+    const kept = branch.dropout === undefined ? x : dropped(g, x, branch.dropout(name, x));
     const low = g.matMul(kept, a, { transB: true }); // (…, r)
     return g.add(base(), g.matMul(low, b, { transB: true, alpha: loraScale(lora) }));
   };

@@ -1,0 +1,67 @@
+/** The estimate of a step's memory beside what was measured, and what it depends on. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { graphMemory } from '../../src/graph/liveness.ts';
+import { Graph } from '../../src/graph/graph.ts';
+import type { ModelConfig } from '../../src/lm/config.ts';
+import { estimateStepBytes } from '../../src/training/memory.ts';
+import type { StepShape } from '../../src/training/memory.ts';
+import { trainingSpec } from '../support/training-runs.ts';
+
+const SMOLLM2: ModelConfig = {
+  architecture: 'llama', layers: 30, hiddenSize: 576, attentionHeads: 9, keyValueHeads: 3, headSize: 64, feedForwardSize: 1536, vocabularySize: 49_152,
+  normEpsilon: 1e-5, rotary: { base: 1e5 }, tiedEmbeddings: true, maxPositions: 8192,
+};
+const QWEN: ModelConfig = {
+  architecture: 'qwen2', layers: 24, hiddenSize: 896, attentionHeads: 14, keyValueHeads: 2, headSize: 64, feedForwardSize: 4864, vocabularySize: 151_936,
+  normEpsilon: 1e-6, rotary: { base: 1e6 }, tiedEmbeddings: true, maxPositions: 32_768,
+};
+const QUERY_AND_VALUE = { lora: { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] } };
+const ALL = { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
+
+/** Resident memory at its highest in MiB (VmHWM, weights mapped), without what is trained, its gradients and moments. */
+const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; readonly spec: object; readonly shape: StepShape; readonly mebibytes: number }[] = [
+  { name: '126 tokens', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 1, width: 126, labels: 126 }, mebibytes: 922 },
+  { name: '4 × 127 tokens', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_219 },
+  { name: 'one row of 511', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 1, width: 511, labels: 511 }, mebibytes: 1_190 },
+  { name: 'one row of 1,023', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 1, width: 1_023, labels: 1_023 }, mebibytes: 1_572 },
+  { name: 'adapters everywhere', config: SMOLLM2, spec: { lora: ALL }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_289 },
+  { name: 'adapters everywhere with dropout', config: SMOLLM2, spec: { lora: { ...ALL, dropout: 0.1 } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_568 },
+  { name: 'all weights', config: SMOLLM2, spec: { tune: 'full' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_326 },
+  { name: 'a vocabulary of 152k', config: QWEN, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_830 },
+];
+
+for (const { name, config, spec, shape, mebibytes } of MEASURED) {
+  test(`the estimate for ${name} lies within a fifth of what was measured`, (t) => {
+    const ratio = estimateStepBytes(config, trainingSpec(spec), shape) / 2 ** 20 / mebibytes;
+    t.diagnostic(`${ratio.toFixed(2)} of it`);
+    assert.ok(Math.abs(ratio - 1) < 0.2, `${ratio} of it`);
+  });
+}
+
+test('values count from the node that makes them to the last that reads them', () => {
+  const g = new Graph();
+  const x = g.input('x', 'float32', ['T', 10]);
+  const early = g.exp(x);
+  let y = early;
+  for (let i = 0; i < 5; i++) y = g.exp(y);
+  g.output('chain', y);
+  assert.deepEqual(graphMemory(g, { T: 100 }), { constantBytes: 0, inputBytes: 4_000, resultBytes: 8_000 });
+  g.output('early', early);
+  assert.equal(graphMemory(g, { T: 100 }).resultBytes, 12_000);
+  assert.throws(() => graphMemory(g, {}), /dimension T: expected a size/);
+});
+
+test('a loop takes the memory of one run of its body at a time', () => {
+  const bytes = (runs: number): number => {
+    const g = new Graph();
+    const { results } = g.scan({ states: [], sequences: [g.input('x', 'float32', ['N', 10])] }, (body, [slice]) => {
+      const wide = body.exp(body.matMul(body.unsqueeze(slice as never, [1]), body.floats(new Float32Array(1_000), [1, 1_000]))); // (10, 1000)
+      return { states: [], results: [body.reduceSum(wide, [0, 1], false)] };
+    });
+    g.output('sums', results[0] as never);
+    return graphMemory(g, { N: runs }).resultBytes;
+  };
+  assert.equal(bytes(100) - bytes(1), 99 * 4);
+  assert.ok(bytes(1) >= 2 * 40_000);
+});
