@@ -1,6 +1,7 @@
 /** Whether the code in an answer parses. Nothing is ever run. */
 import { stripTypeScriptTypes } from 'node:module';
 import { Script } from 'node:vm';
+import { parse } from '@babel/parser';
 import type { TaskSpec } from '../contracts/campaign-spec.ts';
 import { pythonProblem } from './python.ts';
 
@@ -28,7 +29,7 @@ export function codeProblem(text: string, language: CodeLanguage): string | unde
     return problem === undefined ? undefined : `expected ${language} code or a block of it, got text that does not parse: ${problem}`;
   }
   for (const [index, block] of ours.entries()) {
-    const problem = parseProblem(block.code, language);
+    const problem = block.tag === 'jsx' || block.tag === 'tsx' ? markupProblem(block.code, block.tag) : parseProblem(block.code, language);
     if (problem !== undefined) return `block ${index + 1} of ${ours.length}: ${problem}`;
   }
   return undefined;
@@ -63,6 +64,15 @@ function parseProblem(code: string, language: CodeLanguage): string | undefined 
       // A Script takes no import or export; what it refuses may still be a module, which the TypeScript parser reads.
       return problemOf(() => new Script(code), framePosition) === undefined ? undefined : problemOf(() => stripTypeScriptTypes(code), framePosition);
   }
+}
+
+/** Code with markup in it: Node's own parsers know none. */
+function markupProblem(code: string, tag: 'jsx' | 'tsx'): string | undefined {
+  const position = ({ message }: Error): string | undefined => {
+    const found = /\((\d+):(\d+)\)$/.exec(message);
+    return found === null ? undefined : `line ${found[1]}, column ${Number(found[2]) + 1}`;
+  };
+  return problemOf(() => parse(code, { sourceType: 'module', plugins: tag === 'tsx' ? ['typescript', 'jsx'] : ['jsx'] }), position)?.replace(/ \(\d+:\d+\)$/, '');
 }
 
 function problemOf(parse: () => unknown, position: (error: Error) => string | undefined): string | undefined {

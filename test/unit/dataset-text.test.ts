@@ -128,6 +128,14 @@ test('code blocks of each language must parse', () => {
   assert.match(codeProblem('```python\nprint(1)\n', 'python') ?? '', /closed/);
 });
 
+test('blocks of JSX and TSX are read with their markup', () => {
+  const component = 'export function A({ n }: { n: number }) {\n  return <><b className="x">{n}</b></>;\n}';
+  assert.equal(codeProblem(fenced('tsx', component), 'typescript'), undefined);
+  assert.equal(codeProblem(fenced('jsx', 'const A = ({ n }) => <b {...n}>{n.x ?? "y"}</b>;'), 'javascript'), undefined);
+  assert.equal(codeProblem(fenced('tsx', component.replace('</b>', '</i>')), 'typescript'), 'block 1 of 1: line 2, column 32: Expected corresponding JSX closing tag for <b>.');
+  assert.match(codeProblem(fenced('jsx', component), 'javascript') ?? '', /line 1, column 27/, 'types are no JavaScript');
+});
+
 test('what does not parse is told with its line and column', () => {
   assert.equal(codeProblem(fenced('ts', 'const a: number = 1;\nconst b: string = ;'), 'typescript'), 'block 1 of 1: line 2, column 19: Expression expected');
   assert.match(codeProblem(fenced('js', 'import x from "y";\nexport const = 3'), 'javascript') ?? '', /line 2, column 14: /);
