@@ -141,6 +141,12 @@ class FileStore implements ArtifactStore {
     return access(this.#pathOf(ref.sha256)).then(() => true, () => false);
   }
 
+  async remove(ref: ArtifactRef): Promise<void> {
+    const path = this.#pathOf(ref.sha256);
+    this.#verified.delete(path);
+    await rm(path, { force: true });
+  }
+
   #pathOf(sha256: string): string {
     if (!/^[0-9a-f]{64}$/.test(sha256)) throw new StillhouseError('BAD_INPUT', `expected 64 hex digits as an artifact's hash, got ${JSON.stringify(sha256)}`);
     return join(this.#root, 'sha256', sha256.slice(0, 2), sha256.slice(2));

@@ -22,6 +22,10 @@ export function createMemoryStore(): ArtifactStore {
       return bytes === undefined ? Promise.reject(new StillhouseError('NOT_FOUND', `expected the ${kind} ${sha256}, got nothing`)) : Promise.resolve(bytes);
     },
     has: ({ sha256 }: ArtifactRef): Promise<boolean> => Promise.resolve(kept.has(sha256)),
+    remove: ({ sha256 }: ArtifactRef): Promise<void> => {
+      kept.delete(sha256);
+      return Promise.resolve();
+    },
     putFile: noFiles,
     putFolder: noFiles,
     localPath: noFiles,

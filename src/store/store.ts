@@ -15,4 +15,6 @@ export interface ArtifactStore {
   /** Writes a stored folder out below `target`, which must not exist or be empty. */
   extractFolder(ref: ArtifactRef, target: string): Promise<FolderManifest>;
   has(ref: ArtifactRef): Promise<boolean>;
+  /** Takes back what nobody will ask for again; nothing happens where it is not there. */
+  remove(ref: ArtifactRef): Promise<void>;
 }

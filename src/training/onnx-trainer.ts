@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Assets } from '../assets/assets.ts';
+import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { trainedStudent } from './export.ts';
 import type { TrainingOrder } from './protocol.ts';
@@ -18,6 +19,32 @@ export interface OnnxTrainerDeps {
   readonly threads?: number;
   /** How long a stopped process may take to finish its step and write a checkpoint. */
   readonly graceMs?: number;
+  /** How long a checkpoint inside an epoch stays after it was replaced. */
+  readonly supersededAfterMs?: number;
+}
+
+/** Heartbeats name the newest checkpoint; what the service knows of them is seconds old, never as old as this. */
+const SUPERSEDED_AFTER_MS = 120_000;
+
+/** Takes back checkpoints inside an epoch that newer ones have replaced: those of a whole model would soon fill a disk. */
+class SupersededCheckpoints {
+  readonly #store: ArtifactStore;
+  readonly #afterMs: number;
+  #kept: readonly { readonly ref: ArtifactRef; readonly sinceMs: number }[] = [];
+
+  constructor(store: ArtifactStore, afterMs: number) {
+    this.#store = store;
+    this.#afterMs = afterMs;
+  }
+
+  async after(newest: ArtifactRef): Promise<void> {
+    const nowMs = performance.now();
+    const newer = this.#kept.filter(({ ref }) => ref.sha256 !== newest.sha256);
+    // Replaced since the one after it was there. The last of them stays beside the newest in any case.
+    const old = newer.filter((_, i) => nowMs - (newer[i + 1]?.sinceMs ?? nowMs) >= this.#afterMs && i < newer.length - 1);
+    this.#kept = [...newer.filter((one) => !old.includes(one)), { ref: newest, sinceMs: nowMs }];
+    for (const { ref } of old) await this.#store.remove(ref);
+  }
 }
 
 type TrainOptions = Parameters<Trainer['trainEpoch']>[1];
@@ -51,12 +78,14 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
       ...(job.from === undefined ? {} : { fromPath: await store.localPath(job.from) }),
       ...(job.leftSeconds === undefined ? {} : { leftSeconds: job.leftSeconds }),
     };
+    const superseded = new SupersededCheckpoints(store, deps.supersededAfterMs ?? SUPERSEDED_AFTER_MS);
     return await superviseTraining(order, {
       ...options,
       graceMs: deps.graceMs,
       keep: async (kind, path) => {
         const ref = await store.putFile(kind, path);
         await rm(path, { force: true });
+        if (kind === 'checkpoint') await superseded.after(ref);
         return ref;
       },
     });

@@ -131,6 +131,17 @@ describe('the onnx trainer', () => {
     assert.deepEqual((await trainer.trainEpoch(job(), {})).checkpoint, checkpoint);
   });
 
+  test('of the checkpoints inside an epoch the two newest stay, and the epoch ends the same', async () => {
+    const tidy = createOnnxTrainer({ store, assets, cache: join(folder, 'cache'), threads: 1, supersededAfterMs: 0 });
+    const refs: ArtifactRef[] = [];
+    const seeded = job({ seed: 12, training: { ...training, checkpointEverySteps: 1 } });
+    const { checkpoint } = await tidy.trainEpoch(seeded, { onProgress: (progress) => void (progress.checkpoint !== undefined && refs.push(progress.checkpoint)) });
+    assert.equal(refs.length, 6);
+    assert.deepEqual(await Promise.all(refs.map((ref) => store.has(ref))), [false, false, false, false, true, true]);
+    assert.deepEqual(refs.at(-1), checkpoint);
+    assert.deepEqual((await tidy.trainEpoch({ ...seeded, from: refs.at(-2) as ArtifactRef }, {})).checkpoint, checkpoint);
+  });
+
   test('errors of the process keep their code and name the row', async () => {
     await assert.rejects(trainer.trainEpoch(job({ training: { ...training, maxTokens: 8 } }), {}), (error: unknown) => hasCode('BAD_INPUT')(error) && /row-0/.test(String(error)));
     await assert.rejects(trainer.trainEpoch(job(), { signal: AbortSignal.abort() }), hasCode('CANCELLED'));
