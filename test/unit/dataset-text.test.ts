@@ -133,7 +133,7 @@ test('blocks of JSX and TSX are read with their markup', () => {
   assert.equal(codeProblem(fenced('tsx', component), 'typescript'), undefined);
   assert.equal(codeProblem(fenced('jsx', 'const A = ({ n }) => <b {...n}>{n.x ?? "y"}</b>;'), 'javascript'), undefined);
   assert.equal(codeProblem(fenced('tsx', component.replace('</b>', '</i>')), 'typescript'), 'block 1 of 1: line 2, column 32: Expected corresponding JSX closing tag for <b>.');
-  assert.match(codeProblem(fenced('jsx', component), 'javascript') ?? '', /line 1, column 27/, 'types are no JavaScript');
+  assert.match(codeProblem(fenced('jsx', component), 'javascript') ?? '', /line 1, column 24: Unexpected token/, 'types are no JavaScript');
 });
 
 test('what does not parse is told with its line and column', () => {
