@@ -59,6 +59,8 @@ export const GRADIENTS: GradientTable = {
   Neg: ({ g, dY }) => [g.neg(dY)],
   // y = eˣ: dx = dy·y
   Exp: ({ g, dY, output }) => [g.mul(dY, output())],
+  // y = ln x: dx = dy/x
+  Log: ({ g, dY, input }) => [g.div(dY, input(0))],
   // y = σ(x): dx = dy·y·(1 − y)
   Sigmoid: ({ g, dY, output }) => [g.mul(dY, g.mul(output(), g.sub(g.scalar(1), output())))],
   // y = α·op(A)·op(B): dop(A) = α·dy·op(B)ᵀ, dop(B) = α·op(A)ᵀ·dy; transposed again where op transposes
@@ -68,6 +70,8 @@ export const GRADIENTS: GradientTable = {
     const y = output();
     return [g.mul(y, g.sub(dY, g.reduceSum(g.mul(dY, y), [node.attributes.axis])))];
   },
+  // y = ln softmax(x): dx = dy − softmax(x)·Σ dy
+  LogSoftmax: ({ g, node, dY, output }) => [g.sub(dY, g.mul(g.exp(output()), g.reduceSum(dY, [node.attributes.axis])))],
   // y = x·ι·w with ι = 1/sqrt(mean(x²) + ε): dx = ι·(dy·w − x·ι·mean(dy·y)), because mean(dy·w·x·ι) = mean(dy·y); dw = Σ dy·x·ι
   SimplifiedLayerNormalization: ({ g, node, dY, needs, input, output }) => {
     const [x, inverse] = [input(0), output(1)];

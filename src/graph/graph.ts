@@ -167,6 +167,10 @@ export class Graph implements Subgraph {
     return this.#float('Exp', [x], {}, x.shape);
   }
 
+  log(x: FloatValue): FloatValue {
+    return this.#float('Log', [x], {}, x.shape);
+  }
+
   sigmoid(x: FloatValue): FloatValue {
     return this.#float('Sigmoid', [x], {}, x.shape);
   }
@@ -192,6 +196,10 @@ export class Graph implements Subgraph {
 
   softmax(x: FloatValue, axis = -1): FloatValue {
     return this.#float('Softmax', [x], { axis: resolveAxis(axis, x.shape.length, 'softmax') }, x.shape);
+  }
+
+  logSoftmax(x: FloatValue, axis = -1): FloatValue {
+    return this.#float('LogSoftmax', [x], { axis: resolveAxis(axis, x.shape.length, 'logSoftmax') }, x.shape);
   }
 
   /** Root-mean-square normalisation over the last dimension: x / sqrt(mean(x²) + ε) · scale. */

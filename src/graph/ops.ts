@@ -12,10 +12,12 @@ export interface OpAttributes {
   Div: NoAttributes;
   Neg: NoAttributes;
   Exp: NoAttributes;
+  Log: NoAttributes;
   Sigmoid: NoAttributes;
   /** alpha · op(A) op(B); written as MatMul where nothing is fused. */
   FusedMatMul: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
   Softmax: { readonly axis: number };
+  LogSoftmax: { readonly axis: number };
   SimplifiedLayerNormalization: { readonly epsilon: number };
   RotaryEmbedding: NoAttributes;
   SoftmaxCrossEntropyLoss: NoAttributes;

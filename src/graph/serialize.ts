@@ -37,12 +37,14 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Div: plain('Div'),
   Neg: plain('Neg'),
   Exp: plain('Exp'),
+  Log: plain('Log'),
   Sigmoid: plain('Sigmoid'),
   FusedMatMul: (at) =>
     at.transA || at.transB || at.alpha !== 1
       ? { type: 'FusedMatMul', domain: MICROSOFT, attributes: { transA: flag(at.transA), transB: flag(at.transB), alpha: { float: at.alpha } } }
       : { type: 'MatMul' },
   Softmax: axial('Softmax'),
+  LogSoftmax: axial('LogSoftmax'),
   SimplifiedLayerNormalization: (at) => ({
     type: 'SimplifiedLayerNormalization',
     attributes: { axis: { int: -1 }, epsilon: { float: at.epsilon }, stash_type: { int: ELEMENT_TYPE.float32 } },

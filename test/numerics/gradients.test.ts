@@ -40,6 +40,7 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
   Div: [two([[2, 3], [3]], (g, x, y) => g.div(x, shifted(g, y)))],
   Neg: [one([5], (g, x) => g.neg(x))],
   Exp: [one([5], (g, x) => g.exp(x))],
+  Log: [one([5], (g, x) => g.log(shifted(g, x)))],
   Sigmoid: [one([5], (g, x) => g.sigmoid(x))],
   FusedMatMul: [
     ...[false, true].flatMap((transA) => [false, true].map((transB) => matMul(transA ? [4, 3] : [3, 4], transB ? [2, 4] : [4, 2], transA, transB))),
@@ -47,6 +48,7 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
     ...[false, true].map((transB) => matMul([2, 3, 4], transB ? [2, 4] : [4, 2], false, transB)),
   ],
   Softmax: [one([2, 3, 4], (g, x) => g.softmax(x)), one([2, 3, 4], (g, x) => g.softmax(x, 1), 'of an inner axis')],
+  LogSoftmax: [one([2, 3, 4], (g, x) => g.logSoftmax(x)), one([2, 3, 4], (g, x) => g.logSoftmax(x, 1), 'of an inner axis')],
   SimplifiedLayerNormalization: [two([[2, 3, 4], [4]], (g, x, y) => g.rmsNorm(x, y, 1e-5))],
   RotaryEmbedding: [one([1, 3, 8], (g, x) => {
     const angles = Float32Array.from({ length: 10 }, (_, i) => 0.3 + i);
