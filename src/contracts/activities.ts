@@ -4,7 +4,7 @@
  */
 import type { ArtifactRef } from './artifacts.ts';
 import type { RequestPurpose } from './records.ts';
-import type { Cost, Interval, RoundSummary, Spending, TestSummary } from './state.ts';
+import type { Budget, Cost, Interval, RoundSummary, Spending, TestSummary } from './state.ts';
 
 /** What every activity of a campaign needs: whose it is and what it was asked for. */
 export interface CampaignContext {
@@ -227,6 +227,10 @@ export interface WriteReportInput extends CampaignContext {
   readonly rounds: readonly RoundSummary[];
   readonly bestRound: number;
   readonly spending: Spending;
+  readonly budget?: Budget;
+  /** The most that was possibly billed twice. */
+  readonly uncertain?: Cost;
+  readonly forkedFrom?: { readonly campaign: string; readonly round: number };
   readonly stopReason: string;
   readonly data?: PreparedData;
   readonly startedAtMs: number;

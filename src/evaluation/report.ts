@@ -6,6 +6,7 @@ import type { ReportedLoss, RejectedSample, RejectionReason, Sample } from '../c
 import { unpackSoftTargets } from '../dataset/soft-targets.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
+import { retirementDay } from '../teacher/prices.ts';
 import type { Evaluation } from './evaluation.ts';
 import { readHostedModel } from '../training/hosted/hosted-model.ts';
 import type { HostedModel } from '../training/hosted/hosted-model.ts';
@@ -84,17 +85,19 @@ function countReasons(rejected: readonly RejectedSample[]): readonly { readonly 
   return [...Map.groupBy(rejected, (row) => row.reason)].map(([reason, rows]) => ({ reason, rows: rows.length })).sort((a, b) => b.rows - a.rows || (a.reason < b.reason ? -1 : 1));
 }
 
-async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed }: WriteReportInput, hosted: HostedModel | undefined): Promise<readonly ModelFacts[]> {
+async function modelFacts(models: ReportModels, spec: CampaignSpec, { speed, finishedAtMs }: WriteReportInput, hosted: HostedModel | undefined): Promise<readonly ModelFacts[]> {
   const { scorer } = spec.evaluation;
   const asked = [
-    { role: 'teacher' as const, provider: spec.teacher.provider, model: spec.teacher.model },
-    { role: 'student' as const, provider: spec.student.provider, model: spec.student.model },
-    ...(scorer.kind === 'judge' ? [{ role: 'judge' as const, provider: scorer.judge.provider, model: scorer.judge.model }] : []),
+    { role: 'teacher' as const, endpoint: spec.teacher },
+    { role: 'student' as const, endpoint: spec.student },
+    ...(scorer.kind === 'judge' ? [{ role: 'judge' as const, endpoint: scorer.judge }] : []),
   ];
-  return Promise.all(asked.map(async ({ role, provider, model }) => {
+  return Promise.all(asked.map(async ({ role, endpoint }) => {
+    const { provider, model } = endpoint;
+    const retiresOn = retirementDay(endpoint, finishedAtMs);
     const measured = speed?.rows.find((row) => row.who.startsWith(role));
     // What was measured is the student as it is, with its own layers and weights.
-    return { ...(await models.facts({ provider, model })), ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), role, name: model, ...(role === 'student' && hosted !== undefined ? { name: hosted.model, hosted } : {}) };
+    return { ...(await models.facts({ provider, model })), ...(retiresOn === undefined ? {} : { retiresOn }), ...(measured === undefined ? {} : { parameters: measured.parameters, sizeBytes: measured.sizeBytes }), role, name: model, ...(role === 'student' && hosted !== undefined ? { name: hosted.model, hosted } : {}) };
   }));
 }
 

@@ -97,8 +97,11 @@ export function listedPrice(model: string, nowMs: number = Date.now(), prices: r
 /** The table's dates are those of one provider: `https://api.openai.com/v1` and what stands for it when nothing is said. */
 const isListedProvider = (baseUrl: string | undefined): boolean => baseUrl === undefined || new URL(baseUrl).hostname === PROVIDER_HOST;
 
+/** A model and where it is asked. */
+export type HostedModel = Pick<EndpointSpec, 'provider' | 'model'> & { readonly baseUrl?: string | undefined };
+
 /** The day from which the endpoint's model is gone, where that is known. A fine-tuned model (`ft:BASE:…`) goes with its base. */
-export function retirementDay(endpoint: Pick<EndpointSpec, 'provider' | 'model' | 'baseUrl'>, nowMs: number = Date.now()): string | undefined {
+export function retirementDay(endpoint: HostedModel, nowMs: number = Date.now()): string | undefined {
   if (endpoint.provider !== 'openai' || !isListedProvider(endpoint.baseUrl)) return undefined;
   return listedPrice(endpoint.model, nowMs)?.retiresOn;
 }
@@ -114,7 +117,7 @@ export interface Retirement {
 }
 
 /** Whether the model's end lies in the past or within the campaign's hours; undefined where it does not, or is not known. */
-export function retirementOf(endpoint: Pick<EndpointSpec, 'provider' | 'model' | 'baseUrl'>, hours: number | undefined, nowMs: number = Date.now()): Retirement | undefined {
+export function retirementOf(endpoint: HostedModel, hours: number | undefined, nowMs: number = Date.now()): Retirement | undefined {
   const day = retirementDay(endpoint, nowMs);
   if (day === undefined) return undefined;
   if (day <= dayOf(nowMs)) return { day, state: 'retired' };

@@ -16,6 +16,8 @@ export interface ModelFacts {
   readonly role: 'teacher' | 'student' | 'judge';
   readonly name: string;
   readonly license: string;
+  /** The day from which its provider answers no more, where that is known. */
+  readonly retiresOn?: string;
   readonly sha256?: string;
   readonly parameters?: number;
   readonly sizeBytes?: number;
@@ -208,15 +210,26 @@ ${ordered.map((row) => html`<tr${row.who === 'student' && markup(' class="us"')}
 </tbody></table></div><p class="note">Milliseconds for one answer, one at a time, on the same machine. “Prompt cached” keeps the part of the prompt that all questions share (instructions and ${spec.teacher.shots.length} worked examples) in memory and is how a dedicated server would run; “not cached” reads it anew with every answer.${sameModel ? ' Teacher and student have the same number of parameters: what the student saves is the longer prompt, and nothing where that is cached.' : ''}</p>`;
 }
 
-function costSection({ input }: ReportData): Markup {
-  const { spending, rounds } = input;
+/** What the money section says beside its figures: where the campaign began, whom it asked, what may have been billed twice. */
+function moneyNotes({ input, spec }: ReportData): string {
+  const { uncertain, forkedFrom } = input;
+  return [
+    ...(uncertain === undefined ? [] : [`Those cost at most ${dollars(uncertain.usd)}, which counted against the limit.`]),
+    ...(forkedFrom === undefined ? [] : [`Rounds 1 to ${forkedFrom.round} began with the answers of ${forkedFrom.campaign}.`]),
+    ...(spec.teachers === undefined ? [] : [`Teachers, one after another: ${spec.teachers.map(({ model }) => model).join(', ')}.`]),
+  ].join(' ');
+}
+
+function costSection(data: ReportData): Markup {
+  const { input } = data;
+  const { spending, rounds, budget } = input;
   const calls = spending.callsBought + spending.callsReused;
   const stages = (['selecting', 'sampling', 'filtering', 'training', 'evaluating'] satisfies Stage[]).filter((stage) => rounds.some((round) => (round.stageMs[stage] ?? 0) > 0));
   const total = (round: RoundSummary): number => Object.values(round.stageMs).reduce((sum, ms) => sum + ms, 0);
   return html`<h2>Cost and time</h2><dl class="facts">${[
-    ['Spent', dollars(spending.usd)], ['Tokens', count(spending.tokens)], ['Calls bought', count(spending.callsBought)], ['Calls reused', count(spending.callsReused)], ['Possibly bought twice', count(spending.callsRepeated)],
+    ['Spent', `${dollars(spending.usd)}${budget?.usd === undefined ? '' : ` of ${dollars(budget.usd)}`}`], ['Tokens', count(spending.tokens)], ['Calls bought', count(spending.callsBought)], ['Calls reused', count(spending.callsReused)], ['Possibly bought twice', count(spending.callsRepeated)],
   ].map(([term, value]) => html`<div><dt>${term}</dt><dd>${value}</dd></div>`)}</dl>
-<p class="note" style="margin-top:12px">Teacher and judge together.${calls > 0 && ` ${percent(spending.callsReused / calls, 0)} of the answers were in the ledger already.`} “Possibly bought twice” counts calls in flight when a process died: they may have been paid for without an answer being kept.</p>
+<p class="note" style="margin-top:12px">Teacher and judge together.${calls > 0 && ` ${percent(spending.callsReused / calls, 0)} of the answers were in the ledger already.`} “Possibly bought twice” counts calls in flight when a process died: they may have been paid for without an answer being kept. ${moneyNotes(data)}</p>
 ${stages.length > 0 && html`<div class="scroll"><table><thead><tr><th>Time by stage</th>${stages.map((stage) => html`<th class="n">${stage}</th>`)}<th class="n">round</th></tr></thead><tbody>
 ${rounds.map((round) => html`<tr><td>Round ${round.round}</td>${stages.map((stage) => html`<td class="n">${round.stageMs[stage] === undefined ? '–' : duration(round.stageMs[stage])}</td>`)}<td class="n">${duration(total(round))}</td></tr>`)}
 </tbody></table></div><p class="note">Wall clock, waiting and restarts included. Preparing, the final test and this report make up the rest of ${duration(input.finishedAtMs - input.startedAtMs)}.</p>`}`;
@@ -224,7 +237,7 @@ ${rounds.map((round) => html`<tr><td>Round ${round.round}</td>${stages.map((stag
 
 function modelSection({ models }: ReportData): Markup {
   return html`<h2>Models and licences</h2><div class="scroll"><table><thead><tr><th>Role</th><th>Model</th><th>Licence</th><th class="n">parameters</th><th class="n">size</th><th>SHA-256 of the weights</th></tr></thead><tbody>
-${models.map((model) => html`<tr><td>${capital(model.role)}</td><td>${model.name}</td><td>${model.license}</td><td class="n">${model.parameters === undefined ? '–' : parameterCount(model.parameters)}</td><td class="n">${model.sizeBytes === undefined ? '–' : size(model.sizeBytes)}</td><td><code>${model.sha256 ?? '–'}</code></td></tr>`)}
+${models.map((model) => html`<tr><td>${capital(model.role)}</td><td>${model.name}</td><td>${model.license}${model.retiresOn !== undefined && `; the provider retires it on ${model.retiresOn}`}</td><td class="n">${model.parameters === undefined ? '–' : parameterCount(model.parameters)}</td><td class="n">${model.sizeBytes === undefined ? '–' : size(model.sizeBytes)}</td><td><code>${model.sha256 ?? '–'}</code></td></tr>`)}
 </tbody></table></div><p class="note">A teacher’s licence or terms may bind what is trained on its answers: read them before the student leaves the house.</p>`;
 }
 
