@@ -27,26 +27,23 @@ export function teacherRows(head: FloatValue): TeacherSource {
 }
 
 /**
- * The k likeliest tokens of each row and their natural-log probabilities, as stored or as an API gave them. What is left
- * of the mass is one more class, so that probability on other tokens counts, whichever they are.
+ * The k likeliest tokens of each row and their natural-log probabilities, as stored or as an API gave them. All other
+ * tokens together are one more class, so that probability on them counts. Its log-probability (−∞ for none) is given
+ * too: one minus a float32 sum is rounding where little is left, and a temperature would make much of that.
  */
 export function teacherTopK(k: number): TeacherSource {
   return {
-    inputs: [{ name: 'teacherTokens', dtype: 'int64', shape: [k] }, { name: 'teacherLogProbs', dtype: 'float32', shape: [k] }],
+    inputs: [{ name: 'teacherTokens', dtype: 'int64', shape: [k] }, { name: 'teacherLogProbs', dtype: 'float32', shape: [k] }, { name: 'teacherRest', dtype: 'float32', shape: [] }],
     classes(g, logits, input) {
       const [tokens, stored] = [input('teacherTokens') as IntValue, input('teacherLogProbs') as FloatValue];
       const logProbs = g.logSoftmax(logits); // (C, V)
       const others = g.exp(g.scatterAddElements(logProbs, tokens, g.expandLike(g.floats([-1e9], [1, 1]), stored), 1));
       const withRest = (kept: FloatValue, rest: FloatValue): FloatValue => g.concat([kept, g.log(g.add(rest, g.scalar(NOTHING)))], 1);
-      // A stored row may sum to a little more than one, by rounding.
-      const left = g.sub(g.scalar(1), g.reduceSum(g.exp(stored), [1]));
-      return { student: withRest(g.gatherElements(logProbs, tokens, 1), g.reduceSum(others, [1])), teacher: withRest(stored, positive(g, left)) };
+      const rest = g.exp(g.unsqueeze(input('teacherRest') as FloatValue, [1])); // (C, 1)
+      return { student: withRest(g.gatherElements(logProbs, tokens, 1), g.reduceSum(others, [1])), teacher: withRest(stored, rest) };
     },
   };
 }
-
-/** x where it is above zero, else 0; without a gradient of its own. */
-const positive = (g: Graph, x: FloatValue): FloatValue => g.mul(x, g.sigmoid(g.mul(x, g.scalar(1e30))));
 
 /** How far two distributions are apart. P is the teacher's, Q the student's. */
 export type Divergence =

@@ -8,14 +8,14 @@ import { test } from 'node:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { gradients } from '../../src/graph/gradients.ts';
 import { Graph } from '../../src/graph/graph.ts';
-import type { DataType, FloatValue } from '../../src/graph/ops.ts';
+import type { DataType, FloatValue, Value } from '../../src/graph/ops.ts';
 import { toOnnx } from '../../src/graph/serialize.ts';
 import type { Shape } from '../../src/graph/shape.ts';
 import { distillation, hiddenStateLoss, teacherRows, teacherTopK } from '../../src/training/distillation-loss.ts';
 import type { Divergence } from '../../src/training/distillation-loss.ts';
 import { chunkedLoss } from '../../src/training/row-loss.ts';
 
-type InputName = 'rows' | 'head' | 'teacherRows' | 'teacherHead' | 'projection' | 'weights' | 'labels' | 'teacherTokens' | 'teacherLogProbs';
+type InputName = 'rows' | 'head' | 'teacherRows' | 'teacherHead' | 'projection' | 'weights' | 'labels' | 'teacherTokens' | 'teacherLogProbs' | 'teacherRest';
 interface Case {
   readonly name: string;
   readonly losses: readonly number[];
@@ -31,7 +31,7 @@ const reference = JSON.parse(readFileSync(new URL('fixtures/distillation-loss-re
 const { R, H, HT, V, K } = reference.sizes;
 const TOLERANCE = 1e-5;
 const CHUNKS = 2;
-const rowShapes: Readonly<Record<string, readonly number[]>> = { rows: [H], teacherRows: [HT], weights: [], labels: [], teacherTokens: [K], teacherLogProbs: [K] };
+const rowShapes: Readonly<Record<string, readonly number[]>> = { rows: [H], teacherRows: [HT], weights: [], labels: [], teacherTokens: [K], teacherLogProbs: [K], teacherRest: [] };
 const matrixShapes: Readonly<Record<string, readonly number[]>> = { head: [V, H], teacherHead: [V, HT], projection: [HT, H] };
 
 /** Runs a graph over the fixture's inputs; rows lie in `leading` dimensions. */
@@ -98,7 +98,7 @@ test('k of the whole vocabulary is the loss against all logits', async () => {
     const everyToken = g.ints(Array.from({ length: R * V }, (_, i) => i % V), [R, V]);
     const source = all ? { inputs: [], classes: () => ({ student: logits, teacher: teacherLogits }) } : teacherTopK(V);
     const { loss } = distillation({ divergence: { kind: 'forward-kl' }, temperature: 2, alpha: 1, teacher: source });
-    g.output('losses', loss(g, logits, (name) => (name === 'teacherTokens' ? everyToken : g.logSoftmax(teacherLogits))));
+    g.output('losses', loss(g, logits, (name) => ({ teacherTokens: everyToken, teacherLogProbs: g.logSoftmax(teacherLogits), teacherRest: g.floats(new Float32Array(R).fill(-Infinity), [R]) })[name] as Value));
     return (await run(g, [R]))['losses'] ?? [];
   };
   const [whole, stored] = [await lossOf(true), await lossOf(false)];
