@@ -35,11 +35,14 @@ export function parseHubName(name: string): HubName {
   return { repository: match[1], revision: match[3] ?? 'main', ...(match[2] === undefined ? {} : { path: match[2] }) };
 }
 
+/** A relative path of plain names: it is joined to a folder of the cache, and the hub's word for it is not enough. */
+const fileName = z.string().max(1_024).regex(/^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[^/\\\0]+(?:\/[^/\\\0]+)*$/, 'expected a relative path without .. or empty parts');
+
 const infoSchema = z.object({
   sha: z.string().regex(COMMIT),
   siblings: z.array(
     z.object({
-      rfilename: z.string(),
+      rfilename: fileName,
       size: z.number().optional(),
       blobId: z.string().optional(),
       lfs: z.object({ sha256: z.string().optional(), oid: z.string().optional(), size: z.number().optional() }).nullish(),
@@ -99,23 +102,42 @@ function chooseFiles(info: RepositoryInfo, name: HubName): readonly RepositoryIn
   throw new StillhouseError('BAD_INPUT', `${shown}: expected safetensors files or one GGUF file, got ${found}`);
 }
 
-/** Fetches one file of a repository at a fixed commit, verified by the hub's own checksum or the caller's. */
-export async function fetchHubFile(
-  file: { readonly repository: string; readonly revision: string; readonly path: string; readonly sha256?: string; readonly sizeBytes?: number; readonly gitBlobSha1?: string },
-  target: string,
-  options: HubOptions,
-): Promise<string> {
+interface HubFile {
+  readonly repository: string;
+  readonly revision: string;
+  readonly path: string;
+  readonly sha256?: string;
+  readonly sizeBytes?: number;
+  readonly gitBlobSha1?: string;
+}
+
+/** What the hub answers a HEAD request with: the SHA-256 of an LFS file, the git object id of any other. Mirrors may leave either out of their lists. */
+async function announcedHash(url: string, options: HubOptions): Promise<Pick<HubFile, 'sha256' | 'gitBlobSha1'>> {
+  const timeout = AbortSignal.timeout(30_000);
+  const signal = options.signal === undefined ? timeout : AbortSignal.any([options.signal, timeout]);
+  // Not followed: the hub's own answer carries the hash, the storage behind it another.
+  const response = await fetch(url, { method: 'HEAD', redirect: 'manual', headers: headersOf(options), signal }).catch(() => undefined);
+  const tag = (response?.headers.get('x-linked-etag') ?? response?.headers.get('etag') ?? '').replace(/^W\//, '').replaceAll('"', '');
+  if (/^[0-9a-f]{64}$/.test(tag)) return { sha256: tag };
+  return COMMIT.test(tag) ? { gitBlobSha1: tag } : {};
+}
+
+/** Fetches one file of a repository at a fixed commit, verified by the hub's own checksum or the caller's. The token stays with the hub: a redirect to another host goes without it. */
+export async function fetchHubFile(file: HubFile, target: string, options: HubOptions): Promise<string> {
+  const { repository, revision, path, sha256, sizeBytes, gitBlobSha1 } = file;
+  const url = `${options.endpoint.replace(/\/+$/, '')}/${segments(repository)}/resolve/${encodeURIComponent(revision)}/${segments(path)}`;
+  const known = sha256 !== undefined ? { sha256 } : gitBlobSha1 !== undefined ? { gitBlobSha1 } : await announcedHash(url, options);
+  const { onProgress, signal, retryDelayMs } = options;
   return download({
-    name: `${file.repository}/${file.path}`,
-    url: `${options.endpoint.replace(/\/+$/, '')}/${segments(file.repository)}/resolve/${encodeURIComponent(file.revision)}/${segments(file.path)}`,
+    name: `${repository}/${path}`,
+    url,
     target,
     headers: headersOf(options),
-    ...(file.sha256 === undefined ? {} : { sha256: file.sha256 }),
-    ...(file.sizeBytes === undefined ? {} : { sizeBytes: file.sizeBytes }),
-    ...(file.gitBlobSha1 === undefined ? {} : { gitBlobSha1: file.gitBlobSha1 }),
-    ...(options.onProgress === undefined ? {} : { onProgress: options.onProgress }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-    ...(options.retryDelayMs === undefined ? {} : { retryDelayMs: options.retryDelayMs }),
+    ...known,
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+    ...(signal === undefined ? {} : { signal }),
+    ...(retryDelayMs === undefined ? {} : { retryDelayMs }),
   });
 }
 
@@ -124,8 +146,13 @@ type HubManifest = z.output<typeof manifestSchema>;
 
 async function readManifest(folder: string): Promise<HubManifest | undefined> {
   const text = await readFile(join(folder, 'stillhouse.manifest'), 'utf8').catch(() => undefined);
-  const parsed = text === undefined ? undefined : manifestSchema.safeParse(JSON.parse(text));
-  return parsed?.success === true ? parsed.data : undefined;
+  try {
+    const parsed = text === undefined ? undefined : manifestSchema.safeParse(JSON.parse(text));
+    return parsed?.success === true ? parsed.data : undefined;
+  } catch {
+    // Cut by a crash: as good as none.
+    return undefined;
+  }
 }
 
 function licenseOf(info: RepositoryInfo): string {

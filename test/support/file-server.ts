@@ -10,6 +10,9 @@ export interface ServedFile {
   readonly faults?: ('cut' | 'wrong-byte' | 'ignore-range' | number)[];
   /** Refused with 401 unless the request carries it. */
   readonly authorization?: string;
+  /** Answered with 302 to this address instead. */
+  readonly redirect?: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export interface FileServer extends AsyncDisposable {
@@ -17,6 +20,8 @@ export interface FileServer extends AsyncDisposable {
   readonly files: Map<string, ServedFile>;
   /** `GET /path` or `GET /path bytes=5-`, in order. */
   readonly requests: string[];
+  /** Authorization headers of those that had one, in order. */
+  readonly authorizations: string[];
 }
 
 function answer(file: ServedFile, request: IncomingMessage, response: ServerResponse): void {
@@ -27,6 +32,11 @@ function answer(file: ServedFile, request: IncomingMessage, response: ServerResp
   }
   if (typeof fault === 'number') {
     response.writeHead(fault).end();
+    return;
+  }
+  for (const [name, value] of Object.entries(file.headers ?? {})) response.setHeader(name, value);
+  if (file.redirect !== undefined) {
+    response.writeHead(302, { location: file.redirect }).end();
     return;
   }
   let body = Buffer.from(file.body);
@@ -45,16 +55,18 @@ function answer(file: ServedFile, request: IncomingMessage, response: ServerResp
     'content-type': file.contentType ?? 'application/octet-stream',
     ...(start > 0 ? { 'content-range': `bytes ${start}-${body.length - 1}/${body.length}` } : {}),
   });
-  if (fault === 'cut') response.write(rest.subarray(0, Math.ceil(rest.length / 2)), () => setTimeout(() => response.destroy(), 20));
+  if (fault === 'cut') response.write(rest.subarray(0, Math.ceil(rest.length / 2)), () => setTimeout(() => response.destroy(), 100));
   else response.end(rest);
 }
 
 export async function startFileServer(): Promise<FileServer> {
   const files = new Map<string, ServedFile>();
   const requests: string[] = [];
+  const authorizations: string[] = [];
   const server = createServer((request, response) => {
     const path = decodeURIComponent(request.url ?? '');
     requests.push(`${request.method} ${path}${request.headers.range === undefined ? '' : ` ${request.headers.range}`}`);
+    if (request.headers.authorization !== undefined) authorizations.push(request.headers.authorization);
     const file = files.get(path);
     if (file === undefined) response.writeHead(404).end();
     else answer(file, request, response);
@@ -65,6 +77,7 @@ export async function startFileServer(): Promise<FileServer> {
     url: `http://127.0.0.1:${port}`,
     files,
     requests,
+    authorizations,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
