@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { WeightLookup } from './architectures/decoder.ts';
-import { readJson } from './weights/hugging-face-model.ts';
+import { readJson } from './weights/json.ts';
 import { openSafetensors } from './weights/safetensors.ts';
 
 export interface LoraPair {

@@ -7,7 +7,9 @@ import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ChatMessage } from '../contracts/records.ts';
 import type { GgufFile, GgufValue } from './weights/gguf.ts';
-import { readJson } from './weights/hugging-face-model.ts';
+import { parseConfig } from './weights/hugging-face-config.ts';
+import { readJson } from './weights/json.ts';
+import { shown } from './weights/tensor-file.ts';
 
 export interface TrainingChat {
   readonly ids: readonly number[];
@@ -43,6 +45,21 @@ function withUnicodeDigits(tokenizerJson: object): object {
   return { ...tokenizerJson, pre_tokenizer: preTokenizer };
 }
 
+/** Every kind of piece that pre-tokenizers tell apart. */
+const PROBE = 'A probe: 12 ½ words,\n中文 🙂';
+
+/** BAD_INPUT for one that is not understood, or that fails over ordinary text. */
+function readTokenizer(json: unknown, where: string): Tokenizer {
+  try {
+    const tokenizer = new Tokenizer(withUnicodeDigits(json as object), { clean_up_tokenization_spaces: false });
+    const ids: readonly number[] = tokenizer.encode(PROBE).ids;
+    if (!ids.every((id) => Number.isSafeInteger(id) && id >= 0)) throw new Error(`ids ${ids.slice(0, 4).join(', ')}`);
+    return tokenizer;
+  } catch (cause) {
+    throw new StillhouseError('BAD_INPUT', `${where}: expected a supported tokenizer, got: ${shown(String(cause))}`, { cause });
+  }
+}
+
 export class ChatTokenizer {
   readonly endIds: readonly number[];
   readonly #tokenizer: Tokenizer;
@@ -53,11 +70,11 @@ export class ChatTokenizer {
 
   constructor(parts: ChatTokenizerParts) {
     this.#where = parts.where;
+    this.#tokenizer = readTokenizer(parts.tokenizerJson, parts.where);
     try {
-      this.#tokenizer = new Tokenizer(withUnicodeDigits(parts.tokenizerJson), { clean_up_tokenization_spaces: false });
       this.#template = parts.chatTemplate === undefined ? undefined : new Template(parts.chatTemplate);
     } catch (cause) {
-      throw new StillhouseError('BAD_INPUT', `${parts.where}: expected a supported tokenizer and chat template, got: ${String(cause)}`, { cause });
+      throw new StillhouseError('BAD_INPUT', `${parts.where}: expected a supported chat template, got: ${shown(String(cause))}`, { cause });
     }
     if (parts.endIds.length === 0) throw new StillhouseError('BAD_INPUT', `${parts.where}: expected an end-of-text token, got none`);
     this.endIds = parts.endIds;
@@ -150,10 +167,10 @@ export function tokenizerFromFolder(folder: string): ChatTokenizer {
   const where = join(folder, 'tokenizer.json');
   const tokenizerJson = readJson(where) as object;
   const optional = (name: string): unknown => (existsSync(join(folder, name)) ? readJson(join(folder, name)) : {});
-  const config = tokenizerConfigSchema.parse(optional('tokenizer_config.json'));
-  const generation = generationConfigSchema.parse(optional('generation_config.json'));
+  const config = parseConfig(tokenizerConfigSchema, optional('tokenizer_config.json'), join(folder, 'tokenizer_config.json'));
+  const generation = parseConfig(generationConfigSchema, optional('generation_config.json'), join(folder, 'generation_config.json'));
   const templateFile = join(folder, 'chat_template.jinja');
-  const plain = new Tokenizer(tokenizerJson, {});
+  const plain = readTokenizer(tokenizerJson, where);
   const idOf = (text: string | null | undefined): number | undefined => (text === null || text === undefined ? undefined : plain.token_to_id(text));
   const withSpecial = plain.encode('a').ids;
   const without = plain.encode('a', { add_special_tokens: false }).ids;

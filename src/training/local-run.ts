@@ -10,7 +10,7 @@ import { placeFile, sha256OfFile, writeDurably } from '../assets/files.ts';
 import type { TrainSpec } from '../contracts/train-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { readTrainingRows } from '../dataset/training-rows.ts';
-import { readJson } from '../lm/weights/hugging-face-model.ts';
+import { readJson } from '../lm/weights/json.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import { readCheckpointState } from './checkpoint.ts';
 import type { LoopState } from './checkpoint.ts';

@@ -5,7 +5,7 @@ import { readAdapter, type LoraAdapter } from '../adapter.ts';
 import type { ModelConfig } from '../config.ts';
 import { openModel } from '../load.ts';
 import { ENCODERS, type EncodedType } from '../weights/encode.ts';
-import { readJson } from '../weights/hugging-face-model.ts';
+import { readJson } from '../weights/json.ts';
 import { openSafetensors } from '../weights/safetensors.ts';
 import { writeGgufLora, writeGgufModel } from './gguf-model.ts';
 import { writeHuggingFaceFiles } from './hugging-face-folder.ts';

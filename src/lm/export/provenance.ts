@@ -1,7 +1,7 @@
 /** Where a model comes from, in the words that every export carries. */
 import { z } from 'zod';
 import { StillhouseError } from '../../contracts/errors.ts';
-import { readJson } from '../weights/hugging-face-model.ts';
+import { readJson } from '../weights/json.ts';
 
 export const provenanceSchema = z.strictObject({
   /** The base model's name as users know it. */

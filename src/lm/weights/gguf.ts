@@ -4,7 +4,7 @@
  */
 import { StillhouseError } from '../../contracts/errors.ts';
 import { BF16, F16, F32, Q4_0, Q4_1, Q4_K, Q5_0, Q5_1, Q5_K, Q6_K, Q8_0, type NumberFormat } from './dequantize.ts';
-import { BoundedFile, corrupt, elementCount, fileTensor, type StoredTensor } from './tensor-file.ts';
+import { BoundedFile, corrupt, elementCount, fileTensor, refuseOverlaps, shown, type StoredTensor } from './tensor-file.ts';
 
 export type GgufValue = string | number | boolean | readonly GgufValue[];
 
@@ -129,7 +129,7 @@ function readMetadata(header: HeaderReader, count: number): Map<string, GgufValu
   const metadata = new Map<string, GgufValue>();
   for (let i = 0; i < count; i += 1) {
     const key = header.text(`metadata key ${i}`);
-    metadata.set(key, valueType(header, key).type.read(header, key));
+    metadata.set(key, valueType(header, shown(key)).type.read(header, shown(key)));
   }
   return metadata;
 }
@@ -144,7 +144,7 @@ interface TensorEntry {
 
 function readTensorEntry(header: HeaderReader, index: number, path: string): TensorEntry {
   const name = header.text(`tensor ${index}, name`);
-  const where = `tensor ${name}`;
+  const where = `tensor ${shown(name)}`;
   const dimensions = header.uint32(`${where}, dimensions`);
   if (dimensions < 1 || dimensions > MAX_DIMENSIONS) throw header.fail(where, `1 to ${MAX_DIMENSIONS} dimensions`, String(dimensions));
   // ggml lists the innermost dimension first.
@@ -184,11 +184,13 @@ export function openGguf(path: string): GgufFile {
     const tensors = new Map<string, StoredTensor>();
     for (const { name, shape, format, offsetBytes, lengthBytes } of entries) {
       const start = dataStart + offsetBytes;
+      if (tensors.has(name)) throw corrupt(`${path}, tensor ${shown(name)}`, 'one of that name', 'two');
       if (start + lengthBytes > file.sizeBytes) {
-        throw corrupt(`${path}, tensor ${name}`, `bytes ${start} to ${start + lengthBytes}`, `a file of ${file.sizeBytes} bytes`);
+        throw corrupt(`${path}, tensor ${shown(name)}`, `bytes ${start} to ${start + lengthBytes}`, `a file of ${file.sizeBytes} bytes`);
       }
       tensors.set(name, fileTensor(file, { name, shape, format, offsetBytes: start }));
     }
+    refuseOverlaps(entries.map(({ name, offsetBytes, lengthBytes }) => ({ name, start: offsetBytes, end: offsetBytes + lengthBytes })), path);
     return { path, sizeBytes: file.sizeBytes, metadata, tensors, [Symbol.dispose]: () => file[Symbol.dispose]() };
   } catch (error) {
     file[Symbol.dispose]();

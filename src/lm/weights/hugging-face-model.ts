@@ -1,24 +1,9 @@
 /** A Hugging Face folder: its configuration, and its tensors by the names that a model of text alone has. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { StillhouseError } from '../../contracts/errors.ts';
 import { ARCHITECTURES } from '../architectures/registry.ts';
 import type { ModelConfig } from '../config.ts';
-
-/** Parses a JSON file: NOT_FOUND without it, CORRUPT when it is not JSON. */
-export function readJson(path: string): unknown {
-  let text: string;
-  try {
-    text = readFileSync(path, 'utf8');
-  } catch (cause) {
-    throw new StillhouseError('NOT_FOUND', `${path}: expected a readable file, got ${String((cause as NodeJS.ErrnoException).code)}`, { cause });
-  }
-  try {
-    return JSON.parse(text) as unknown;
-  } catch (cause) {
-    throw new StillhouseError('CORRUPT', `${path}: expected JSON, got ${JSON.stringify(text.slice(0, 40))}`, { cause });
-  }
-}
+import { readJson } from './json.ts';
 
 const fieldOf = (value: unknown, key: string): unknown => (typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>)[key] : undefined);
 

@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { StillhouseError } from '../../contracts/errors.ts';
 import type { WeightFile } from '../config.ts';
-import { readJson } from './hugging-face-model.ts';
+import { readJson } from './json.ts';
 import { F32 } from './dequantize.ts';
 import { BoundedFile, fileTensor } from './tensor-file.ts';
 import type { StoredTensor } from './tensor-file.ts';

@@ -2,11 +2,12 @@
  * Safetensors (huggingface/safetensors, format section of the README): an unsigned 64-bit header
  * length, a JSON header, then the tensors' bytes.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { StillhouseError } from '../../contracts/errors.ts';
 import { BF16, F16, F32, type NumberFormat } from './dequantize.ts';
-import { BoundedFile, corrupt, elementCount, fileTensor, type StoredTensor } from './tensor-file.ts';
+import { isRecord, MAX_JSON_BYTES, parseJson, readJson } from './json.ts';
+import { BoundedFile, corrupt, elementCount, fileTensor, refuseOverlaps, shown, type StoredTensor } from './tensor-file.ts';
 
 export interface SafetensorsFile extends Disposable {
   readonly path: string;
@@ -17,9 +18,11 @@ export interface SafetensorsFile extends Disposable {
 
 const READABLE_TYPES: ReadonlyMap<string, NumberFormat> = new Map([['F32', F32], ['F16', F16], ['BF16', BF16]]);
 /** The format's own limit. */
-const MAX_HEADER_BYTES = 100_000_000;
+const MAX_HEADER_BYTES = MAX_JSON_BYTES;
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+/** More than any model's tensor has. */
+const MAX_DIMENSIONS = 8;
+
 const isSizes = (value: unknown): value is number[] => Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && Number(size) >= 0);
 
 function readHeader(file: BoundedFile): { readonly header: Record<string, unknown>; readonly dataStart: number } {
@@ -28,31 +31,26 @@ function readHeader(file: BoundedFile): { readonly header: Record<string, unknow
     throw corrupt(`${file.path}, header length`, `at most ${Math.min(MAX_HEADER_BYTES, file.sizeBytes - 8)} bytes`, String(length));
   }
   const text = file.read(8, length, 'header').toString('utf8');
-  let header: unknown;
-  try {
-    header = JSON.parse(text);
-  } catch (cause) {
-    throw corrupt(`${file.path}, header`, 'JSON', `${JSON.stringify(text.slice(0, 40))} (${String(cause)})`);
-  }
+  const header = parseJson(text, `${file.path}, header`);
   if (!isRecord(header)) throw corrupt(`${file.path}, header`, 'a JSON object', JSON.stringify(header).slice(0, 40));
   return { header, dataStart: 8 + length };
 }
 
-function storedTensor(file: BoundedFile, name: string, entry: unknown, dataStart: number): StoredTensor {
-  const where = `${file.path}, tensor ${name}`;
-  if (!isRecord(entry) || !isSizes(entry['shape']) || !isSizes(entry['data_offsets']) || typeof entry['dtype'] !== 'string') {
-    throw corrupt(where, 'dtype, shape and data_offsets', JSON.stringify(entry)?.slice(0, 80) ?? 'nothing');
+function storedTensor(file: BoundedFile, name: string, entry: unknown, dataStart: number): { readonly tensor: StoredTensor; readonly start: number; readonly end: number } {
+  const where = `${file.path}, tensor ${shown(name)}`;
+  if (!isRecord(entry) || !isSizes(entry['shape']) || entry['shape'].length > MAX_DIMENSIONS || !isSizes(entry['data_offsets']) || entry['data_offsets'].length !== 2 || typeof entry['dtype'] !== 'string') {
+    throw corrupt(where, `dtype, shape of at most ${MAX_DIMENSIONS} dimensions and two data_offsets`, shown(JSON.stringify(entry) ?? 'nothing'));
   }
   const shape = entry['shape'];
   const format = READABLE_TYPES.get(entry['dtype']);
   if (format === undefined) {
-    throw new StillhouseError('BAD_INPUT', `${where}: expected one of ${[...READABLE_TYPES.keys()].join(', ')}, got ${entry['dtype']}`);
+    throw new StillhouseError('BAD_INPUT', `${where}: expected one of ${[...READABLE_TYPES.keys()].join(', ')}, got ${shown(entry['dtype'])}`);
   }
   const [from = -1, to = -1] = entry['data_offsets'];
   const lengthBytes = elementCount(shape) * format.blockBytes;
   if (to - from !== lengthBytes) throw corrupt(where, `${lengthBytes} bytes for [${shape.join(', ')}] ${format.name}`, `offsets ${from} to ${to}`);
   if (dataStart + to > file.sizeBytes) throw corrupt(where, `bytes up to ${dataStart + to}`, `a file of ${file.sizeBytes} bytes`);
-  return fileTensor(file, { name, shape, format, offsetBytes: dataStart + from });
+  return { tensor: fileTensor(file, { name, shape, format, offsetBytes: dataStart + from }), start: dataStart + from, end: dataStart + to };
 }
 
 export function openSafetensors(path: string): SafetensorsFile {
@@ -60,7 +58,10 @@ export function openSafetensors(path: string): SafetensorsFile {
   try {
     const { header, dataStart } = readHeader(file);
     const { __metadata__: metadata = {}, ...entries } = header;
-    const tensors = new Map(Object.entries(entries).map(([name, entry]) => [name, storedTensor(file, name, entry, dataStart)]));
+    if (!isRecord(metadata) || !Object.values(metadata).every((value) => typeof value === 'string')) throw corrupt(`${path}, __metadata__`, 'texts by name', shown(JSON.stringify(metadata)));
+    const placed = Object.entries(entries).map(([name, entry]) => storedTensor(file, name, entry, dataStart));
+    refuseOverlaps(placed.map(({ tensor, ...range }) => ({ ...range, name: tensor.name })), path);
+    const tensors = new Map(placed.map(({ tensor }) => [tensor.name, tensor]));
     return { path, sizeBytes: file.sizeBytes, metadata: metadata as Record<string, string>, tensors, [Symbol.dispose]: () => file[Symbol.dispose]() };
   } catch (error) {
     file[Symbol.dispose]();
@@ -68,20 +69,18 @@ export function openSafetensors(path: string): SafetensorsFile {
   }
 }
 
+/** In the folder itself: no separator, no parent, no longer than file systems take. */
+const FILE_NAME = /^(?!\.{1,2}$)[^/\\\0]{1,255}$/;
+
 /** The weight files of a Hugging Face folder: `model.safetensors`, or the shards that the index names. */
 export function safetensorsPaths(folder: string): readonly string[] {
   const index = join(folder, 'model.safetensors.index.json');
   if (!existsSync(index)) return [join(folder, 'model.safetensors')];
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(readFileSync(index, 'utf8'));
-  } catch (cause) {
-    throw corrupt(index, 'JSON', String(cause));
-  }
+  const parsed = readJson(index);
   const map = isRecord(parsed) ? parsed['weight_map'] : undefined;
-  if (!isRecord(map)) throw corrupt(index, 'an object weight_map', JSON.stringify(map) ?? 'nothing');
+  if (!isRecord(map)) throw corrupt(index, 'an object weight_map', shown(JSON.stringify(map) ?? 'nothing'));
   const names = [...new Set(Object.values(map))].map((name) => {
-    if (typeof name !== 'string' || name.includes('/') || name.includes('\\')) throw corrupt(`${index}, weight_map`, 'file names', JSON.stringify(name));
+    if (typeof name !== 'string' || !FILE_NAME.test(name)) throw corrupt(`${index}, weight_map`, 'file names', shown(JSON.stringify(name) ?? 'nothing'));
     return name;
   });
   return names.toSorted((a, b) => (a < b ? -1 : 1)).map((name) => join(dirname(index), name));

@@ -74,6 +74,18 @@ export function readFully(descriptor: number, target: Uint8Array, offsetBytes: n
   }
 }
 
+/** What a file says of itself, short enough for a message. */
+export const shown = (text: string): string => (text.length > 80 ? `${text.slice(0, 80)}…` : text);
+
+/** CORRUPT when two tensors share bytes: no writer does that, and what one of them means would be a guess. */
+export function refuseOverlaps(ranges: readonly { readonly name: string; readonly start: number; readonly end: number }[], path: string): void {
+  const sorted = ranges.filter(({ start, end }) => end > start).toSorted((a, b) => a.start - b.start);
+  for (const [i, range] of sorted.entries()) {
+    const before = sorted[i - 1];
+    if (before !== undefined && range.start < before.end) throw corrupt(`${path}, tensor ${shown(range.name)}`, `bytes of its own from ${before.end} on`, `${range.start}, inside ${shown(before.name)}`);
+  }
+}
+
 /**
  * Random reads of one file that never leave it: a range beyond the end is CORRUPT, with the range in
  * the message, before anything is allocated.
