@@ -1,0 +1,63 @@
+"""Loads the PEFT adapter and the merged folders in transformers, and compares the GGUF files with what the Python package gguf writes.
+
+Run by check.ts: python check_transformers.py FOLDER
+"""
+import glob
+import importlib.metadata
+import os
+
+import gguf
+import numpy as np
+import peft
+import torch
+import transformers
+from common import endIds, folder, maxNewTokens, report
+
+torch.set_num_threads(2)
+
+
+def greedy(model):
+    def answer(prompt):
+        ids = torch.tensor([prompt])
+        with torch.no_grad():
+            out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=maxNewTokens, do_sample=False, eos_token_id=endIds, pad_token_id=endIds[0])
+        return out[0, len(prompt) :].tolist()
+
+    return answer
+
+
+def load(name):
+    return transformers.AutoModelForCausalLM.from_pretrained(os.path.join(folder, name), dtype=torch.float32).eval()
+
+
+versions = {p.__name__: p.__version__ for p in (torch, transformers, peft)} | {"gguf": importlib.metadata.version("gguf")}
+base = load("base")
+report("base model in transformers", "base", greedy(base))
+report("peft", "tuned", greedy(peft.PeftModel.from_pretrained(base, os.path.join(folder, "peft")).eval()), versions=versions)
+del base
+merged = load("safetensors")
+# The chat, as transformers renders and encodes it with the exported tokenizer and template.
+tokenizer = transformers.AutoTokenizer.from_pretrained(os.path.join(folder, "safetensors"))
+from common import expected  # noqa: E402
+
+chats = [tokenizer.apply_chat_template(m, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"] for m in expected["messages"]]
+report("safetensors", "tuned", greedy(merged), samePromptTokens=sum(a == b for a, b in zip(chats, expected["promptIds"])))
+
+
+def quantised_alike(name):
+    """Tensors of the exported file, bit for bit, against gguf.quantize of the merged float32 weights (those of the exported F32 file, in its order of rows)."""
+    [path] = glob.glob(os.path.join(folder, name, "*.gguf"))
+    [plain] = glob.glob(os.path.join(folder, "gguf-f32", "*.gguf"))
+    wanted = {t.name: t for t in gguf.GGUFReader(plain).tensors}
+    equal = total = 0
+    for tensor in gguf.GGUFReader(path).tensors:
+        values = np.array(wanted[tensor.name].data, dtype=np.float32)
+        total += 1
+        equal += int(np.array_equal(gguf.quantize(values, tensor.tensor_type).view(np.uint8).reshape(-1), tensor.data.view(np.uint8).reshape(-1)))
+    import json
+
+    print(json.dumps({"name": f"{name}: tensors as gguf.quantize writes them", "prompts": total, "same": equal}), flush=True)
+
+
+for name in ("gguf-f16", "gguf-q8_0"):
+    quantised_alike(name)
