@@ -2,8 +2,10 @@
  * What a campaign will ask and cost, before it starts: the requests themselves are planned, those that
  * the ledger answers cost nothing, and what cannot be known is a range.
  */
+import { createHash } from 'node:crypto';
 import type { Assets, AssetOptions } from '../assets/assets.ts';
 import type { CampaignContext, PlanRequestsInput, PreparedData } from '../contracts/activities.ts';
+import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { addUsd, roundUsdUp } from '../contracts/money.ts';
 import type { InputRow, TeacherRequest } from '../contracts/records.ts';
@@ -14,10 +16,10 @@ import { comparisonRequests } from '../evaluation/comparison.ts';
 import { judgeRequest } from '../evaluation/judge.ts';
 import { ledgerKey } from '../ledger/key.ts';
 import type { Ledger, LedgerUsage } from '../ledger/ledger.ts';
-import { getRows, putJson } from '../store/jsonl.ts';
+import { getRows, putJson, putRows } from '../store/jsonl.ts';
 import { createMemoryStore } from '../store/memory-store.ts';
 import type { ArtifactStore } from '../store/store.ts';
-import { boundOf, planRequests } from '../teacher/plan.ts';
+import { boundOf, isStored, planRequests } from '../teacher/plan.ts';
 import { baseUrlOf } from '../teacher/openai-client.ts';
 import { batchPrice, costUpperBound, costUsd, priceOf, tokenUpperBound, trainingUsdPerMillion } from '../teacher/prices.ts';
 import type { Price } from '../teacher/prices.ts';
@@ -69,6 +71,9 @@ const LOCAL_CALL_MS: Range = { low: 30, expected: 90, high: 1_000 };
 
 /** Tokens a second that a student of 135 million parameters learns on two cores, see docs/log.md; larger ones are slower in proportion. */
 const TRAINED_PER_SECOND: Range = { low: 1_200, expected: 700, high: 250 };
+
+/** More rows than this a provider is not expected to have stored. */
+const MAX_PLACEHOLDERS = 10_000;
 
 const NOTHING: Range = { low: 0, expected: 0, high: 0 };
 const combine = (ranges: readonly Range[], sum: (values: readonly number[]) => number): Range => ({
@@ -125,10 +130,12 @@ interface Planned {
 async function planAll(store: ArtifactStore, { assets }: EstimateDeps, given: CampaignSpec, options: AssetOptions): Promise<Planned> {
   const spec = plannable(given);
   const context: CampaignContext = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
-  const data: PreparedData = await prepareCampaign({ store, assets }, context, options);
+  const completions = await placeholders(store, spec);
+  const data: PreparedData = await prepareCampaign({ store, assets }, { ...context, ...(completions === undefined ? {} : { completions }) }, options);
   const plan = async (purpose: PlanRequestsInput['purpose'], round: number): Promise<readonly TeacherRequest[]> => {
     const { requests } = await planRequests({ store, directory: pricing, find: (_spec, asked) => Promise.resolve(asked.map(() => undefined)) }, { ...context, data, purpose, round });
-    return getRows<TeacherRequest>(store, requests);
+    // What a provider has stored is bought already.
+    return (await getRows<TeacherRequest>(store, requests)).filter((request) => !isStored(request));
   };
   const [training, development, test] = [await plan('train', 1), await plan('development', 0), await plan('test', 0)];
   return {
@@ -138,13 +145,26 @@ async function planAll(store: ArtifactStore, { assets }: EstimateDeps, given: Ca
   };
 }
 
-/** Attributes that the teacher would have to plan first are left out; so are completions that a provider has stored: they are bought already. */
+/** Attributes that the teacher would have to plan first are left out. */
 function plannable(spec: CampaignSpec): CampaignSpec {
   const { source } = spec.sampling;
   if (source.kind === 'description') return { ...spec, sampling: { ...spec.sampling, source: { ...source, attributes: source.attributes ?? {} } } };
   if (source.kind !== 'mixed') return spec;
-  const sources = source.sources.filter(({ kind }) => kind !== 'stored-completions').map((each) => (each.kind === 'description' ? { ...each, attributes: each.attributes ?? {} } : each));
+  const sources = source.sources.map((each) => (each.kind === 'description' ? { ...each, attributes: each.attributes ?? {} } : each));
   return { ...spec, sampling: { ...spec.sampling, source: { ...source, sources } } };
+}
+
+/** Stands for what a provider has stored, of which an estimate knows nothing but that it costs nothing: as many rows as the campaign can use. */
+async function placeholders(store: ArtifactStore, { sampling, evaluation, iterate }: CampaignSpec): Promise<ArtifactRef | undefined> {
+  if (sourcesOf(sampling.source).every(({ source }) => source.kind !== 'stored-completions')) return undefined;
+  const held = evaluation.source.kind === 'held-out' ? evaluation.source.rows : 0;
+  const count = held + sampling.rows + (iterate.maxRounds - 1) * (sampling.rowsPerLaterRound ?? Math.ceil(sampling.rows / 2));
+  const requests = Array.from({ length: Math.min(count, MAX_PLACEHOLDERS) }, (_, index): TeacherRequest => {
+    const id = createHash('sha256').update(String(index)).digest('hex');
+    const task = { kind: 'text' as const, completion: id, messages: [], parameters: { maxTokens: 1, temperature: 0 } };
+    return { id, purpose: 'train', sampleIndex: 0, task, row: { id, input: id, origin: 'stored' } };
+  });
+  return putRows(store, 'requests', requests);
 }
 
 /** Teachers that know their price and nothing else. */

@@ -78,7 +78,8 @@ export function batchUpperBound(requests: readonly TeacherRequest[], batchSize: 
   return { batchUpperBoundUsd, batchUpperBoundTokens };
 }
 
-const isStored = ({ task }: TeacherRequest): boolean => task.kind === 'text' && task.completion !== undefined;
+/** Answered by a completion that the provider has stored. */
+export const isStored = ({ task }: TeacherRequest): boolean => task.kind === 'text' && task.completion !== undefined;
 
 async function heldOutRequests(deps: PlanDeps, spec: CampaignSpec, input: PlanRequestsInput): Promise<TeacherRequest[]> {
   const ref = input.purpose === 'development' ? input.data.development : input.data.test;

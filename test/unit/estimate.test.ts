@@ -50,6 +50,15 @@ describe('an estimate', () => {
     return spending;
   }
 
+  it('knows that stored completions cost nothing, and what has to be asked besides', async () => {
+    const stored = { kind: 'stored-completions' as const, metadata: { task: 'reviews' } };
+    const alone = await estimate({ ...spec, sampling: { ...spec.sampling, source: { ...stored, limit: 10_000 } } });
+    assert.deepEqual(alone.parts.map(({ what, calls }) => [what, calls.high]), [['training rows', 0], ['development rows', 6], ['test rows', 8]]);
+    const source = { kind: 'mixed' as const, sources: [{ ...stored, limit: 10_000, share: 3 }, { kind: 'description' as const, pairsPerCall: 2, plan: { attributes: ['topic'], values: 2 }, share: 1 }] };
+    const mixed = await estimate({ ...spec, sampling: { ...spec.sampling, source } });
+    assert.equal(mixed.parts[0]?.calls.low, 10, 'a quarter of 40');
+  });
+
   it('counts the questions that are planned, in ranges that hold what they truly cost, and nothing that the ledger answers', async () => {
     const before = await estimate(spec);
     assert.equal(server.counts.calls, 0, 'nothing is asked');
