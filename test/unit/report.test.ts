@@ -13,7 +13,7 @@ import { count, dollars, duration, html, size } from '../../src/evaluation/repor
 import { verdict } from '../../src/evaluation/report/page.ts';
 import { lossPlot, niceTicks } from '../../src/evaluation/report/plots.ts';
 import { packSoftTargets } from '../../src/dataset/soft-targets.ts';
-import { getJson, getRows, putRows } from '../../src/store/jsonl.ts';
+import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import { realisticReport } from '../support/report-data.ts';
 import { workspace } from '../support/rows.ts';
 import type { Workspace } from '../support/rows.ts';
@@ -101,7 +101,7 @@ test('models are described by their verified files, endpoints by what binds', as
 test('the report says how many rows have soft targets, and of what the confidence is', async (context) => {
   const { store, folder } = await workspace(context);
   const wanting = { ...spec, sampling: { ...spec.sampling, answersPerInput: 5, softTargets: { topK: 20, onMissing: 'continue' as const } } };
-  const input = await realisticReport(store, folder, wanting);
+  const input = { ...(await realisticReport(store, folder, spec)), spec: await putJson(store, 'spec', wanting) };
   const pageOf = async (report: WriteReportInput): Promise<string> => (await store.get((await writeReport({ store, models }, report)).report)).toString('utf8').replaceAll('\u202f', ' ');
   const without = await pageOf(input);
   assert.match(without, /Soft targets were wanted, but smollm2-135m-instruct gave no log-probabilities with any of \d+ accepted answers/);

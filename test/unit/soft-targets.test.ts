@@ -72,9 +72,10 @@ const judge = { kind: 'judge' as const, rubric: 'r', judge: { provider: 'openai'
 
 async function textHome(without: readonly 'logprobs'[], answer: (call: ChatCall, index: number) => ScriptedAnswer | string) {
   const home = await DataHome.start({ without, answer });
-  const tasks = home.file('tasks.jsonl', ['tell of the sea', 'explain how a bicycle stays up', 'what do bees eat', 'describe winter'].map((input) => ({ input })));
-  const spec = (onMissing: 'continue' | 'refuse') => home.spec({
-    name: onMissing, task: { description: 'Write.', output: { kind: 'text' } }, sampling: { source: { kind: 'tasks', dataset: tasks }, rows: 2, softTargets: { topK: 2, onMissing } }, teacher: { concurrency: 1 },
+  const sentences = Array.from({ length: 16 }, (_, index) => drawn(6, 1, index).map(({ token }) => token).join('').trim());
+  const tasks = home.file('tasks.jsonl', sentences.map((input) => ({ input })));
+  const spec = (onMissing: 'continue' | 'refuse', rows = 2) => home.spec({
+    name: onMissing, task: { description: 'Write.', output: { kind: 'text' } }, sampling: { source: { kind: 'tasks', dataset: tasks }, rows, softTargets: { topK: 2, onMissing } }, teacher: { concurrency: 1 },
     evaluation: { source: { kind: 'held-out', rows: 2 }, developmentRows: 1, testRows: 1, scorer: judge },
   });
   return { home, spec };
@@ -99,9 +100,11 @@ test('without log-probabilities the campaign goes on with the text alone, or sto
   const data = await home.prepare(spec('continue'));
   const { samples } = await home.round(spec('continue'), data);
   assert.ok(samples.length === 2 && samples.every(({ softTargets }) => softTargets === undefined));
-  await using other = (await textHome(['logprobs'], () => 'text')).home;
-  const refusing = other.spec({ ...spec('refuse'), teacher: { concurrency: 1 } });
-  await assert.rejects(other.round(refusing, await other.prepare(refusing)), (error: unknown) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && /sampling\.softTargets: expected log-probabilities with the answers of gpt-4o-mini, got none with train-1-0/.test(error.message));
-  assert.equal(other.server.counts.billedCalls, 1, 'one answer is bought, kept and the last');
-  assert.equal((await other.ledger.totals()).calls, 1);
+  const other = await textHome(['logprobs'], () => 'text');
+  await using refusing = other.home;
+  const insisting = other.spec('refuse', 12);
+  await assert.rejects(refusing.round(insisting, await refusing.prepare(insisting)), (error: unknown) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && /sampling\.softTargets: expected log-probabilities with the answers of gpt-4o-mini, got none with train-1-0/.test(error.message));
+  const { billedCalls } = refusing.server.counts;
+  assert.ok(billedCalls <= 2, `${billedCalls} of 12: the first, and one that was under way when it had been read`);
+  assert.equal((await refusing.ledger.totals()).calls, billedCalls, 'what was bought is kept');
 });
