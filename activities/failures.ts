@@ -17,6 +17,8 @@ const RETRYABLE: { readonly [Code in ErrorCode]: boolean } = {
   QUOTA_EXHAUSTED: false,
   RATE_LIMITED: true,
   UNAVAILABLE: true,
+  // Looked at again by the next attempt: waiting holds no place on a worker and writes no history.
+  PENDING: true,
   // The bytes would be the same the next time.
   CORRUPT: false,
   DISK_FULL: false,

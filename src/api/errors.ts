@@ -11,6 +11,7 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   QUOTA_EXHAUSTED: 402,
   RATE_LIMITED: 429,
   UNAVAILABLE: 503,
+  PENDING: 503,
   CORRUPT: 500,
   DISK_FULL: 507,
   IN_USE: 409,

@@ -19,6 +19,8 @@ export type ErrorCode =
   | 'RATE_LIMITED'
   /** A server, network or process failed in a way that may pass. */
   | 'UNAVAILABLE'
+  /** Nothing is wrong: the work goes on elsewhere; `retryAfterMs` says when to look again. */
+  | 'PENDING'
   /** Bytes differ from their recorded hash or format. */
   | 'CORRUPT'
   /** The disk is full. */

@@ -44,7 +44,7 @@ export interface BatchAsking {
 
 /**
  * Returns when none of the missing questions is at the provider any more: they are answered, or what is
- * left is to be asked one by one. UNAVAILABLE, with the time to come back, while a batch runs on.
+ * left is to be asked one by one. PENDING, with the time to come back, while a batch runs on.
  */
 export async function askInBatches(asking: BatchAsking): Promise<void> {
   const { ledger, timings, signal } = asking;
@@ -63,7 +63,7 @@ export async function askInBatches(asking: BatchAsking): Promise<void> {
     let waits: string | undefined;
     for (const submission of holding) waits = (await goOn(asking, submission)) ?? waits;
     if (waits === undefined) continue;
-    if (performance.now() - startedMs > timings.watchMs) throw new StillhouseError('UNAVAILABLE', waits, { retryAfterMs: timings.awayMs });
+    if (performance.now() - startedMs > timings.watchMs) throw new StillhouseError('PENDING', waits, { retryAfterMs: timings.awayMs });
     await sleep(timings.pollMs * 2 ** Math.min(3, looks), undefined, signal === undefined ? {} : { signal }).catch(() => stopIfAborted(signal));
   }
 }

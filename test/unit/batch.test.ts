@@ -99,7 +99,7 @@ describe('batch service', () => {
   it('makes room for others while a batch runs, and goes on with it later, from another campaign too', async () => {
     await start({ batches: { runningMs: 600 } });
     const work = await workOf('patient');
-    await assert.rejects(sample(work, { watchMs: 50 }), (error: unknown) => hasCode('UNAVAILABLE')(error) && /has answered \d+ of \d+ questions/.test(String(error)) && (error as StillhouseError).retryAfterMs === 10);
+    await assert.rejects(sample(work, { watchMs: 50 }), (error: unknown) => hasCode('PENDING')(error) && /has answered \d+ of \d+ questions/.test(String(error)) && (error as StillhouseError).retryAfterMs === 10);
     // A campaign without batches waits for the answers that are on their way.
     const spec = specOf('patient', undefined);
     const other = { ...work, ...(await planWork(join(folder, 'patient'), { ...spec, name: 'other' })) };

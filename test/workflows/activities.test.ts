@@ -144,6 +144,13 @@ describe('failures', () => {
     assert.equal(failureOf(new TypeError('x is not a function')).type, 'Stillhouse:INTERNAL');
   });
 
+  it('comes back to work that goes on at a provider, which is no outage', () => {
+    const waits = toFailure(new StillhouseError('PENDING', 'the batch b has answered 3 of 9 questions', { retryAfterMs: 60_000 }), { attempt: 7, surfacesOutages: true });
+    const away = toFailure(new StillhouseError('UNAVAILABLE', 'no answer', { retryAfterMs: 60_000 }), { attempt: 7, surfacesOutages: true });
+    assert.ok(waits instanceof ApplicationFailure && away instanceof ApplicationFailure);
+    assert.deepEqual([waits.nonRetryable, waits.nextRetryDelay, away.nonRetryable], [false, 60_000, true]);
+  });
+
   it('gives up on a process that keeps dying', () => {
     assert.equal(failureOf(new StillhouseError('PROCESS_DIED', 'killed'), 9).nonRetryable, false);
     const last = failureOf(new StillhouseError('PROCESS_DIED', 'killed'), 10);
