@@ -127,7 +127,7 @@ export async function train(context: CommandContext, file: string | undefined, o
   try {
     const result = await trainLocally(
       { ...spec, dataset, ...development },
-      { model, cache: config.cache, threads: config.threads ?? availableParallelism(), signal, ...reporter(screen, spec.training.epochs) },
+      { model, cache: config.cache, threads: config.threads ?? availableParallelism(), executionProviders: config.executionProviders, signal, ...reporter(screen, spec.training.epochs) },
     );
     screen.live('');
     output(context, { out: spec.out, ...result, ms: Math.round(performance.now() - startedMs) }, () => resultText(spec, result, performance.now() - startedMs));

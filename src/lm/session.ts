@@ -9,11 +9,13 @@ export interface SessionOptions {
   readonly threads: number;
   /** The first that can run a node runs it. Default: cpu. */
   readonly executionProviders?: readonly ExecutionProvider[];
+  /** Copies of the weights in the order in which the processor multiplies: faster, at twice their memory. Default: true. */
+  readonly packWeights?: boolean;
 }
 
 /** A session over a graph that points into `weights`. UNAVAILABLE when this machine lacks a wanted provider. */
 export async function createSession(graph: Uint8Array, weights: WeightFile, options: SessionOptions): Promise<InferenceSession> {
-  const { threads, executionProviders = ['cpu'] } = options;
+  const { threads, executionProviders = ['cpu'], packWeights = true } = options;
   try {
     return await InferenceSession.create(graph, {
       executionProviders: [...executionProviders],
@@ -22,7 +24,14 @@ export async function createSession(graph: Uint8Array, weights: WeightFile, opti
       enableMemPattern: false, // shapes differ from run to run
       graphOptimizationLevel: 'all',
       logSeverityLevel: 3,
-      extra: { session: { model_external_initializers_file_folder_path: dirname(weights.path) } },
+      extra: {
+        session: {
+          model_external_initializers_file_folder_path: dirname(weights.path),
+          disable_prepacking: packWeights ? '0' : '1',
+          // Threads that wait by spinning take the cores from whoever they wait for: on a busy machine a step takes three times as long.
+          intra_op: { allow_spinning: '0' },
+        },
+      },
     });
   } catch (cause) {
     const accelerators = executionProviders.filter((provider) => provider !== 'cpu');

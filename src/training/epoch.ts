@@ -1,4 +1,5 @@
 /** One epoch of training, from its start or from a checkpoint. The numbers depend on the identity and on nothing else. */
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
@@ -36,6 +37,7 @@ export interface EpochInput {
   /** Path of a checkpoint of this epoch, or of the end of the one before. */
   readonly from?: string;
   readonly threads: number;
+  readonly executionProviders?: readonly ExecutionProvider[];
 }
 
 export interface StepDone {

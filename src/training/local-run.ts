@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { ModelFiles } from '../assets/assets.ts';
 import { placeFile, sha256OfFile, writeDurably } from '../assets/files.ts';
 import type { TrainSpec } from '../contracts/train-spec.ts';
@@ -25,6 +26,7 @@ export interface LocalRunOptions {
   /** Folder below which float32 weights are kept. */
   readonly cache: string;
   readonly threads: number;
+  readonly executionProviders: readonly ExecutionProvider[];
   readonly signal?: AbortSignal;
   /** Once an epoch, before its first step. */
   readonly onStart?: (facts: RunFacts & { readonly epoch: number; readonly resumedAt: number }) => void;
@@ -68,7 +70,7 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
       await superviseTraining(
         {
           modelPath: options.model.path, modelName: options.model.name, layers: spec.student.layers, keepLayers: spec.student.keepLayers,
-          cache: options.cache, threads: options.threads, training, seed: spec.seed, epoch,
+          cache: options.cache, threads: options.threads, executionProviders: options.executionProviders, training, seed: spec.seed, epoch,
           datasetPath: dataset.path, datasetSha256: dataset.sha256, outFolder: work,
           ...(development === undefined ? {} : { development }),
           ...(state === undefined ? {} : { fromPath: checkpoint }),

@@ -2,6 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { Assets } from '../assets/assets.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { ArtifactStore } from '../store/store.ts';
@@ -17,6 +18,7 @@ export interface OnnxTrainerDeps {
   readonly cache: string;
   /** Default: all cores. */
   readonly threads?: number;
+  readonly executionProviders?: readonly ExecutionProvider[];
   /** How long a stopped process may take to finish its step and write a checkpoint. */
   readonly graceMs?: number;
   /** How long a checkpoint inside an epoch stays after it was replaced. */
@@ -69,6 +71,7 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
       keepLayers: job.student.keepLayers,
       cache: deps.cache,
       threads: deps.threads ?? availableParallelism(),
+      ...(deps.executionProviders === undefined ? {} : { executionProviders: deps.executionProviders }),
       training: job.training,
       seed: job.seed,
       epoch: job.epoch,

@@ -62,6 +62,7 @@ async function train(order: TrainingOrder): Promise<void> {
       seed,
       epoch,
       threads,
+      ...(order.executionProviders === undefined ? {} : { executionProviders: order.executionProviders }),
       ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
       ...(development === undefined ? {} : { development }),
     },

@@ -1,5 +1,6 @@
 /** What the trainer's process and its parent say to each other, through the IPC channel of child_process.fork. */
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { LayerChoice } from '../lm/layers.ts';
 import type { WireError } from '../lm/protocol.ts';
 import type { RunFacts } from './epoch.ts';
@@ -12,6 +13,7 @@ export interface TrainingOrder extends LayerChoice {
   /** Folder below which float32 weights are kept. */
   readonly cache: string;
   readonly threads: number;
+  readonly executionProviders?: readonly ExecutionProvider[];
   readonly training: TrainingSpec;
   readonly seed: number;
   readonly epoch: number;

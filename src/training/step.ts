@@ -1,10 +1,10 @@
 /** The training step as a session of the native runtime. */
-import { dirname } from 'node:path';
-import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import type { TrainingSpec } from '../contracts/campaign-spec.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
+import { createSession, type SessionOptions } from '../lm/session.ts';
 import type { PackedRow } from './packing.ts';
 import { tensorView } from './parameters.ts';
 import type { Trainable } from './trainable.ts';
@@ -27,11 +27,10 @@ export interface TrainingStep extends AsyncDisposable {
   loss(row: PackedRow, parameters: Float32Array): Promise<number>;
 }
 
-interface StepInput {
+interface StepInput extends Pick<SessionOptions, 'threads' | 'executionProviders'> {
   readonly config: ModelConfig;
   readonly weights: WeightFile;
   readonly training: TrainingSpec;
-  readonly threads: number;
 }
 
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
@@ -39,20 +38,12 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
   const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
-    InferenceSession.create(toOnnx(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'), {
-      intraOpNumThreads: input.threads,
-      interOpNumThreads: 1,
-      enableMemPattern: false, // rows differ in length
-      graphOptimizationLevel: 'all',
-      logSeverityLevel: 3,
-      extra: {
-        session: {
-          model_external_initializers_file_folder_path: dirname(weights.path),
-          // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
-          disable_prepacking: '1',
-        },
-      },
-    });
+    createSession(
+      toOnnx(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
+      weights,
+      // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
+      { ...input, packWeights: false },
+    );
   const session = await open(true);
   // The runtime writes a row's gradients here instead of into memory of its own.
   const rowGradients = new Float32Array(layout.length);

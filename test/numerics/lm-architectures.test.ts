@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { createEngine } from '../../src/lm/engine.ts';
 import type { Engine } from '../../src/lm/engine.ts';
+import { generateFromTokens } from '../../src/lm/generation.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { logitsOf } from '../support/logits.ts';
 import { GGUF_TYPES, readReference, writeFolderModel, writeGgufModel } from '../support/recipe.ts';
@@ -55,6 +56,24 @@ for (const [name, expected] of Object.entries(reference.architectures)) {
     for (const type of GGUF_TYPES) {
       test(`a GGUF file of ${type} gives the logits of transformers`, (t) => check(writeGgufModel(join(folder, `${name}-${type}.gguf`), name, expected, type), expected.gguf.byType[type] as LogitsReference, (text) => t.diagnostic(text)));
     }
+    test('64 greedy tokens after each of 20 prompts equal those of transformers', async (t) => {
+      await using engine = await openEngine(join(folder, `${name}-F32`));
+      const { greedy } = expected.huggingFace;
+      const texts = await generateFromTokens(engine, { decode: (ids) => ids.map((id) => ` ${id}`).join(''), endIds: [] }, greedy.map(({ ids }) => ids), { maxNewTokens: 64, temperature: 0 });
+      t.diagnostic(`least lead of a chosen token ${Math.min(...greedy.map(({ leastMargin }) => leastMargin))}`);
+      greedy.forEach(({ tokens }, i) => assert.deepEqual(texts[i]?.tokens, tokens, `prompt ${i}`));
+    });
+    test('hidden states are those of transformers', async () => {
+      await using engine = await openEngine(join(folder, `${name}-F32`));
+      const { ids } = reference;
+      const run = { batch: 1, tokens: ids.length, ids: BigInt64Array.from(ids, BigInt), cache: engine.createCache(), logitRows: [0] };
+      const { hidden } = await engine.run(run, { hidden: [0, 1] });
+      const H = engine.config.hiddenSize;
+      expected.huggingFace.hidden.forEach((states, layer) => {
+        const last = hidden[layer]?.subarray((ids.length - 1) * H) ?? [];
+        states.forEach((value, i) => assert.ok(Math.abs((last[i * 32] ?? NaN) - value) < 1e-4, `layer ${layer}, ${i * 32}: expected ${value}, got ${last[i * 32]}`));
+      });
+    });
     test('tokens one at a time, or in parts after a cache, give the same', async () => {
       await using engine = await openEngine(join(folder, `${name}-F32`));
       for (const chunk of [1, 5]) {

@@ -7,6 +7,7 @@ import { readConfig } from '../../src/config.ts';
 import { createEngine, type Engine } from '../../src/lm/engine.ts';
 import { generate } from '../../src/lm/generation.ts';
 import { loadModel, type LoadedModel } from '../../src/lm/load.ts';
+import { scoreTexts } from '../../src/lm/log-probs.ts';
 import { PrefixCache, scoreLabels } from '../../src/lm/scoring.ts';
 import { logitsOf } from '../support/logits.ts';
 
@@ -21,6 +22,8 @@ interface Reference {
     readonly greedy: readonly number[];
     readonly greedyText: string;
   }[];
+  /** 64 tokens after each of 20 prompts; the least lead of a chosen token over the next is `leastMargin`. */
+  readonly greedy: readonly { readonly prompt: string; readonly tokens: readonly number[]; readonly leastMargin: number }[];
 }
 const reference = JSON.parse(readFileSync(new URL('./fixtures/smollm2-reference.json', import.meta.url), 'utf8')) as Reference;
 
@@ -78,6 +81,30 @@ test('greedy text equals that of transformers, decoded together or alone', async
     const [alone] = await generate(engine, model.tokenizer, { prompts: [{ text: run.prompt }], maxNewTokens: 24, temperature: 0 });
     assert.equal(alone?.text, run.greedyText);
   }
+});
+
+test('64 greedy tokens after each of 20 prompts equal those of transformers', async () => {
+  const { greedy } = reference;
+  assert.equal(greedy.length, 20);
+  const texts = await generate(engine, model.tokenizer, { prompts: greedy.map(({ prompt }) => ({ text: prompt })), maxNewTokens: 64, temperature: 0 });
+  greedy.forEach(({ prompt, tokens, leastMargin }, index) => {
+    assert.ok(leastMargin > 2 * LOGIT_TOLERANCE, `${prompt}: a tie of ${leastMargin} proves nothing`);
+    assert.deepEqual(texts[index]?.tokens, tokens.filter((id) => id !== model.tokenizer.endId), prompt);
+  });
+});
+
+test('log-probabilities of a text, the most probable tokens and the normaliser agree with its logits', async () => {
+  const text = reference.runs[1]?.prompt ?? '';
+  const [scores] = await scoreTexts(engine, model.tokenizer, { texts: [{ text }], top: 5 });
+  const logits = await logitsOf(engine, scores?.tokens ?? []);
+  scores?.logProbs.forEach((value, at) => near(value, logProb(logits, at, scores.tokens[at + 1] ?? 0), 5e-4, `token ${at + 1}`));
+  scores?.top?.ids.forEach((id, i) => {
+    const at = Math.floor(i / 5);
+    near(scores.top?.logProbs[i] ?? NaN, logProb(logits, at, id), 5e-4, `position ${at}`);
+    const row = logits.subarray(at * model.config.vocabularySize, (at + 1) * model.config.vocabularySize);
+    const higher = row.reduce((count, value) => count + (value > (row[id] ?? NaN) ? 1 : 0), 0);
+    assert.equal(higher, i % 5);
+  });
 });
 
 test('packed label scores equal the sums over whole sequences, with labels of one and several tokens', async () => {

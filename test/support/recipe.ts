@@ -22,11 +22,17 @@ export interface ArchitectureReference {
   readonly ggufMetadata: { readonly uint: Readonly<Record<string, number>>; readonly float: Readonly<Record<string, number>> };
   readonly rotaryDivisors?: readonly number[];
   readonly gguf: { readonly tensors: readonly NamedShape[]; readonly byType: Readonly<Record<string, LogitsReference>> };
-  readonly huggingFace: { readonly tensors: readonly NamedShape[]; readonly logits: LogitsReference };
+  readonly huggingFace: { readonly tensors: readonly NamedShape[]; readonly logits: LogitsReference; readonly greedy: readonly GreedyReference[]; readonly hidden: readonly (readonly number[])[] };
   readonly training: {
     readonly first: { readonly lossNats: number; readonly gradients: Readonly<Record<string, { readonly norm: number; readonly every: readonly number[] }>> };
     readonly curve: readonly number[];
   };
+}
+export interface GreedyReference {
+  readonly ids: readonly number[];
+  readonly tokens: readonly number[];
+  /** Of a chosen token over the next. */
+  readonly leastMargin: number;
 }
 export interface Reference {
   readonly settings: Readonly<Record<'seed' | 'batchSize' | 'epochs' | 'learningRate' | 'warmupRatio' | 'maxGradientNorm' | 'weightDecay' | 'r' | 'alpha', number>>;
