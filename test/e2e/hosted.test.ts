@@ -143,7 +143,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
       await stack.start();
       await stack.submit({
         ...spec,
-        teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 96 },
+        teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 48 },
         sampling: { source: { kind: 'tasks', dataset: join(CAMPAIGNS, 'data', 'code-assistant.tasks.jsonl') }, rows: 16, batchSize: 8 },
         training: { ...spec.training, epochs: 1 },
         evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric, compare: true } },
