@@ -79,6 +79,8 @@ async function answerPending(run: CampaignRun, planned: Planned, pending: Range[
       progressed(pending.length + asking);
     }
   };
-  await Promise.all(Array.from({ length: run.input.plan.concurrentBatches }, lane));
+  // All of them, also where one has failed for good: each bills what it has bought.
+  const lanes = await Promise.allSettled(Array.from({ length: run.input.plan.concurrentBatches }, lane));
+  for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
   pending.sort((a, b) => a.from - b.from);
 }

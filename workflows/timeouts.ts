@@ -41,6 +41,8 @@ export const TEACHER_CALLS: ActivityOptions = {
   scheduleToCloseTimeout: '3 days',
   heartbeatTimeout: HEARTBEAT,
   retry: { initialInterval: '1 second', backoffCoefficient: 2, maximumInterval: '2 minutes' },
+  // A cancelled batch still says what it has bought: that takes a beat of its heart, and the calls in flight.
+  cancellationType: 'WAIT_CANCELLATION_COMPLETED',
 };
 
 /**

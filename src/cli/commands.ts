@@ -171,9 +171,11 @@ function aborted(signal: AbortSignal): Promise<void> {
 
 const exitCodeOf = (campaign: CampaignResource): number => (campaign.status === 'completed' ? EXIT.done : EXIT.failed);
 
+const limitOptions = (needs: Budget): string => Object.entries(needs).map(([limit, value]) => `--${limit} ${value}`).join(' ');
+
 function nextCommands(name: string, campaign: CampaignResource, own: boolean): string {
   const lines = campaign.status === 'running'
-    ? [`${COMMAND} budget ${name} --usd 5 --hours 5     # raise a limit`, `${COMMAND} resume ${name}`]
+    ? (campaign.state?.needs === undefined ? [`${COMMAND} resume ${name}`, `${COMMAND} teacher ${name} --model OTHER     # what has no answer yet goes to another`] : [`${COMMAND} budget ${name} ${limitOptions(campaign.state.needs)}     # the least that lets it go on`])
     : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # or --format gguf, onnx, safetensors`]), `${COMMAND} report ${name}`];
   return ['Go on with', ...(own ? [`  ${COMMAND} up     # the service and Temporal's UI; the following commands want it running`] : []), ...lines.map((line) => `  ${line}`)].join('\n');
 }

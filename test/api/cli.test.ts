@@ -136,11 +136,11 @@ test('run follows to the end in plain lines, saves the report and ends with scor
 
 test('run ends with 1 when the campaign failed, and when it waits for a person', async () => {
   await still(['run', SPEC, '--detach']);
-  campaigns.change('review-sentiment', { status: 'paused', pauseKind: 'budget', pauseReason: 'the next batch needs $2, $1 is left' });
+  campaigns.change('review-sentiment', { status: 'paused', pauseKind: 'budget', pauseReason: 'the next batch needs $2, $1 is left', needs: { usd: 2.5, hours: 3 } });
   const paused = await still(['run', SPEC]);
   assert.equal(paused.code, 1);
   assert.match(paused.stdout, /paused: the next batch needs \$2/);
-  assert.match(paused.stdout, /budget review-sentiment --usd/);
+  assert.match(paused.stdout, /budget review-sentiment --usd 2\.5 --hours 3/);
   campaigns.status = 'failed';
   assert.equal((await still(['run', SPEC])).code, 1);
 });

@@ -9,7 +9,7 @@ import type { TestWorkflowEnvironment } from '@temporalio/testing';
 import type { WorkflowBundleOption } from '@temporalio/worker';
 import type { CampaignHistory } from '../../src/contracts/activities.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
-import { pauseUpdate, resumeUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
+import { cancelUpdate, pauseUpdate, resumeUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
 import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
 import type { Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
@@ -45,8 +45,9 @@ describe('a provider that fails', () => {
   }
 
   /** A campaign on a server of its own, whose first `answers` questions are answered before `trouble`. */
-  async function scene(name: string, act: (scene: Scene) => Promise<void>, options: { readonly answersBefore?: number; readonly trouble?: (server: OpenAIServer) => void } = {}): Promise<void> {
+  async function scene(name: string, act: (scene: Scene) => Promise<void>, options: { readonly answersBefore?: number; readonly trouble?: (server: OpenAIServer) => void; readonly latencyMs?: number } = {}): Promise<void> {
     await using server = await startOpenAIServer({
+      latencyMs: options.latencyMs ?? 0,
       answer: (_call, index) => {
         if (index === options.answersBefore) options.trouble?.(server);
         return 'positive';
@@ -121,6 +122,18 @@ describe('a provider that fails', () => {
       await handle.executeUpdate(resumeUpdate);
       assertNothingLost(await handle.result(), server);
     }, { answersBefore: 12, trouble: (server) => (server.options = { ...server.options, keys: ['sk-the-key-was-rotated'] }) });
+  });
+
+  it('cancelled in mid-batch: what was bought by then is in the books', async () => {
+    await scene('cancelled', async ({ handle, server }) => {
+      await until(() => Promise.resolve(server.counts.billedCalls), (calls) => calls >= 10);
+      await handle.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
+      const state = await handle.result();
+      assert.equal(state.status, 'cancelled');
+      assert.ok(server.counts.billedCalls < 40, 'it was cancelled in the middle');
+      assert.equal(state.spending.callsBought, server.counts.billedCalls);
+      assert.equal(state.spending.usd, Math.round(server.counts.usd * 1e9) / 1e9);
+    }, { latencyMs: 60 });
   });
 
   it('a model withdrawn: another teacher is set, only what is missing is bought, and the dataset follows from requests and answers alone', async () => {
