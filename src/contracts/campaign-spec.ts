@@ -3,6 +3,7 @@
  * Unknown keys are errors with their path; numbers are never coerced from strings.
  */
 import { z } from 'zod';
+import { trainingSchema } from './training-spec.ts';
 import { StillhouseError } from './errors.ts';
 import { datasetSchema, samplingSchema, sourcesOf } from './sampling-spec.ts';
 import type { SamplingSpec } from './sampling-spec.ts';
@@ -110,58 +111,6 @@ const filterSchema = z.strictObject({
   /** The most that the largest class may outweigh the smallest. Omitted: no balancing. */
   maxClassRatio: z.number().min(1).optional(),
 });
-
-const loraSchema = z.strictObject({
-  r: z.int().min(1).max(512).default(16),
-  alpha: z.number().gt(0).default(32),
-  /** Scale by alpha / √r in place of alpha / r (rsLoRA), so that a larger r does not weaken the adapter. */
-  rankStabilised: z.boolean().default(false),
-  dropout: z.number().min(0).lt(1).default(0.05),
-  targets: z
-    .array(z.enum(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']))
-    .min(1)
-    .default(['q_proj', 'v_proj']),
-});
-
-const trainingShape = {
-  method: z.enum(['sft']).default('sft'),
-  /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
-  tune: z.enum(['lora', 'full']).default('lora'),
-  /** Of `tune: lora`; absent from a validated spec with `tune: full`. */
-  lora: loraSchema.optional(),
-  epochs: z.int().min(1).max(1_000).default(3),
-  /** Samples in one optimizer step. */
-  batchSize: z.int().min(1).max(4_096).default(4),
-  learningRate: z.number().gt(0).lt(1).default(2e-4),
-  warmupRatio: z.number().min(0).lt(1).default(0.03),
-  schedule: z.enum(['linear', 'cosine', 'constant']).default('linear'),
-  weightDecay: z.number().min(0).default(0),
-  maxGradientNorm: z.number().gt(0).default(1),
-  /** Longest sample in tokens; longer ones are turned away, never cut. */
-  maxTokens: z.int().min(8).max(131_072).default(512),
-  /** Rows whose loss is measured and that are never learned from. The weights with the lowest such loss become the student. */
-  development: z
-    .strictObject({
-      /** Share of the dataset that is held out. */
-      share: z.number().gt(0).max(0.5).default(0.1),
-      /** Steps between measurements, besides the one at the end of each epoch. */
-      everySteps: z.int().min(1).optional(),
-      /** Training stops after so many measurements in a row without a lower loss. Omitted: all epochs are trained. */
-      patience: z.int().min(1).optional(),
-    })
-    .optional(),
-  /** Tokens that go through the model at once. A batch of more is accumulated over several runs before its one optimizer step. */
-  rowTokens: z.int().min(8).max(131_072).default(512),
-  /** Steps, and minutes, between checkpoints inside an epoch: whichever comes first. */
-  checkpointEverySteps: z.int().min(1).default(20),
-  checkpointEveryMinutes: z.number().gt(0).default(5),
-};
-export const trainingSchema = z
-  .strictObject(trainingShape)
-  .superRefine(({ tune, lora }, context) => {
-    if (tune === 'full' && lora !== undefined) context.addIssue({ code: 'custom', path: ['lora'], message: 'expected nothing with tune: full, which trains every weight, got settings of adapters' });
-  })
-  .overwrite((training) => (training.tune === 'lora' ? { ...training, lora: training.lora ?? loraSchema.parse({}) } : training));
 
 /** A student on this machine: a catalogue name, `hf:org/name@revision` or a local path, trained by our own engine. */
 export const localStudentSchema = z
@@ -322,6 +271,9 @@ export const campaignSpecSchema = z
       reject(['teacher', 'calibration'], `expected none for a task whose output is ${spec.task.output.kind}, got prior`);
     }
     checkSampling(spec, reject);
+    if (spec.training.method === 'step-by-step' && !spec.sampling.rationale) {
+      reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
+    }
     if (spec.evaluation.scorer.kind === 'label' && spec.task.output.kind !== 'label') {
       reject(['evaluation', 'scorer', 'kind'], `expected judge for a task whose output is ${spec.task.output.kind}, got label`);
     }
@@ -369,8 +321,5 @@ export function localStudentOf({ student }: Pick<CampaignSpec, 'student'>): Loca
   throw new StillhouseError('BAD_INPUT', `student.provider: expected local for work on this machine's device, got ${student.provider}`);
 }
 export type TaskSpec = CampaignSpec['task'];
-/** With `lora`, adapters are trained; without, every weight. */
-export type TrainingSpec = CampaignSpec['training'];
-export type LoraSpec = NonNullable<TrainingSpec['lora']>;
 /** What teacher and judge have in common: how to reach a model. */
 export type EndpointSpec = Omit<TeacherSpec, 'shots' | 'calibration'>;

@@ -1,12 +1,13 @@
 /** What a user says about one training run without a campaign: `still train`. */
 import { z } from 'zod';
-import { localStudentSchema, trainingSchema } from './campaign-spec.ts';
+import { localStudentSchema } from './campaign-spec.ts';
+import { trainingSchema } from './training-spec.ts';
 
 export const trainSpecSchema = z.strictObject({
   student: localStudentSchema,
   /**
    * Rows to learn from. A .jsonl line is a chat, `{ "messages": [ … ] }` whose last message is the assistant's, or
-   * `{ "input": …, "output": … }`; a .csv has these two as columns.
+   * `{ "input": …, "output": … }`; a .csv has these two as columns. A "rationale" beside them is what step-by-step learns too.
    */
   dataset: z.string().min(1),
   /** Rows whose loss is measured and that are never learned from, in place of a share of the dataset. */

@@ -9,16 +9,18 @@ import { excerpt } from './pairs.ts';
 import { studentMessages } from './student-prompt.ts';
 
 /** What the trainer reads of a sample. */
-export type TrainingRow = Pick<Sample, 'id' | 'messages'>;
+export type TrainingRow = Pick<Sample, 'id' | 'messages' | 'rationale'>;
 type Asking = Pick<TaskSpec, 'instruction' | 'system'>;
 
+const rationaleField = { rationale: z.string().optional() };
 const chatSchema = z.looseObject({
+  ...rationaleField,
   messages: z
     .array(z.looseObject({ role: z.enum(['system', 'user', 'assistant']), content: z.string() }))
     .min(2)
     .refine((messages) => messages.at(-1)?.role === 'assistant'),
 });
-const pairSchema = z.looseObject({ input: z.string().min(1), output: z.string().min(1) });
+const pairSchema = z.looseObject({ ...rationaleField, input: z.string().min(1), output: z.string().min(1) });
 const EXPECTED = '{"messages": […, {"role": "assistant", …}]} or {"input": "…", "output": "…"}';
 
 /** Every row of the file, in its order, named by its line. BAD_INPUT with file and line where a row is not one. */
@@ -35,11 +37,13 @@ export async function* readTrainingRows(path: string, asking: Asking): AsyncGene
     const value = parseJson(text, `${path}:${line}`);
     const chat = chatSchema.safeParse(value);
     const pair = pairSchema.safeParse(value);
-    if (chat.success) yield { id: `line ${line}`, messages: chat.data.messages.map(({ role, content }) => ({ role, content })) };
-    else if (pair.success) yield { id: `line ${line}`, messages: answered(pair.data.input, pair.data.output) };
+    if (chat.success) yield { id: `line ${line}`, messages: chat.data.messages.map(({ role, content }) => ({ role, content })), ...rationaleOf(chat.data) };
+    else if (pair.success) yield { id: `line ${line}`, messages: answered(pair.data.input, pair.data.output), ...rationaleOf(pair.data) };
     else throw new StillhouseError('BAD_INPUT', `${path}:${line}: expected ${EXPECTED}, got ${excerpt(text)}`);
   }
 }
+
+const rationaleOf = ({ rationale }: { readonly rationale?: string | undefined }): { readonly rationale?: string } => (rationale === undefined ? {} : { rationale });
 
 function parseJson(text: string, where: string): unknown {
   try {

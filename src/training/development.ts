@@ -2,7 +2,7 @@
  * The development loss: rows that are never learned from, measured with nothing dropped out. The weights with the
  * lowest one are kept beside the present ones, and training may stop when no measurement brings a lower one.
  */
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LoopState } from './checkpoint.ts';
 import { packRow, splitBatch } from './packing.ts';

@@ -1,6 +1,6 @@
 /** One epoch of training, from its start or from a checkpoint. The numbers depend on the identity and on nothing else. */
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
@@ -17,6 +17,8 @@ import type { PackedRow, TrainingSample } from './packing.ts';
 import { checkMemory, estimateMemory } from './preflight.ts';
 import type { MemoryEstimate } from './preflight.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
+import { stepParts } from './samples.ts';
+import type { StepParts } from './samples.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
 import { trainableOf } from './trainable.ts';
@@ -104,7 +106,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
     const at = state.epochStep;
     const globalStep = epoch * steps + at;
     const batch = order.slice(at * training.batchSize, (at + 1) * training.batchSize).map((i) => learned[i] as TrainingSample);
-    const { lossNats, tokens } = await batchGradients(step, batch, { parameters, gradients, seed, globalStep });
+    const { lossNats, tokens } = await batchGradients(step, stepParts(batch, training), { parameters, gradients, seed, globalStep });
     const learningRate = learningRateAt(training, globalStep, steps * training.epochs);
     const gradientNorm = clipGradients(gradients, training.maxGradientNorm);
     refuseDivergence(input, globalStep + 1, { 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, batch);
@@ -150,20 +152,19 @@ function refuseDivergence({ epoch, training }: EpochInput, step: number, numbers
 }
 
 /**
- * Mean loss of the batch's answer tokens, and its gradient, accumulated over the rows that the batch is packed into: one
+ * The loss of a batch and its gradient, accumulated over the rows that the batch is packed into: one
  * of at most `step.maxRowTokens` is in memory at a time.
  */
 async function batchGradients(
   step: TrainingStep,
-  batch: readonly TrainingSample[],
+  { samples, scale }: StepParts,
   run: { readonly parameters: Float32Array; readonly gradients: Float32Array; readonly seed: number; readonly globalStep: number },
 ): Promise<{ readonly lossNats: number; readonly tokens: number }> {
-  const rows: readonly PackedRow[] = splitBatch(batch, step.maxRowTokens).map(packRow);
-  const labels = rows.reduce((sum, row) => sum + row.labels.length, 0);
+  const rows: readonly PackedRow[] = splitBatch(samples, step.maxRowTokens).map(packRow);
   run.gradients.fill(0);
   let lossNats = 0;
   for (const [index, row] of rows.entries()) {
-    lossNats += await step.accumulate({ row, scale: 1 / labels, parameters: run.parameters, gradients: run.gradients, dropout: [run.seed, run.globalStep, index] });
+    lossNats += await step.accumulate({ row, scale, parameters: run.parameters, gradients: run.gradients, dropout: [run.seed, run.globalStep, index] });
   }
   return { lossNats, tokens: rows.reduce((sum, row) => sum + row.tokens, 0) };
 }

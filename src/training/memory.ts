@@ -1,5 +1,5 @@
 /** How much memory a training step takes, before anything is allocated: its graph is written, and counted instead of run. */
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';

@@ -1,5 +1,5 @@
 /** AdamW, gradient clipping and the learning rate's schedule over flat arrays. */
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import type { ParameterTensor } from './parameters.ts';
 
 const BETA_1 = 0.9;

@@ -6,11 +6,22 @@
 import { StillhouseError } from '../contracts/errors.ts';
 import { MASKED } from '../lm/architectures/decoder.ts';
 
-export interface TrainingSample {
-  readonly id: string;
+interface Tokens {
   readonly ids: readonly number[];
   /** Index of the first token that is learned; at least 1. */
   readonly responseStart: number;
+}
+
+export interface TrainingSample extends Tokens {
+  readonly id: string;
+  /** The reasoning that led to the answer, as a task of its own. */
+  readonly rationale?: Tokens;
+}
+
+export interface PackingSample extends Tokens {
+  readonly id: string;
+  /** Of each of its losses; 1 unless given. */
+  readonly weight?: number;
 }
 
 /** Samples in B rows of T tokens with R labels. */
@@ -25,14 +36,17 @@ export interface PackedRow {
   /** Which of the B·T tokens predict, and what. */
   readonly rows: BigInt64Array; // (R)
   readonly labels: BigInt64Array; // (R)
+  /** What each loss counts. */
+  readonly weights: Float32Array; // (R)
 }
 
 /** BAD_INPUT with the ids of samples that are too long or have nothing to learn. */
 export function checkSamples(samples: readonly TrainingSample[], maxTokens: number): void {
-  const long = samples.filter((sample) => sample.ids.length > maxTokens);
+  const lengthOf = ({ ids, rationale }: TrainingSample): number => Math.max(ids.length, rationale?.ids.length ?? 0);
+  const long = samples.filter((sample) => lengthOf(sample) > maxTokens);
   const first = long[0];
   if (first !== undefined) {
-    const names = long.slice(0, 5).map((sample) => `${sample.id} (${sample.ids.length})`).join(', ');
+    const names = long.slice(0, 5).map((sample) => `${sample.id} (${lengthOf(sample)})`).join(', ');
     throw new StillhouseError('BAD_INPUT', `dataset: expected rows of at most maxTokens = ${maxTokens} tokens, got ${long.length} longer: ${names}`, { details: { ids: long.map((sample) => sample.id).slice(0, 100) } });
   }
   const empty = samples.find((sample) => sample.responseStart < 1 || sample.responseStart >= sample.ids.length);
@@ -41,8 +55,8 @@ export function checkSamples(samples: readonly TrainingSample[], maxTokens: numb
 }
 
 /** Splits a batch, in its order, into rows of at most `maxRowTokens` (a longer sample has its own). */
-export function splitBatch(samples: readonly TrainingSample[], maxRowTokens: number): readonly (readonly TrainingSample[])[] {
-  const rows: TrainingSample[][] = [];
+export function splitBatch<T extends PackingSample>(samples: readonly T[], maxRowTokens: number): readonly (readonly T[])[] {
+  const rows: T[][] = [];
   let filled = Infinity;
   for (const sample of samples) {
     if (filled + sample.ids.length > maxRowTokens) {
@@ -56,7 +70,7 @@ export function splitBatch(samples: readonly TrainingSample[], maxRowTokens: num
 }
 
 /** Tokens that all prompts begin with; a row of one sample shares nothing. */
-function sharedPrefix(samples: readonly TrainingSample[]): number {
+function sharedPrefix(samples: readonly PackingSample[]): number {
   const [first, ...others] = samples;
   if (first === undefined || others.length === 0) return 0;
   const limit = Math.min(...samples.map((sample) => sample.responseStart)) - 1;
@@ -75,11 +89,11 @@ const ATTENTION_TOKENS = 2_000;
  * Samples in rows: one long row has no padding and the shared prefix once, but each token of it attends, in the
  * arithmetic, to the whole row. The cheapest number of rows is taken, each filled longest sample first.
  */
-function arrange(samples: readonly TrainingSample[], shared: number): readonly (readonly TrainingSample[])[] {
-  const own = (sample: TrainingSample): number => sample.ids.length - 1 - shared;
+function arrange(samples: readonly PackingSample[], shared: number): readonly (readonly PackingSample[])[] {
+  const own = (sample: PackingSample): number => sample.ids.length - 1 - shared;
   const longestFirst = samples.toSorted((a, b) => own(b) - own(a));
   const candidates = samples.map((_, i) => {
-    const bins = Array.from({ length: i + 1 }, () => ({ tokens: shared, samples: [] as TrainingSample[] }));
+    const bins = Array.from({ length: i + 1 }, () => ({ tokens: shared, samples: [] as PackingSample[] }));
     for (const sample of longestFirst) {
       const emptiest = bins.reduce((least, bin) => (bin.tokens < least.tokens ? bin : least));
       emptiest.samples.push(sample);
@@ -91,7 +105,7 @@ function arrange(samples: readonly TrainingSample[], shared: number): readonly (
   return candidates.reduce((best, candidate) => (candidate.cost < best.cost ? candidate : best)).rows;
 }
 
-export function packRow(samples: readonly TrainingSample[]): PackedRow {
+export function packRow(samples: readonly PackingSample[]): PackedRow {
   const shared = sharedPrefix(samples);
   const filled = arrange(samples, shared).map((row) => fillRow(row, shared));
   const width = Math.max(...filled.map(({ ids }) => ids.length));
@@ -106,16 +120,17 @@ export function packRow(samples: readonly TrainingSample[]): PackedRow {
       packed.mask.fill(0, row + (starts[i] ?? i), row + i + 1);
     }
   });
-  return { ...packed, rows: toInt64(filled.flatMap(({ rows }, b) => rows.map((row) => b * width + row))), labels: toInt64(filled.flatMap(({ labels }) => labels)) };
+  return { ...packed, rows: toInt64(filled.flatMap(({ rows }, b) => rows.map((row) => b * width + row))), labels: toInt64(filled.flatMap(({ labels }) => labels)), weights: Float32Array.from(filled.flatMap(({ weights }) => weights)) };
 }
 
 /** One row: the shared prefix, then each sample's own tokens but the last, which predicts nothing. */
-function fillRow(samples: readonly TrainingSample[], shared: number) {
+function fillRow(samples: readonly PackingSample[], shared: number) {
   const ids: number[] = samples[0]?.ids.slice(0, shared) as number[];
   const positions = ids.map((_, i) => i);
   const starts: number[] = ids.map(() => 0); // where the block that a token attends to begins
   const rows: number[] = [];
   const labels: number[] = [];
+  const weights: number[] = [];
   for (const sample of samples) {
     const start = ids.length;
     for (let i = shared; i < sample.ids.length - 1; i++) {
@@ -125,9 +140,10 @@ function fillRow(samples: readonly TrainingSample[], shared: number) {
       if (i + 1 < sample.responseStart) continue;
       rows.push(start + i - shared);
       labels.push(sample.ids[i + 1] as number);
+      weights.push(sample.weight ?? 1);
     }
   }
-  return { ids, positions, starts, rows, labels };
+  return { ids, positions, starts, rows, labels, weights };
 }
 
 function toInt64(values: readonly number[]): BigInt64Array {

@@ -1,5 +1,5 @@
 /** Does a training fit this machine's memory, before its first step; will it end in the time that is left, after the first few? An honest refusal beats a killed process. */
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { freeMemory } from './free-memory.ts';
@@ -8,8 +8,8 @@ import { estimateStepBytes } from './memory.ts';
 import type { TrainingSample } from './packing.ts';
 
 const FLOAT_BYTES = 4;
-/** Each trained number: itself, its gradient as summed and as it leaves the runtime, both moments. */
-const TRAINED_COPIES = 5;
+/** Each trained number: itself, its gradient as it is summed, both moments. */
+const TRAINED_COPIES = 4;
 
 export interface MemoryEstimate {
   /** Of a step, its weights and what the backward pass keeps. */
@@ -22,10 +22,12 @@ export interface MemoryEstimate {
 }
 
 export function estimateMemory(config: ModelConfig, trainedNumbers: number, training: TrainingSpec, samples: readonly TrainingSample[]): MemoryEstimate {
-  const longest = samples.reduce((most, sample) => Math.max(most, sample.ids.length), 0);
-  const longestAnswer = samples.reduce((most, sample) => Math.max(most, sample.ids.length - sample.responseStart), 0);
-  const rowTokens = Math.max(longest, Math.min(training.rowTokens, training.batchSize * longest));
-  const stepBytes = estimateStepBytes(config, training, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, training.batchSize * longestAnswer) });
+  const parts = samples.flatMap(({ rationale, ...sample }) => (rationale === undefined ? [sample] : [sample, rationale]));
+  const longest = parts.reduce((most, part) => Math.max(most, part.ids.length), 0);
+  const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart), 0);
+  const partsPerStep = Math.ceil((training.batchSize * parts.length) / samples.length);
+  const rowTokens = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));
+  const stepBytes = estimateStepBytes(config, training, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, partsPerStep * longestAnswer) });
   const trainedBytes = FLOAT_BYTES * trainedNumbers * (TRAINED_COPIES + (training.development === undefined ? 0 : 1));
   return { stepBytes, trainedBytes, neededBytes: stepBytes + trainedBytes, rowTokens };
 }

@@ -4,15 +4,12 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { StillhouseError } from '../contracts/errors.ts';
-import type { Sample } from '../contracts/records.ts';
 import { loadModel } from '../lm/load.ts';
 import { toWireError } from '../lm/protocol.ts';
-import type { ChatTokenizer } from '../lm/tokenizer.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { trainEpoch } from './epoch.ts';
-import type { TrainingSample } from './packing.ts';
 import { checkTime, TIMED_STEPS } from './preflight.ts';
+import { tokenizeSamples } from './samples.ts';
 import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
 
 let stopAsked = false;
@@ -23,23 +20,10 @@ function send(message: FromTrainer): void {
   });
 }
 
-/** Chats as the student will see them, the answer alone to be learned. */
-export function tokenizeSamples(text: string, tokenizer: ChatTokenizer): TrainingSample[] {
-  const lines = text.split('\n').filter((line) => line !== '');
-  return lines.map((line) => {
-    const sample = JSON.parse(line) as Sample;
-    try {
-      return { id: sample.id, ...tokenizer.encodeForTraining(sample.messages) };
-    } catch (cause) {
-      throw new StillhouseError('BAD_INPUT', `dataset, row ${sample.id}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
-    }
-  });
-}
-
 async function train(order: TrainingOrder): Promise<void> {
   const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache, layers: order.layers, keepLayers: order.keepLayers });
-  const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer);
-  const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer), sha256: order.development.sha256 };
+  const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer, order.training);
+  const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const begun = performance.now();
   let lastStep = begun;

@@ -1,5 +1,5 @@
 /** What the trainer's process and its parent say to each other, through the IPC channel of child_process.fork. */
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { LayerChoice } from '../lm/layers.ts';
 import type { WireError } from '../lm/protocol.ts';

@@ -1,6 +1,6 @@
 /** The training step as a session of the native runtime. */
 import { type InferenceSession, Tensor } from 'onnxruntime-node';
-import type { TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
@@ -15,7 +15,7 @@ import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-
 export interface TrainingStep extends AsyncDisposable {
   /** Tokens of one packed row: `training.rowTokens`, or `training.maxTokens` where that is more. */
   readonly maxRowTokens: number;
-  /** Adds the row's gradient to `gradients` and returns its loss, both times `scale`. `dropout` names the random stream. */
+  /** Adds the row's gradient to `gradients` and returns its weighted loss, both times `scale`. `dropout` names the random stream. */
   accumulate(input: {
     readonly row: PackedRow;
     readonly scale: number;
@@ -71,13 +71,15 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       padded.set(values);
       return new Tensor('int64', padded, [chunks, size]);
     };
+    const weights = new Float32Array(chunks * size);
+    row.weights.forEach((weight, i) => (weights[i] = weight * scale));
     const feeds: Record<string, Tensor> = {
       ids: new Tensor('int64', row.ids, [batch, width]),
       positions: new Tensor('int64', row.positions, [batch, width]),
       mask: new Tensor('float32', row.mask, [batch, 1, width, width]),
       rows: chunked(row.rows),
       labels: chunked(row.labels),
-      weights: new Tensor('float32', new Float32Array(chunks * size).fill(scale, 0, row.rows.length), [chunks, size]),
+      weights: new Tensor('float32', weights, [chunks, size]),
     };
     for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
     return feeds;

@@ -3,7 +3,7 @@
  * nothing more than parameters by name, so that adapters and whole models are trained by the same code.
  */
 import { closeSync, openSync } from 'node:fs';
-import type { LoraSpec, TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { LoraSpec, TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';

@@ -1,6 +1,7 @@
 /** The trainer port: one epoch at a time, resumable, bitwise repeatable. Nothing outside src/training may know which trainer runs. */
 import type { ArtifactRef } from '../contracts/artifacts.ts';
-import type { LocalStudentSpec, TrainingSpec } from '../contracts/campaign-spec.ts';
+import type { LocalStudentSpec } from '../contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import type { WeightFile } from '../lm/config.ts';
 
 export interface EpochJob {

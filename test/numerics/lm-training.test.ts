@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';

@@ -1,7 +1,7 @@
 /** What a training run is compared by with another implementation: the first step's gradients, and the curve of losses. */
 import { join } from 'node:path';
 import assert from 'node:assert/strict';
-import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import type { ModelConfig, WeightFile } from '../../src/lm/config.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
 import { packRow } from '../../src/training/packing.ts';

@@ -3,7 +3,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
-import type { TrainingSpec } from '../../src/contracts/campaign-spec.ts';
+import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';

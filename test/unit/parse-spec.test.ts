@@ -66,6 +66,8 @@ const cases: readonly Case[] = [
   { what: 'settings of adapters where every weight is trained', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, tune: full, lora: { r: 8 }', path: 'training.lora', message: /training\.lora: expected nothing with tune: full, which trains every weight, got settings of adapters/ },
   { what: 'layers given in two ways', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: smollm2-135m-instruct, keepLayers: 2, layers: [0, 1] }', path: 'student.layers', message: /student\.layers: expected either layers or keepLayers, got both/ },
   { what: 'layers out of order', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: smollm2-135m-instruct, layers: [2, 0] }', path: 'student.layers', message: /expected distinct layers in ascending order, got \[2,0\]/ },
+  { what: 'settings of a method that is not chosen', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, stepByStep: { rationaleWeight: 2 }', path: 'training.stepByStep', message: /training\.stepByStep: expected nothing with method: sft, got settings of another method/ },
+  { what: 'step by step without rationales', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: step-by-step', path: 'training.method', message: /training\.method: expected sft without sampling\.rationale: true/ },
   { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
 ];
 

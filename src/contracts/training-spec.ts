@@ -1,0 +1,79 @@
+/** How a student is trained here: what of it, by which method, for how long, and when its state is kept. */
+import { z } from 'zod';
+
+const loraSchema = z.strictObject({
+  r: z.int().min(1).max(512).default(16),
+  alpha: z.number().gt(0).default(32),
+  /** Scale by alpha / √r in place of alpha / r (rsLoRA), so that a larger r does not weaken the adapter. */
+  rankStabilised: z.boolean().default(false),
+  dropout: z.number().min(0).lt(1).default(0.05),
+  targets: z
+    .array(z.enum(['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']))
+    .min(1)
+    .default(['q_proj', 'v_proj']),
+});
+
+const stepByStepSchema = z.strictObject({
+  /** λ: the loss is that of the outputs plus λ times that of the rationales, each the mean over its own tokens. */
+  rationaleWeight: z.number().gt(0).max(100).default(1),
+  /** Put before the last user's message where the rationale is asked for; the output is asked for without. */
+  rationalePrefix: z.string().min(1).max(200).default('[rationale] '),
+});
+
+const trainingShape = {
+  /**
+   * How the student learns. `sft`: cross-entropy on the teacher's text. `step-by-step`: the output and the rationale that led
+   * to it as two tasks of one student (Hsieh et al. 2023); the output alone is asked for afterwards.
+   */
+  method: z.enum(['sft', 'step-by-step']).default('sft'),
+  /** Of `method: step-by-step`; absent from a validated spec with another. */
+  stepByStep: stepByStepSchema.optional(),
+  /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
+  tune: z.enum(['lora', 'full']).default('lora'),
+  /** Of `tune: lora`; absent from a validated spec with `tune: full`. */
+  lora: loraSchema.optional(),
+  epochs: z.int().min(1).max(1_000).default(3),
+  /** Samples in one optimizer step. */
+  batchSize: z.int().min(1).max(4_096).default(4),
+  learningRate: z.number().gt(0).lt(1).default(2e-4),
+  warmupRatio: z.number().min(0).lt(1).default(0.03),
+  schedule: z.enum(['linear', 'cosine', 'constant']).default('linear'),
+  weightDecay: z.number().min(0).default(0),
+  maxGradientNorm: z.number().gt(0).default(1),
+  /** Longest sample in tokens; longer ones are turned away, never cut. */
+  maxTokens: z.int().min(8).max(131_072).default(512),
+  /** Rows whose loss is measured and that are never learned from. The weights with the lowest such loss become the student. */
+  development: z
+    .strictObject({
+      /** Share of the dataset that is held out. */
+      share: z.number().gt(0).max(0.5).default(0.1),
+      /** Steps between measurements, besides the one at the end of each epoch. */
+      everySteps: z.int().min(1).optional(),
+      /** Training stops after so many measurements in a row without a lower loss. Omitted: all epochs are trained. */
+      patience: z.int().min(1).optional(),
+    })
+    .optional(),
+  /** Tokens that go through the model at once. A batch of more is accumulated over several runs before its one optimizer step. */
+  rowTokens: z.int().min(8).max(131_072).default(512),
+  /** Steps, and minutes, between checkpoints inside an epoch: whichever comes first. */
+  checkpointEverySteps: z.int().min(1).default(20),
+  checkpointEveryMinutes: z.number().gt(0).default(5),
+};
+export const trainingSchema = z
+  .strictObject(trainingShape)
+  .superRefine(({ tune, lora, method, stepByStep }, context) => {
+    const reject = (key: string, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
+    if (tune === 'full' && lora !== undefined) reject('lora', 'expected nothing with tune: full, which trains every weight, got settings of adapters');
+    if (method !== 'step-by-step' && stepByStep !== undefined) reject('stepByStep', `expected nothing with method: ${method}, got settings of another method`);
+  })
+  // What is chosen is there with its defaults, what is not chosen is absent.
+  .overwrite((training) => ({
+    ...training,
+    ...(training.tune === 'lora' ? { lora: training.lora ?? loraSchema.parse({}) } : {}),
+    ...(training.method === 'step-by-step' ? { stepByStep: training.stepByStep ?? stepByStepSchema.parse({}) } : {}),
+  }));
+
+/** With `lora`, adapters are trained; without, every weight. */
+export type TrainingSpec = z.output<typeof trainingSchema>;
+export type LoraSpec = NonNullable<TrainingSpec['lora']>;
+export type StepByStepSpec = NonNullable<TrainingSpec['stepByStep']>;

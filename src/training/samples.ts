@@ -1,0 +1,53 @@
+/** From the rows of a dataset to the tokens that a student learns, by the method of the training spec. */
+import { StillhouseError } from '../contracts/errors.ts';
+import type { ChatMessage, Sample } from '../contracts/records.ts';
+import type { StepByStepSpec, TrainingSpec } from '../contracts/training-spec.ts';
+import type { ChatTokenizer } from '../lm/tokenizer.ts';
+import type { PackingSample, TrainingSample } from './packing.ts';
+
+/** Chats as the student will see them, the answer alone to be learned; step by step with the rationale as a second task. */
+export function tokenizeSamples(text: string, tokenizer: ChatTokenizer, { stepByStep }: Pick<TrainingSpec, 'stepByStep'>): TrainingSample[] {
+  const lines = text.split('\n').filter((line) => line !== '');
+  const samples = lines.map((line): TrainingSample => {
+    const sample = JSON.parse(line) as Sample;
+    try {
+      const rationale = stepByStep === undefined ? undefined : rationaleChat(sample, stepByStep);
+      return { id: sample.id, ...tokenizer.encodeForTraining(sample.messages), ...(rationale === undefined ? {} : { rationale: tokenizer.encodeForTraining(rationale) }) };
+    } catch (cause) {
+      throw new StillhouseError('BAD_INPUT', `dataset, row ${sample.id}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+    }
+  });
+  if (stepByStep !== undefined && !samples.some(({ rationale }) => rationale !== undefined)) {
+    throw new StillhouseError('BAD_INPUT', `dataset: expected rows with a rationale for method step-by-step, got ${samples.length} without`);
+  }
+  return samples;
+}
+
+/** The same chat with the task's prefix before its last question, answered by the rationale; undefined without one. */
+function rationaleChat({ messages, rationale }: Sample, { rationalePrefix }: StepByStepSpec): readonly ChatMessage[] | undefined {
+  if (rationale === undefined || rationale.trim() === '') return undefined;
+  const asked = messages.slice(0, -1);
+  const last = asked.findLastIndex(({ role }) => role === 'user');
+  if (last < 0) throw new StillhouseError('BAD_INPUT', "expected a user's message to put the rationale's prefix before, got none");
+  return [...asked.map((message, i) => (i === last ? { ...message, content: `${rationalePrefix}${message.content}` } : message)), { role: 'assistant', content: rationale }];
+}
+
+const learnedTokens = (samples: readonly { readonly ids: readonly number[]; readonly responseStart: number }[]): number => samples.reduce((sum, { ids, responseStart }) => sum + ids.length - responseStart, 0);
+
+/** What one step learns, and what its sum of losses is multiplied by. */
+export interface StepParts {
+  readonly samples: readonly PackingSample[];
+  readonly scale: number;
+}
+
+/**
+ * The loss of a batch is the mean over the tokens of its outputs, and step by step plus λ times the mean over the tokens
+ * of its rationales (Hsieh et al. 2023, equation 3).
+ */
+export function stepParts(batch: readonly TrainingSample[], { stepByStep }: Pick<TrainingSpec, 'stepByStep'>): StepParts {
+  const outputTokens = learnedTokens(batch);
+  const rationales = batch.flatMap(({ id, rationale }) => (rationale === undefined ? [] : [{ id, ...rationale }]));
+  const weight = stepByStep === undefined || rationales.length === 0 ? 0 : (stepByStep.rationaleWeight * outputTokens) / learnedTokens(rationales);
+  const samples = batch.flatMap(({ rationale: _rationale, ...sample }): PackingSample[] => [sample]);
+  return { samples: weight === 0 ? samples : [...samples, ...rationales.map((rationale) => ({ ...rationale, weight }))], scale: 1 / outputTokens };
+}
