@@ -4,6 +4,7 @@ Run by check.ts: python check_transformers.py FOLDER
 """
 import glob
 import importlib.metadata
+import json
 import os
 
 import gguf
@@ -11,7 +12,7 @@ import numpy as np
 import peft
 import torch
 import transformers
-from common import endIds, folder, maxNewTokens, report
+from common import endIds, expected, folder, maxNewTokens, report
 
 torch.set_num_threads(2)
 
@@ -38,8 +39,6 @@ del base
 merged = load("safetensors")
 # The chat, as transformers renders and encodes it with the exported tokenizer and template.
 tokenizer = transformers.AutoTokenizer.from_pretrained(os.path.join(folder, "safetensors"))
-from common import expected  # noqa: E402
-
 chats = [tokenizer.apply_chat_template(m, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"] for m in expected["messages"]]
 report("safetensors", "tuned", greedy(merged), samePromptTokens=sum(a == b for a, b in zip(chats, expected["promptIds"])))
 
@@ -54,10 +53,24 @@ def quantised_alike(name):
         values = np.array(wanted[tensor.name].data, dtype=np.float32)
         total += 1
         equal += int(np.array_equal(gguf.quantize(values, tensor.tensor_type).view(np.uint8).reshape(-1), tensor.data.view(np.uint8).reshape(-1)))
-    import json
-
     print(json.dumps({"name": f"{name}: tensors as gguf.quantize writes them", "prompts": total, "same": equal}), flush=True)
 
 
 for name in ("gguf-f16", "gguf-q8_0"):
     quantised_alike(name)
+
+
+def check_architectures():
+    """One question to each small model, their end tokens not minded."""
+    same = 0
+    for name, case in expected["architectures"].items():
+        model = transformers.AutoModelForCausalLM.from_pretrained(os.path.join(folder, "architectures", f"{name}-safetensors"), dtype=torch.float32, attn_implementation="eager").eval()
+        ids = list(case["ids"])
+        with torch.no_grad():
+            for _ in case["answer"]:
+                ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        same += ids[len(case["ids"]) :] == case["answer"]
+    print(json.dumps({"name": f"{', '.join(expected['architectures'])}: safetensors", "prompts": len(expected["architectures"]), "same": same}), flush=True)
+
+
+check_architectures()
