@@ -1,5 +1,6 @@
 /** Our answers in turns (turns.ts): argv = a file of GenerationTask. Prompts are tokens; the calls are those of the model's process. */
-import { readFileSync, readSync, writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { readConfig } from '../../src/config.ts';
 import { createEngine } from '../../src/lm/engine.ts';
 import { generateFromTokens } from '../../src/lm/generation.ts';
@@ -23,9 +24,8 @@ async function answer(rows: readonly (readonly number[])[]): Promise<readonly (r
   return scoreTokens(engine, cache, rows.map((prompt) => ({ prompt, labels: task.labelIds.map((id) => [id]) })));
 }
 
-const buffer = Buffer.alloc(64);
-for (let read = readSync(0, buffer); read > 0; read = readSync(0, buffer)) {
-  const rows = task.turns[Number(buffer.toString('utf8', 0, read).trim())] ?? [];
+for await (const line of createInterface({ input: process.stdin })) {
+  const rows = task.turns[Number(line)] ?? [];
   const startedMs = performance.now();
   const answers = await answer(rows);
   const turn: GenerationTurn = { seconds: (performance.now() - startedMs) / 1_000, peakRssBytes: process.resourceUsage().maxRSS * 1_024, answers };

@@ -1,5 +1,6 @@
 /** llama.cpp's greedy answers in turns (turns.ts), a prompt at a time: argv = a file of GenerationTask. */
-import { readFileSync, readSync, writeSync } from 'node:fs';
+import { readFileSync, writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { llamaCpp } from './llama-cpp.ts';
 import type { GenerationTask, GenerationTurn } from './turns.ts';
 
@@ -21,9 +22,8 @@ async function greedy(ids: readonly number[]): Promise<readonly number[]> {
   return tokens;
 }
 
-const buffer = Buffer.alloc(64);
-for (let read = readSync(0, buffer); read > 0; read = readSync(0, buffer)) {
-  const rows = task.turns[Number(buffer.toString('utf8', 0, read).trim())] ?? [];
+for await (const line of createInterface({ input: process.stdin })) {
+  const rows = task.turns[Number(line)] ?? [];
   const startedMs = performance.now();
   const answers: (readonly number[])[] = [];
   for (const row of rows) answers.push(await greedy([...task.prefixIds, ...row]));
