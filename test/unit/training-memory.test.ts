@@ -16,6 +16,7 @@ const QWEN: ModelConfig = {
   architecture: 'qwen2', layers: 24, hiddenSize: 896, attentionHeads: 14, keyValueHeads: 2, headSize: 64, feedForwardSize: 4864, vocabularySize: 151_936,
   normEpsilon: 1e-6, rotary: { base: 1e6 }, tiedEmbeddings: true, maxPositions: 32_768,
 };
+const LARGER: ModelConfig = { ...QWEN, layers: 28, hiddenSize: 1536, attentionHeads: 12, headSize: 128, feedForwardSize: 8960 };
 const QUERY_AND_VALUE = { lora: { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] } };
 const ALL = { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 
@@ -29,6 +30,7 @@ const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; 
   { name: 'adapters everywhere with dropout', config: SMOLLM2, spec: { lora: { ...ALL, dropout: 0.1 } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_568 },
   { name: 'all weights', config: SMOLLM2, spec: { tune: 'full' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_326 },
   { name: 'a vocabulary of 152k', config: QWEN, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_830 },
+  { name: '1.5 B parameters', config: LARGER, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 7_622 },
 ];
 
 for (const { name, config, spec, shape, mebibytes } of MEASURED) {
