@@ -3,6 +3,7 @@ import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
+import { CROSS_ENTROPY } from './objective.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
 import { trainableOf } from './trainable.ts';
@@ -30,6 +31,7 @@ export function estimateStepBytes(config: ModelConfig, training: Pick<TrainingSp
   const graph = trainingStepGraph({
     config,
     trainable,
+    objective: CROSS_ENTROPY,
     backward: true,
     maxRowTokens: width,
     weights: (g) => (name, shape) => g.external(name, shape, { location: '', offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) }),

@@ -18,10 +18,15 @@ export interface TrainingSample extends Tokens {
   readonly rationale?: Tokens;
 }
 
+/** What is known of each of R learned tokens beside its label, by name: (R, …shape) each. */
+export type RowValues = Readonly<Record<string, { readonly shape: readonly number[]; readonly data: Float32Array | BigInt64Array }>>;
+
 export interface PackingSample extends Tokens {
   readonly id: string;
   /** Of each of its losses; 1 unless given. */
   readonly weight?: number;
+  /** Of its learned tokens in their order; all samples of a row have the same. */
+  readonly values?: RowValues;
 }
 
 /** Samples in B rows of T tokens with R labels. */
@@ -38,6 +43,8 @@ export interface PackedRow {
   readonly labels: BigInt64Array; // (R)
   /** What each loss counts. */
   readonly weights: Float32Array; // (R)
+  /** In the order of `rows`. */
+  readonly values: RowValues;
 }
 
 /** BAD_INPUT with the ids of samples that are too long or have nothing to learn. */
@@ -107,7 +114,8 @@ function arrange(samples: readonly PackingSample[], shared: number): readonly (r
 
 export function packRow(samples: readonly PackingSample[]): PackedRow {
   const shared = sharedPrefix(samples);
-  const filled = arrange(samples, shared).map((row) => fillRow(row, shared));
+  const arranged = arrange(samples, shared);
+  const filled = arranged.map((row) => fillRow(row, shared));
   const width = Math.max(...filled.map(({ ids }) => ids.length));
   const batch = filled.length;
   const packed = { batch, width, tokens: batch * width, ids: new BigInt64Array(batch * width), positions: new BigInt64Array(batch * width), mask: new Float32Array(batch * width * width).fill(MASKED) };
@@ -120,7 +128,35 @@ export function packRow(samples: readonly PackingSample[]): PackedRow {
       packed.mask.fill(0, row + (starts[i] ?? i), row + i + 1);
     }
   });
-  return { ...packed, rows: toInt64(filled.flatMap(({ rows }, b) => rows.map((row) => b * width + row))), labels: toInt64(filled.flatMap(({ labels }) => labels)), weights: Float32Array.from(filled.flatMap(({ weights }) => weights)) };
+  return {
+    ...packed,
+    rows: toInt64(filled.flatMap(({ rows }, b) => rows.map((row) => b * width + row))),
+    labels: toInt64(filled.flatMap(({ labels }) => labels)),
+    weights: Float32Array.from(filled.flatMap(({ weights }) => weights)),
+    values: joinValues(arranged.flat()),
+  };
+}
+
+/** The samples' values one after another: within a sample its learned tokens lie in their order. */
+function joinValues(samples: readonly PackingSample[]): RowValues {
+  const names = Object.entries(samples[0]?.values ?? {});
+  return Object.fromEntries(
+    names.map(([name, { shape }]) => {
+      const parts = samples.map(({ id, values }) => {
+        const value = values?.[name];
+        if (value === undefined) throw new StillhouseError('INTERNAL', `row ${id}: expected values ${name} as the other rows of its step have, got none`);
+        return value.data;
+      });
+      const length = parts.reduce((sum, part) => sum + part.length, 0);
+      const data = parts[0] instanceof BigInt64Array ? new BigInt64Array(length) : new Float32Array(length);
+      let at = 0;
+      for (const part of parts) {
+        data.set(part as never, at);
+        at += part.length;
+      }
+      return [name, { shape, data }];
+    }),
+  );
 }
 
 /** One row: the shared prefix, then each sample's own tokens but the last, which predicts nothing. */

@@ -6,20 +6,22 @@ import { decoderInputs } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
 import type { ModelConfig } from '../lm/config.ts';
-import { chunkedLoss, crossEntropy } from './row-loss.ts';
+import type { Objective } from './objective.ts';
+import { chunkedLoss } from './row-loss.ts';
 import type { Trainable } from './trainable.ts';
 
 export const dropoutInputName = (target: string): string => `dropout.${target}`;
 export const gradientOutputName = (parameter: string): string => `gradient.${parameter}`;
 
 /**
- * Inputs: `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` into (B·T), `labels` and `weights` of their losses (N, C),
- * each parameter by its name, and with dropout a mask (B, T, in) for each target.
+ * Inputs: `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` into (B·T) and `weights` of their losses (N, C), what the
+ * objective is given for each of them by name (N, C, …), each parameter by its name, and with dropout a mask (B, T, in) for each target.
  * Outputs: `loss` () in nats, and with `backward` the `gradient.NAME` of each parameter.
  */
 export function trainingStepGraph(options: {
   readonly config: ModelConfig;
   readonly trainable: Trainable;
+  readonly objective: Objective;
   /** Without it the loss alone is computed, and nothing is dropped out. */
   readonly backward: boolean;
   /** The most tokens that a row may hold. */
@@ -41,7 +43,7 @@ export function trainingStepGraph(options: {
   const { hidden } = decoder(g, config, weight, inputs, { ...hooks, contextTokens: options.maxRowTokens });
   const learned = headRows(g, config, weight, hidden, rows); // (N, C, H)
   const head = headWeight(config, weight);
-  const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: crossEntropy, backward });
+  const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: options.objective.rowLoss(g), backward });
   g.output('loss', g.sumAll(chunked.losses));
   if (chunked.backward === undefined) return g;
   const { rows: dLearned, head: dHead } = chunked.backward;

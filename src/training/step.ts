@@ -5,11 +5,14 @@ import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
+import { CROSS_ENTROPY } from './objective.ts';
+import type { Objective } from './objective.ts';
 import type { PackedRow } from './packing.ts';
 import { tensorView } from './parameters.ts';
 import type { Trainable } from './trainable.ts';
 import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
-import { chunkRows } from './row-loss.ts';
+import { rowFeeds } from './row-feeds.ts';
+import type { Feeds } from './row-feeds.ts';
 import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
 
 export interface TrainingStep extends AsyncDisposable {
@@ -31,15 +34,20 @@ interface StepInput extends Pick<SessionOptions, 'threads' | 'executionProviders
   readonly config: ModelConfig;
   readonly weights: WeightFile;
   readonly training: TrainingSpec;
+  /** Default: cross-entropy. The development loss is that in any case. */
+  readonly objective?: Objective;
 }
 
+/** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
+const asked = ({ inputNames }: InferenceSession, feeds: Feeds): Feeds => Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
+
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
-  const { config, weights, training } = input;
+  const { config, weights, training, objective = CROSS_ENTROPY } = input;
   const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
     createSession(
-      toOnnx(trainingStepGraph({ config, trainable, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
+      toOnnx(trainingStepGraph({ config, trainable, objective: backward ? objective : CROSS_ENTROPY, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
       weights,
       // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
       { ...input, packWeights: false },
@@ -62,39 +70,22 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       return [dropoutInputName(target.name), new Tensor('float32', mask, [batch, width, target.inSize])];
     });
 
-  const rowFeeds = (row: PackedRow, scale: number, parameters: Float32Array): Record<string, Tensor> => {
-    const { batch, width } = row;
-    const { chunks, size } = chunkRows(row.rows.length, config.vocabularySize);
-    /** With zeros, whose weight is zero, to the end of the last chunk. */
-    const chunked = (values: BigInt64Array): Tensor => {
-      const padded = new BigInt64Array(chunks * size);
-      padded.set(values);
-      return new Tensor('int64', padded, [chunks, size]);
-    };
-    const weights = new Float32Array(chunks * size);
-    row.weights.forEach((weight, i) => (weights[i] = weight * scale));
-    const feeds: Record<string, Tensor> = {
-      ids: new Tensor('int64', row.ids, [batch, width]),
-      positions: new Tensor('int64', row.positions, [batch, width]),
-      mask: new Tensor('float32', row.mask, [batch, 1, width, width]),
-      rows: chunked(row.rows),
-      labels: chunked(row.labels),
-      weights: new Tensor('float32', weights, [chunks, size]),
-    };
-    for (const tensor of layout.tensors) feeds[tensor.name] = new Tensor('float32', tensorView(parameters, tensor), tensor.shape);
-    return feeds;
-  };
+  const parameterFeeds = (parameters: Float32Array): Feeds => Object.fromEntries(layout.tensors.map((tensor) => [tensor.name, new Tensor('float32', tensorView(parameters, tensor), tensor.shape)]));
 
   return {
     maxRowTokens,
     async accumulate({ row, scale, parameters, gradients, dropout: stream }) {
-      const results = await session.run({ ...rowFeeds(row, scale, parameters), ...Object.fromEntries(dropoutMasks(row, stream)) }, rowGradientTensors);
+      const { model, known } = rowFeeds(row, config.vocabularySize);
+      const feeds = { ...model, ...known(scale), ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
+      const results = await session.run(asked(session, feeds), rowGradientTensors);
       for (let i = 0; i < gradients.length; i++) gradients[i] = (gradients[i] as number) + (rowGradients[i] as number);
       return results['loss']?.data[0] as number;
     },
     async loss(row, parameters) {
       lossSession ??= open(false);
-      const results = await (await lossSession).run(rowFeeds(row, 1, parameters));
+      const { model, known } = rowFeeds(row, config.vocabularySize);
+      const opened = await lossSession;
+      const results = await opened.run(asked(opened, { ...model, ...known(1), ...parameterFeeds(parameters) }));
       return results['loss']?.data[0] as number;
     },
     [Symbol.asyncDispose]: async () => {

@@ -1,0 +1,45 @@
+/** A packed row as what a graph is given. N chunks of C learned rows each. */
+import { Tensor } from 'onnxruntime-node';
+import { elementCount } from '../lm/weights/tensor-file.ts';
+import type { PackedRow } from './packing.ts';
+import { chunkRows } from './row-loss.ts';
+
+export type Feeds = Readonly<Record<string, Tensor>>;
+
+export interface RowFeeds {
+  /** `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` (N, C). */
+  readonly model: Feeds;
+  /** `weights` times `scale`, `labels` and what else is known of each learned token: (N, C, …). */
+  readonly known: (scale: number) => Feeds;
+}
+
+/** Learned rows in chunks as the head of a vocabulary of this size takes them, with zeros, whose weight is zero, to the end of the last. */
+export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
+  const { batch, width } = row;
+  const { chunks, size } = chunkRows(row.rows.length, vocabularySize);
+  const chunked = (values: BigInt64Array | Float32Array, shape: readonly number[] = []): Tensor => {
+    const length = chunks * size * elementCount(shape);
+    const dims = [chunks, size, ...shape];
+    if (values instanceof Float32Array) {
+      const padded = new Float32Array(length);
+      padded.set(values);
+      return new Tensor('float32', padded, dims);
+    }
+    const padded = new BigInt64Array(length);
+    padded.set(values);
+    return new Tensor('int64', padded, dims);
+  };
+  return {
+    model: {
+      ids: new Tensor('int64', row.ids, [batch, width]),
+      positions: new Tensor('int64', row.positions, [batch, width]),
+      mask: new Tensor('float32', row.mask, [batch, 1, width, width]),
+      rows: chunked(row.rows),
+    },
+    known: (scale) => ({
+      weights: chunked(row.weights.map((weight) => weight * scale)),
+      labels: chunked(row.labels),
+      ...Object.fromEntries(Object.entries(row.values).map(([name, { shape, data }]) => [name, chunked(data, shape)])),
+    }),
+  };
+}
