@@ -4,7 +4,7 @@ import { z } from 'zod';
 import type { TrainEpochInput, TrainHeartbeat, TrainedEpoch, TrainerActivities } from '../src/contracts/activities.ts';
 import { ARTIFACT_KINDS } from '../src/contracts/artifacts.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
-import { localStudentOf } from '../src/contracts/campaign-spec.ts';
+import { localStudentOf, trainingOf } from '../src/contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../src/contracts/campaign-spec.ts';
 import { getJson } from '../src/store/jsonl.ts';
 import type { ArtifactStore } from '../src/store/store.ts';
@@ -42,7 +42,7 @@ async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInpu
   let checkpoint = await durableCheckpoint(store, previousDetails);
   const from = checkpoint ?? input.from;
   return await trainer.trainEpoch(
-    { student: localStudentOf(spec), training: spec.training, seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
+    { student: localStudentOf(spec), training: trainingOf(spec), seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
     {
       signal,
       onProgress: ({ step, steps, lossNats, checkpoint: newer }) => {

@@ -38,8 +38,13 @@ const modelPath = (name: unknown, folder: string): unknown => (typeof name === '
 
 /** The file's paths are relative to the file. */
 function withAbsolutePaths(spec: Tree, folder: string): Tree {
-  const { student } = spec;
-  const changed: Tree = { ...spec, ...(isTree(student) ? { student: { ...student, model: modelPath(student['model'], folder) } } : {}) };
+  const placed = (tree: unknown): unknown => (isTree(tree) && 'model' in tree ? { ...tree, model: modelPath(tree['model'], folder) } : tree);
+  const { student, training } = spec;
+  const changed: Tree = {
+    ...spec,
+    ...(isTree(student) ? { student: placed(student) } : {}),
+    ...(isTree(training) && 'teacher' in training ? { training: { ...training, teacher: placed(training['teacher']) } } : {}),
+  };
   for (const key of ['dataset', 'development', 'out']) if (key in changed) changed[key] = datasetPath(changed[key], folder);
   return changed;
 }
@@ -121,13 +126,15 @@ export async function train(context: CommandContext, file: string | undefined, o
   const assets = createAssets(config);
   const fetching = { onProgress: fetchProgress(screen), signal };
   const model = await assets.model(spec.student.model, fetching);
+  const { teacher: chosen } = spec.training;
+  const teacher = chosen === undefined ? {} : { teacher: await assets.model(chosen.model, fetching) };
   const dataset = await assets.dataset(spec.dataset, fetching);
   const development = spec.development === undefined ? {} : { development: await assets.dataset(spec.development, fetching) };
   const startedMs = performance.now();
   try {
     const result = await trainLocally(
       { ...spec, dataset, ...development },
-      { model, cache: config.cache, threads: config.threads ?? availableParallelism(), executionProviders: config.executionProviders, signal, ...reporter(screen, spec.training.epochs) },
+      { model, ...teacher, cache: config.cache, threads: config.threads ?? availableParallelism(), executionProviders: config.executionProviders, signal, ...reporter(screen, spec.training.epochs) },
     );
     screen.live('');
     output(context, { out: spec.out, ...result, ms: Math.round(performance.now() - startedMs) }, () => resultText(spec, result, performance.now() - startedMs));

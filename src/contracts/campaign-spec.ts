@@ -3,7 +3,9 @@
  * Unknown keys are errors with their path; numbers are never coerced from strings.
  */
 import { z } from 'zod';
-import { trainingSchema } from './training-spec.ts';
+import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
+import { learnsFromModel, trainingSchema } from './training-spec.ts';
+import type { TrainingSpec } from './training-spec.ts';
 import { StillhouseError } from './errors.ts';
 import { datasetSchema, samplingSchema, sourcesOf } from './sampling-spec.ts';
 import type { SamplingSpec } from './sampling-spec.ts';
@@ -113,20 +115,7 @@ const filterSchema = z.strictObject({
 });
 
 /** A student on this machine: a catalogue name, `hf:org/name@revision` or a local path, trained by our own engine. */
-export const localStudentSchema = z
-  .strictObject({
-    provider: z.literal('local').default('local'),
-    model: z.string().min(1),
-    /** The student is made of these layers of the model alone, counted from 0, in ascending order. */
-    layers: z.array(z.int().min(0)).min(1).optional(),
-    /** The student is made of so many layers of the model, evenly spaced, the first and the last among them. */
-    keepLayers: z.int().min(1).optional(),
-  })
-  .superRefine(({ layers, keepLayers }, context) => {
-    const reject = (message: string): void => context.addIssue({ code: 'custom', path: ['layers'], message });
-    if (layers !== undefined && keepLayers !== undefined) reject(`expected either layers or keepLayers, got both`);
-    else if (layers?.some((layer, i) => i > 0 && layer <= (layers[i - 1] as number)) === true) reject(`expected distinct layers in ascending order, got ${JSON.stringify(layers)}`);
-  });
+export const localStudentSchema = z.strictObject({ provider: z.literal('local').default('local'), ...modelChoiceShape }).superRefine(checkLayerChoice);
 
 /** A student that its provider trains and serves: the model's weights never leave the provider. */
 const hostedStudentSchema = z.strictObject({
@@ -274,6 +263,9 @@ export const campaignSpecSchema = z
     if (spec.training.method === 'step-by-step' && !spec.sampling.rationale) {
       reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
     }
+    if (learnsFromModel(spec.training.method) && spec.training.teacher === undefined && spec.teacher.provider !== 'local') {
+      reject(['training', 'teacher'], `expected a model to learn from with method: ${spec.training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint`);
+    }
     if (spec.evaluation.scorer.kind === 'label' && spec.task.output.kind !== 'label') {
       reject(['evaluation', 'scorer', 'kind'], `expected judge for a task whose output is ${spec.task.output.kind}, got label`);
     }
@@ -308,6 +300,11 @@ export type StudentSpec = CampaignSpec['student'];
 /** What our own engine needs to know of a student. */
 export type LocalStudentSpec = Omit<Extract<StudentSpec, { readonly provider: 'local' }>, 'provider'>;
 export type HostedStudentSpec = Extract<StudentSpec, { readonly provider: 'openai' }>;
+
+/** How the campaign trains: where it learns from a model and names none, from its own teacher. */
+export function trainingOf({ training, teacher }: Pick<CampaignSpec, 'training' | 'teacher'>): TrainingSpec {
+  return learnsFromModel(training.method) && training.teacher === undefined ? { ...training, teacher: { model: teacher.model } } : training;
+}
 
 /** How to reach a hosted student: the model as it was, or the fine-tuned one. */
 export function hostedEndpoint({ fineTuning: _fineTuning, price, ...endpoint }: HostedStudentSpec, model: string = endpoint.model): EndpointSpec {

@@ -1,9 +1,9 @@
 /** What a user says about one training run without a campaign: `still train`. */
 import { z } from 'zod';
 import { localStudentSchema } from './campaign-spec.ts';
-import { trainingSchema } from './training-spec.ts';
+import { learnsFromModel, trainingSchema } from './training-spec.ts';
 
-export const trainSpecSchema = z.strictObject({
+const shape = z.strictObject({
   student: localStudentSchema,
   /**
    * Rows to learn from. A .jsonl line is a chat, `{ "messages": [ … ] }` whose last message is the assistant's, or
@@ -22,5 +22,8 @@ export const trainSpecSchema = z.strictObject({
   seed: z.int().min(0).max(0xffff_ffff).default(17),
   /** The folder of the student, its checkpoint and its loss curve. The same run goes on there where it was stopped. */
   out: z.string().min(1),
+});
+export const trainSpecSchema = shape.superRefine(({ training: { method, teacher } }, context) => {
+  if (learnsFromModel(method) && teacher === undefined) context.addIssue({ code: 'custom', path: ['training', 'teacher'], message: `expected a model to learn from with method: ${method}, as in teacher: { model: … }, got none` });
 });
 export type TrainSpec = z.output<typeof trainSpecSchema>;

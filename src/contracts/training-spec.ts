@@ -1,5 +1,6 @@
 /** How a student is trained here: what of it, by which method, for how long, and when its state is kept. */
 import { z } from 'zod';
+import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
 
 const loraSchema = z.strictObject({
   r: z.int().min(1).max(512).default(16),
@@ -20,14 +21,54 @@ const stepByStepSchema = z.strictObject({
   rationalePrefix: z.string().min(1).max(200).default('[rationale] '),
 });
 
+const logitSchema = z.strictObject({
+  /** How far the student's distribution is from the teacher's: KL(teacher ‖ student), KL(student ‖ teacher), or a mixture of both. */
+  divergence: z.enum(['forward-kl', 'reverse-kl', 'jensen-shannon']).default('forward-kl'),
+  /** Of `divergence: jensen-shannon`: the teacher's share in the mixture. Default: 0.5. */
+  beta: z.number().gt(0).lt(1).optional(),
+  /** Both distributions are softened by it; the divergence counts T² times. */
+  temperature: z.number().gt(0).max(100).default(2),
+  /** Share of the divergence in the loss; the rest is cross-entropy with the dataset's text. */
+  alpha: z.number().gt(0).max(1).default(0.5),
+});
+
+const featureSchema = z.strictObject({
+  /** Which hidden states are compared: `even`, each layer of the student with the teacher's at the same share of its depth, or pairs. 0 is the embedding, n what layer n gives. */
+  layers: z.union([z.literal('even'), z.array(z.strictObject({ student: z.int().min(0), teacher: z.int().min(0) })).min(1)]).default('even'),
+  loss: z.enum(['mean-square', 'cosine']).default('cosine'),
+  /** What the mean over layers and tokens counts beside the loss of the outputs. */
+  weight: z.number().gt(0).max(1e6).default(1),
+});
+
+const teacherModelSchema = z.strictObject(modelChoiceShape).superRefine(checkLayerChoice);
+
+const METHODS = ['sft', 'step-by-step', 'logit', 'feature'] as const;
+/** Whose settings a method may have. */
+const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'teacher']: readonly (typeof METHODS)[number][] } = {
+  stepByStep: ['step-by-step'],
+  logit: ['logit', 'feature'],
+  feature: ['feature'],
+  teacher: ['logit', 'feature'],
+};
+
+/** Does the method need a teacher that runs here? */
+export const learnsFromModel = (method: (typeof METHODS)[number]): boolean => SETTINGS.teacher.includes(method);
+
 const trainingShape = {
   /**
    * How the student learns. `sft`: cross-entropy on the teacher's text. `step-by-step`: the output and the rationale that led
-   * to it as two tasks of one student (Hsieh et al. 2023); the output alone is asked for afterwards.
+   * to it as two tasks of one student (Hsieh et al. 2023); the output alone is asked for afterwards. `logit`: the teacher's
+   * distribution of each next token (Hinton et al. 2015). `feature`: its hidden states too (Romero et al. 2015; Jiao et al. 2020).
    */
-  method: z.enum(['sft', 'step-by-step']).default('sft'),
+  method: z.enum(METHODS).default('sft'),
   /** Of `method: step-by-step`; absent from a validated spec with another. */
   stepByStep: stepByStepSchema.optional(),
+  /** Of `method: logit`, and where `method: feature` learns distributions as well. */
+  logit: logitSchema.optional(),
+  /** Of `method: feature`; absent from a validated spec with another. */
+  feature: featureSchema.optional(),
+  /** The model that `logit` and `feature` learn from, run here beside the student. In a campaign: the teacher, where that is a local model. */
+  teacher: teacherModelSchema.optional(),
   /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
   tune: z.enum(['lora', 'full']).default('lora'),
   /** Of `tune: lora`; absent from a validated spec with `tune: full`. */
@@ -61,19 +102,27 @@ const trainingShape = {
 };
 export const trainingSchema = z
   .strictObject(trainingShape)
-  .superRefine(({ tune, lora, method, stepByStep }, context) => {
+  .superRefine((training, context) => {
+    const { tune, lora, method, logit } = training;
     const reject = (key: string, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
     if (tune === 'full' && lora !== undefined) reject('lora', 'expected nothing with tune: full, which trains every weight, got settings of adapters');
-    if (method !== 'step-by-step' && stepByStep !== undefined) reject('stepByStep', `expected nothing with method: ${method}, got settings of another method`);
+    for (const key of ['stepByStep', 'logit', 'feature', 'teacher'] as const) {
+      if (training[key] !== undefined && !SETTINGS[key].includes(method)) reject(key, `expected nothing with method: ${method}, got settings of another method`);
+    }
+    if (logit?.beta !== undefined && logit.divergence !== 'jensen-shannon') reject('logit', `expected beta with divergence: jensen-shannon, got it with ${logit.divergence}`);
   })
   // What is chosen is there with its defaults, what is not chosen is absent.
   .overwrite((training) => ({
     ...training,
     ...(training.tune === 'lora' ? { lora: training.lora ?? loraSchema.parse({}) } : {}),
     ...(training.method === 'step-by-step' ? { stepByStep: training.stepByStep ?? stepByStepSchema.parse({}) } : {}),
+    ...(training.method === 'logit' ? { logit: training.logit ?? logitSchema.parse({}) } : {}),
+    ...(training.method === 'feature' ? { feature: training.feature ?? featureSchema.parse({}) } : {}),
   }));
 
 /** With `lora`, adapters are trained; without, every weight. */
 export type TrainingSpec = z.output<typeof trainingSchema>;
 export type LoraSpec = NonNullable<TrainingSpec['lora']>;
 export type StepByStepSpec = NonNullable<TrainingSpec['stepByStep']>;
+export type LogitSpec = NonNullable<TrainingSpec['logit']>;
+export type FeatureSpec = NonNullable<TrainingSpec['feature']>;

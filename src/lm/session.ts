@@ -13,8 +13,16 @@ export interface SessionOptions {
   readonly packWeights?: boolean;
 }
 
-/** A session over a graph that points into `weights`. UNAVAILABLE when this machine lacks a wanted provider. */
-export async function createSession(graph: Uint8Array, weights: WeightFile, options: SessionOptions): Promise<InferenceSession> {
+/** The runtime reads external weights from one folder. */
+function folderOf(files: readonly WeightFile[]): string {
+  const folders = new Set(files.map(({ path }) => dirname(path)));
+  const [folder, other] = folders;
+  if (folder === undefined || other !== undefined) throw new StillhouseError('INTERNAL', `session: expected weight files in one folder, got ${[...folders].join(' and ') || 'none'}`);
+  return folder;
+}
+
+/** A session over a graph that points into `weights`, which lie in one folder. UNAVAILABLE when this machine lacks a wanted provider. */
+export async function createSession(graph: Uint8Array, weights: WeightFile | readonly WeightFile[], options: SessionOptions): Promise<InferenceSession> {
   const { threads, executionProviders = ['cpu'], packWeights = true } = options;
   try {
     return await InferenceSession.create(graph, {
@@ -26,7 +34,7 @@ export async function createSession(graph: Uint8Array, weights: WeightFile, opti
       logSeverityLevel: 3,
       extra: {
         session: {
-          model_external_initializers_file_folder_path: dirname(weights.path),
+          model_external_initializers_file_folder_path: folderOf('path' in weights ? [weights] : weights),
           disable_prepacking: packWeights ? '0' : '1',
           // Threads that wait by spinning take the cores from whoever they wait for: on a busy machine a step takes three times as long.
           intra_op: { allow_spinning: '0' },

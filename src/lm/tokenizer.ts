@@ -91,6 +91,14 @@ export class ChatTokenizer {
     return this.#template !== undefined;
   }
 
+  /** Every token as the tokenizer's file writes it, by id; an id that no token has is an empty text. */
+  get tokens(): readonly string[] {
+    const ids = this.#tokenizer.get_vocab(true);
+    const tokens: string[] = [];
+    for (const [token, id] of ids) tokens[id] = token;
+    return Array.from(tokens, (token) => token ?? '');
+  }
+
   /** Plain text; names of special tokens in it become those tokens. `begin` puts the begin token first where the model has one. */
   encode(text: string, options: { readonly begin?: boolean } = {}): number[] {
     const ids = text === '' ? [] : this.#tokenizer.encode(text, { add_special_tokens: false }).ids;

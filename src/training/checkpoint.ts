@@ -13,6 +13,7 @@ import type { SafetensorsFile } from '../lm/weights/safetensors.ts';
 import type { StoredTensor } from '../lm/weights/tensor-file.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import type { AdamState } from './optimizer.ts';
+import { isProjection } from './objective.ts';
 import { tensorView } from './parameters.ts';
 import type { ParameterLayout } from './parameters.ts';
 
@@ -34,7 +35,7 @@ const lossPointSchema = z.strictObject({
 const loopStateSchema = z.strictObject({
   version: z.literal(FORMAT_VERSION),
   /** What decides the numbers: a checkpoint goes on only under the same. */
-  identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), developmentSha256: z.string().exactOptional(), seed: z.int(), training: z.string() }),
+  identity: z.strictObject({ modelSha256: z.string(), datasetSha256: z.string(), developmentSha256: z.string().exactOptional(), teacherSha256: z.string().exactOptional(), seed: z.int(), training: z.string() }),
   /** What the tensors are: an adapter's matrices, or all of the model's. */
   tune: z.discriminatedUnion('kind', [
     z.strictObject({ kind: z.literal('lora'), r: z.int().min(1), alpha: z.number(), rankStabilised: z.boolean(), dropout: z.number(), targets: z.array(z.string()).min(1) }),
@@ -120,7 +121,10 @@ export function readCheckpoint(path: string, layout: ParameterLayout): Checkpoin
 function studentTensors(file: SafetensorsFile, state: LoopState): readonly { readonly name: string; readonly tensor: StoredTensor }[] {
   const prefix = PARTS[hasOwnBest(state) ? 'best' : 'parameters'];
   const others = (Object.keys(PARTS) as Part[]).map((part) => PARTS[part]).filter((other) => other !== prefix && other !== '');
-  return [...file.tensors.values()].filter(({ name }) => name.startsWith(prefix) && !others.some((other) => name.startsWith(other))).map((tensor) => ({ name: tensor.name.slice(prefix.length), tensor }));
+  return [...file.tensors.values()]
+    .filter(({ name }) => name.startsWith(prefix) && !others.some((other) => name.startsWith(other)))
+    .map((tensor) => ({ name: tensor.name.slice(prefix.length), tensor }))
+    .filter(({ name }) => !isProjection(name));
 }
 
 /** What a checkpoint holds, read from its header alone. */

@@ -18,11 +18,17 @@ export interface TeacherSource {
   readonly classes: (g: Graph, logits: FloatValue, input: (name: string) => Value) => { readonly student: FloatValue; readonly teacher: FloatValue };
 }
 
-/** The teacher's rows before its head, (Ht) each: its logits are made within the chunk. `head`: (V, Ht). */
+/**
+ * The teacher's rows before its head, (Ht) each: its logits are made within the chunk. `head`: (V, Ht), or fewer than the
+ * student's V where the vocabularies differ in padding; what is beyond is not compared.
+ */
 export function teacherRows(head: FloatValue): TeacherSource {
   return {
     inputs: [{ name: 'teacherRows', dtype: 'float32', shape: head.shape.slice(1) }],
-    classes: (g, student, input) => ({ student, teacher: g.matMul(input('teacherRows') as FloatValue, head, { transB: true }) }),
+    classes: (g, logits, input) => ({
+      student: head.shape[0] === logits.shape[1] ? logits : g.slice(logits, 1, 0, Number(head.shape[0])),
+      teacher: g.matMul(input('teacherRows') as FloatValue, head, { transB: true }),
+    }),
   };
 }
 
@@ -95,10 +101,12 @@ function diverge(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence)
   }
 }
 
+export type HiddenStateKind = 'mean-square' | 'cosine';
+
 /** How a student's hidden state resembles its teacher's: rows (R, H) against (R, Ht) → (R). `projection`, (Ht, H), is needed where the widths differ. */
 export function hiddenStateLoss(
   g: Graph,
-  input: { readonly kind: 'mean-square' | 'cosine'; readonly student: FloatValue; readonly teacher: FloatValue; readonly projection?: FloatValue },
+  input: { readonly kind: HiddenStateKind; readonly student: FloatValue; readonly teacher: FloatValue; readonly projection?: FloatValue },
 ): FloatValue {
   const { teacher, projection } = input;
   const student = projection === undefined ? input.student : g.matMul(input.student, projection, { transB: true });

@@ -11,6 +11,8 @@ import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from
 import type { SplitSamples } from './development.ts';
 import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
+import { methodOf } from './method.ts';
+import type { Method } from './method.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { PackedRow, TrainingSample } from './packing.ts';
@@ -21,8 +23,8 @@ import { stepParts } from './samples.ts';
 import type { StepParts } from './samples.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
-import { trainableOf } from './trainable.ts';
 import type { Trainable } from './trainable.ts';
+import type { TeacherModel } from './white-box-teacher.ts';
 
 export interface EpochInput {
   readonly config: ModelConfig;
@@ -33,6 +35,8 @@ export interface EpochInput {
   /** Rows for the development loss. Absent: the share of `samples` that the spec holds out, if it asks for one. */
   readonly development?: { readonly samples: readonly TrainingSample[]; readonly sha256: string };
   readonly training: TrainingSpec;
+  /** Of methods that learn from one. */
+  readonly teacher?: TeacherModel;
   readonly seed: number;
   /** 0-based. */
   readonly epoch: number;
@@ -83,10 +87,11 @@ export interface EpochOutcome {
 
 export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<EpochOutcome> {
   const { training, seed, epoch } = input;
-  const trainable = trainableOf(input.config, training);
+  const method = methodOf(input.config, training, input.teacher);
+  const { trainable } = method;
   const { layout } = trainable;
   const { learned, development } = splitSamples(input);
-  const memory = estimateMemory(input.config, layout.length, training, [...learned, ...development]);
+  const memory = estimateMemory(input, [...learned, ...development]);
   const free = freeMemory();
   checkMemory(memory, free);
   const run = startingPoint(input, learned.length, trainable);
@@ -98,7 +103,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   if (state.epochStep === steps || state.stopped) return { finished: true, state, writeCheckpoint: write };
 
   hooks.onStart?.({ steps, learnedRows: learned.length, developmentRows: development.length, trainedNumbers: layout.length, memory, free });
-  await using step = await createStep(input, trainable);
+  await using step = await openStep(input, method);
   const measured = developmentRows(development, step.maxRowTokens);
   const gradients = new Float32Array(layout.length);
   while (state.epochStep < steps && !state.stopped) {
@@ -135,6 +140,17 @@ function splitSamples({ samples, development, training, seed }: EpochInput): Spl
   return training.development === undefined ? { learned: samples, development: [] } : holdOut(samples, training.development.share, seed);
 }
 
+function openStep({ config, weights, training, threads, executionProviders, teacher }: EpochInput, { trainable, objective, observed }: Method): Promise<TrainingStep> {
+  return createStep(
+    {
+      config, weights, training, threads, objective,
+      ...(executionProviders === undefined ? {} : { executionProviders }),
+      ...(teacher === undefined || observed === undefined ? {} : { teacher: { model: teacher, observed } }),
+    },
+    trainable,
+  );
+}
+
 /** A copy of the parameters, in the place of the copy before. */
 function keep(place: Float32Array | undefined, parameters: Float32Array): Float32Array {
   if (place === undefined) return parameters.slice();
@@ -157,14 +173,14 @@ function refuseDivergence({ epoch, training }: EpochInput, step: number, numbers
  */
 async function batchGradients(
   step: TrainingStep,
-  { samples, scale }: StepParts,
+  { samples, scale, hiddenScale }: StepParts,
   run: { readonly parameters: Float32Array; readonly gradients: Float32Array; readonly seed: number; readonly globalStep: number },
 ): Promise<{ readonly lossNats: number; readonly tokens: number }> {
   const rows: readonly PackedRow[] = splitBatch(samples, step.maxRowTokens).map(packRow);
   run.gradients.fill(0);
   let lossNats = 0;
   for (const [index, row] of rows.entries()) {
-    lossNats += await step.accumulate({ row, scale, parameters: run.parameters, gradients: run.gradients, dropout: [run.seed, run.globalStep, index] });
+    lossNats += await step.accumulate({ row, scale, hiddenScale, parameters: run.parameters, gradients: run.gradients, dropout: [run.seed, run.globalStep, index] });
   }
   return { lossNats, tokens: rows.reduce((sum, row) => sum + row.tokens, 0) };
 }
@@ -176,8 +192,8 @@ export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEvery
   return decisive;
 }
 
-function identityOf({ training, development, modelSha256, datasetSha256, seed }: EpochInput): LoopState['identity'] {
-  return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), seed, training: canonicalJson(decisiveTraining(training)) };
+function identityOf({ training, development, modelSha256, datasetSha256, seed, teacher }: EpochInput): LoopState['identity'] {
+  return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), ...(teacher === undefined ? {} : { teacherSha256: teacher.sha256 }), seed, training: canonicalJson(decisiveTraining(training)) };
 }
 
 function startingPoint(input: EpochInput, learned: number, { layout, initial }: Trainable): Checkpoint {

@@ -23,6 +23,8 @@ import type { EpochProgress } from './trainer.ts';
 
 export interface LocalRunOptions {
   readonly model: ModelFiles;
+  /** Of `training.teacher`, where there is one. */
+  readonly teacher?: ModelFiles;
   /** Folder below which float32 weights are kept. */
   readonly cache: string;
   readonly threads: number;
@@ -72,6 +74,7 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
           modelPath: options.model.path, modelName: options.model.name, layers: spec.student.layers, keepLayers: spec.student.keepLayers,
           cache: options.cache, threads: options.threads, executionProviders: options.executionProviders, training, seed: spec.seed, epoch,
           datasetPath: dataset.path, datasetSha256: dataset.sha256, outFolder: work,
+          ...(options.teacher === undefined ? {} : { teacher: { modelPath: options.teacher.path, modelName: options.teacher.name, layers: training.teacher?.layers, keepLayers: training.teacher?.keepLayers } }),
           ...(development === undefined ? {} : { development }),
           ...(state === undefined ? {} : { fromPath: checkpoint }),
           ...(spec.hours === undefined ? {} : { leftSeconds: spec.hours * 3_600 }),

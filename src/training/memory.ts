@@ -1,12 +1,15 @@
 /** How much memory a training step takes, before anything is allocated: its graph is written, and counted instead of run. */
 import type { TrainingSpec } from '../contracts/training-spec.ts';
+import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
+import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
-import { CROSS_ENTROPY } from './objective.ts';
+import { methodOf } from './method.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
-import { trainableOf } from './trainable.ts';
+import { teacherGraph } from './white-box-teacher.ts';
+import type { TeacherModel } from './white-box-teacher.ts';
 
 /** Samples as they are packed (packing.ts): B rows of T tokens, R of which are learned. */
 export interface StepShape {
@@ -26,18 +29,26 @@ const GRADIENT_COPIES = 2;
  * Resident memory at its highest, the mapped weights included; without the trained tensors themselves, their
  * gradients and moments, which the caller holds. Within 20 per cent of what was measured (test/unit/training-memory.test.ts).
  */
-export function estimateStepBytes(config: ModelConfig, training: Pick<TrainingSpec, 'lora'>, { batch, width, labels }: StepShape): number {
-  const trainable = trainableOf(config, training);
+export function estimateStepBytes(config: ModelConfig, training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>, { batch, width, labels }: StepShape, teacher?: TeacherModel): number {
+  const { trainable, objective, observed } = methodOf(config, training, teacher);
+  const onDisk = (g: Graph): WeightLookup => (name, shape) => g.external(name, shape, { location: '', offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) });
   const graph = trainingStepGraph({
     config,
     trainable,
-    objective: CROSS_ENTROPY,
+    objective,
     backward: true,
     maxRowTokens: width,
-    weights: (g) => (name, shape) => g.external(name, shape, { location: '', offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) }),
+    weights: onDisk,
   });
   const { chunks, size } = chunkRows(labels, config.vocabularySize);
-  const { constantBytes, inputBytes, resultBytes } = graphMemory(graph, { B: batch, T: width, N: chunks, C: size });
+  const sizes = { B: batch, T: width, N: chunks, C: size };
+  const { constantBytes, inputBytes, resultBytes } = graphMemory(graph, sizes);
   const trainedBytes = 4 * trainable.layout.length;
-  return PROCESS_BYTES + constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
+  const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
+  if (teacher === undefined || observed === undefined) return PROCESS_BYTES + step;
+  // A session of its own, whose arena stays. Its head is the step's constant as well: one mapping of the same file.
+  const beside = graphMemory(teacherGraph({ config: teacher.config, observed, maxRowTokens: width, weights: onDisk }), sizes);
+  return PROCESS_BYTES + step + beside.constantBytes - (observed.rows ? headBytes(config, teacher.config) : 0) + ARENA_FACTOR * beside.resultBytes;
 }
+
+const headBytes = (student: ModelConfig, teacher: ModelConfig): number => 4 * teacher.hiddenSize * Math.min(student.vocabularySize, teacher.vocabularySize);

@@ -61,7 +61,10 @@ export function createOnnxTrainer(deps: OnnxTrainerDeps): Trainer {
 async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOptions): Promise<EpochResult> {
   const { store } = deps;
   if (options.signal?.aborted === true) throw cancelled();
-  const model = await deps.assets.model(job.student.model, options.signal === undefined ? {} : { signal: options.signal });
+  const fetching = options.signal === undefined ? {} : { signal: options.signal };
+  const model = await deps.assets.model(job.student.model, fetching);
+  const { teacher: chosen } = job.training;
+  const teacher = chosen === undefined ? undefined : await deps.assets.model(chosen.model, fetching);
   const outFolder = await mkdtemp(join(tmpdir(), 'stillhouse-train-'));
   try {
     const order: TrainingOrder = {
@@ -73,6 +76,7 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
       threads: deps.threads ?? availableParallelism(),
       ...(deps.executionProviders === undefined ? {} : { executionProviders: deps.executionProviders }),
       training: job.training,
+      ...(teacher === undefined ? {} : { teacher: { modelPath: teacher.path, modelName: teacher.name, layers: chosen?.layers, keepLayers: chosen?.keepLayers } }),
       seed: job.seed,
       epoch: job.epoch,
       datasetPath: await store.localPath(job.dataset),

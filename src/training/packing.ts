@@ -45,6 +45,8 @@ export interface PackedRow {
   readonly weights: Float32Array; // (R)
   /** In the order of `rows`. */
   readonly values: RowValues;
+  /** How many samples read each token: 0 for padding. */
+  readonly readers: Float32Array; // (B, T)
 }
 
 /** BAD_INPUT with the ids of samples that are too long or have nothing to learn. */
@@ -118,10 +120,11 @@ export function packRow(samples: readonly PackingSample[]): PackedRow {
   const filled = arranged.map((row) => fillRow(row, shared));
   const width = Math.max(...filled.map(({ ids }) => ids.length));
   const batch = filled.length;
-  const packed = { batch, width, tokens: batch * width, ids: new BigInt64Array(batch * width), positions: new BigInt64Array(batch * width), mask: new Float32Array(batch * width * width).fill(MASKED) };
+  const packed = { batch, width, tokens: batch * width, ids: new BigInt64Array(batch * width), positions: new BigInt64Array(batch * width), mask: new Float32Array(batch * width * width).fill(MASKED), readers: new Float32Array(batch * width) };
   filled.forEach(({ ids, positions, starts }, b) => {
     packed.ids.set(toInt64(ids), b * width);
     packed.positions.set(toInt64(positions), b * width);
+    packed.readers.fill(arranged[b]?.length ?? 0, b * width, b * width + shared).fill(1, b * width + shared, b * width + ids.length);
     for (let i = 0; i < width; i++) {
       const row = (b * width + i) * width;
       packed.mask.fill(0, row, row + Math.min(shared, i + 1));

@@ -5,12 +5,14 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadModel } from '../lm/load.ts';
+import type { LoadedModel } from '../lm/load.ts';
 import { toWireError } from '../lm/protocol.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { trainEpoch } from './epoch.ts';
 import { checkTime, TIMED_STEPS } from './preflight.ts';
 import { tokenizeSamples } from './samples.ts';
-import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
+import { requireSameReading } from './teacher-check.ts';
+import type { FromTrainer, ModelOrder, ToTrainer, TrainingOrder } from './protocol.ts';
 
 let stopAsked = false;
 
@@ -21,8 +23,12 @@ function send(message: FromTrainer): void {
 }
 
 async function train(order: TrainingOrder): Promise<void> {
-  const model = await loadModel({ path: order.modelPath, name: order.modelName, cache: order.cache, layers: order.layers, keepLayers: order.keepLayers });
-  const samples = tokenizeSamples(readFileSync(order.datasetPath, 'utf8'), model.tokenizer, order.training);
+  const load = ({ modelPath, modelName, layers, keepLayers }: ModelOrder): Promise<LoadedModel> => loadModel({ path: modelPath, name: modelName, cache: order.cache, layers, keepLayers });
+  const model = await load(order);
+  const rows = readFileSync(order.datasetPath, 'utf8');
+  const samples = tokenizeSamples(rows, model.tokenizer, order.training);
+  const teacher = order.teacher === undefined ? undefined : await load(order.teacher);
+  if (teacher !== undefined) requireSameReading({ name: teacher.identity.name, tokenizer: teacher.tokenizer }, { name: model.identity.name, tokenizer: model.tokenizer }, rows, samples);
   const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const begun = performance.now();
@@ -49,6 +55,7 @@ async function train(order: TrainingOrder): Promise<void> {
       ...(order.executionProviders === undefined ? {} : { executionProviders: order.executionProviders }),
       ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
       ...(development === undefined ? {} : { development }),
+      ...(teacher === undefined ? {} : { teacher: { config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256 } }),
     },
     {
       shouldStop: () => stopAsked,

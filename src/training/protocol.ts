@@ -6,15 +6,21 @@ import type { WireError } from '../lm/protocol.ts';
 import type { RunFacts } from './epoch.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
-/** Everything is a local path: the process knows no store. */
-export interface TrainingOrder extends LayerChoice {
+/** A model as the process opens it. */
+export interface ModelOrder extends LayerChoice {
   readonly modelPath: string;
   readonly modelName: string;
+}
+
+/** Everything is a local path: the process knows no store. */
+export interface TrainingOrder extends ModelOrder {
   /** Folder below which float32 weights are kept. */
   readonly cache: string;
   readonly threads: number;
   readonly executionProviders?: readonly ExecutionProvider[];
   readonly training: TrainingSpec;
+  /** Of methods that learn from a model. */
+  readonly teacher?: ModelOrder;
   readonly seed: number;
   readonly epoch: number;
   /** Sample[] as JSONL. */

@@ -11,6 +11,8 @@ export interface RowFeeds {
   readonly model: Feeds;
   /** `weights` times `scale`, `labels` and what else is known of each learned token: (N, C, …). */
   readonly known: (scale: number) => Feeds;
+  /** `hiddenWeights` (B, T): how many samples read a token, times `scale`. */
+  readonly hiddenWeights: (scale: number) => Feeds;
 }
 
 /** Learned rows in chunks as the head of a vocabulary of this size takes them, with zeros, whose weight is zero, to the end of the last. */
@@ -41,5 +43,6 @@ export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
       labels: chunked(row.labels),
       ...Object.fromEntries(Object.entries(row.values).map(([name, { shape, data }]) => [name, chunked(data, shape)])),
     }),
+    hiddenWeights: (scale) => ({ hiddenWeights: new Tensor('float32', row.readers.map((readers) => readers * scale), [batch, width]) }),
   };
 }

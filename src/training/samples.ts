@@ -38,6 +38,8 @@ const learnedTokens = (samples: readonly { readonly ids: readonly number[]; read
 export interface StepParts {
   readonly samples: readonly PackingSample[];
   readonly scale: number;
+  /** The same for the losses of hidden states: the mean is over all tokens that are read. */
+  readonly hiddenScale: number;
 }
 
 /**
@@ -49,5 +51,6 @@ export function stepParts(batch: readonly TrainingSample[], { stepByStep }: Pick
   const rationales = batch.flatMap(({ id, rationale }) => (rationale === undefined ? [] : [{ id, ...rationale }]));
   const weight = stepByStep === undefined || rationales.length === 0 ? 0 : (stepByStep.rationaleWeight * outputTokens) / learnedTokens(rationales);
   const samples = batch.flatMap(({ rationale: _rationale, ...sample }): PackingSample[] => [sample]);
-  return { samples: weight === 0 ? samples : [...samples, ...rationales.map((rationale) => ({ ...rationale, weight }))], scale: 1 / outputTokens };
+  const read = batch.reduce((sum, { ids }) => sum + ids.length - 1, 0);
+  return { samples: weight === 0 ? samples : [...samples, ...rationales.map((rationale) => ({ ...rationale, weight }))], scale: 1 / outputTokens, hiddenScale: 1 / read };
 }

@@ -6,7 +6,9 @@ import { decoderInputs } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
 import type { ModelConfig } from '../lm/config.ts';
-import type { Objective } from './objective.ts';
+import { hiddenStateLoss } from './distillation-loss.ts';
+import { projectionName, teacherHiddenName } from './objective.ts';
+import type { HiddenObjective, Objective } from './objective.ts';
 import { chunkedLoss } from './row-loss.ts';
 import type { Trainable } from './trainable.ts';
 
@@ -16,6 +18,7 @@ export const gradientOutputName = (parameter: string): string => `gradient.${par
 /**
  * Inputs: `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` into (B·T) and `weights` of their losses (N, C), what the
  * objective is given for each of them by name (N, C, …), each parameter by its name, and with dropout a mask (B, T, in) for each target.
+ * Where hidden states are compared: `hiddenWeights` (B, T), what the loss of each token counts, and `teacherHidden.LAYER` (B, T, Ht).
  * Outputs: `loss` () in nats, and with `backward` the `gradient.NAME` of each parameter.
  */
 export function trainingStepGraph(options: {
@@ -40,16 +43,33 @@ export function trainingStepGraph(options: {
     parameter: (name) => parameters.get(name) as FloatValue,
     ...(dropsOut ? { dropout: (target: string, like: FloatValue) => g.input(dropoutInputName(target), 'float32', like.shape) } : {}),
   });
-  const { hidden } = decoder(g, config, weight, inputs, { ...hooks, contextTokens: options.maxRowTokens });
+  const { hidden, layerHidden } = decoder(g, config, weight, inputs, { ...hooks, contextTokens: options.maxRowTokens });
   const learned = headRows(g, config, weight, hidden, rows); // (N, C, H)
   const head = headWeight(config, weight);
   const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: options.objective.rowLoss(g), backward });
-  g.output('loss', g.sumAll(chunked.losses));
+  const { hidden: compared } = options.objective;
+  const features = compared === undefined ? [] : hiddenStateRoots(g, compared, layerHidden, (name) => parameters.get(name) as FloatValue);
+  g.output('loss', features.reduce((sum, { of, seed }) => g.add(sum, g.sumAll(g.mul(of, seed))), g.sumAll(chunked.losses)));
   if (chunked.backward === undefined) return g;
   const { rows: dLearned, head: dHead } = chunked.backward;
   const wanted = [...parameters];
-  const roots = [{ of: learned, seed: dLearned }, ...(dHead === undefined ? [] : [{ of: head, seed: dHead }])];
+  const roots = [{ of: learned, seed: dLearned }, ...(dHead === undefined ? [] : [{ of: head, seed: dHead }]), ...features];
   const results = gradients(g, roots, wanted.map(([, value]) => value));
   wanted.forEach(([name], i) => g.output(gradientOutputName(name), results[i] as FloatValue));
   return g;
+}
+
+/** The loss of each pair at each token, (B, T), and what it counts. */
+function hiddenStateRoots(g: Graph, { kind, pairs, width, projected }: HiddenObjective, layerHidden: readonly FloatValue[], parameter: (name: string) => FloatValue): readonly { readonly of: FloatValue; readonly seed: FloatValue }[] {
+  const seed = g.input('hiddenWeights', 'float32', ['B', 'T']);
+  const teacher = new Map([...new Set(pairs.map((pair) => pair.teacher))].map((layer) => [layer, g.input(teacherHiddenName({ teacher: layer }), 'float32', ['B', 'T', width])]));
+  return pairs.map((pair) => ({
+    of: hiddenStateLoss(g, {
+      kind,
+      student: layerHidden[pair.student] as FloatValue,
+      teacher: teacher.get(pair.teacher) as FloatValue,
+      ...(projected ? { projection: parameter(projectionName(pair)) } : {}),
+    }),
+    seed,
+  }));
 }

@@ -14,14 +14,21 @@ import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
 import { rowFeeds } from './row-feeds.ts';
 import type { Feeds } from './row-feeds.ts';
 import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
+import { openTeacher } from './white-box-teacher.ts';
+import type { Observed, TeacherModel } from './white-box-teacher.ts';
 
 export interface TrainingStep extends AsyncDisposable {
   /** Tokens of one packed row: `training.rowTokens`, or `training.maxTokens` where that is more. */
   readonly maxRowTokens: number;
-  /** Adds the row's gradient to `gradients` and returns its weighted loss, both times `scale`. `dropout` names the random stream. */
+  /**
+   * Adds the row's gradient to `gradients` and returns its weighted loss: that of its learned tokens times `scale`, that of
+   * hidden states times `hiddenScale`. `dropout` names the random stream.
+   */
   accumulate(input: {
     readonly row: PackedRow;
     readonly scale: number;
+    /** Default: `scale`. */
+    readonly hiddenScale?: number;
     readonly parameters: Float32Array;
     readonly gradients: Float32Array;
     readonly dropout: readonly [seed: number, step: number, row: number];
@@ -36,23 +43,26 @@ interface StepInput extends Pick<SessionOptions, 'threads' | 'executionProviders
   readonly training: TrainingSpec;
   /** Default: cross-entropy. The development loss is that in any case. */
   readonly objective?: Objective;
+  /** What the objective is given of a teacher, and whose constants its graph has. */
+  readonly teacher?: { readonly model: TeacherModel; readonly observed: Observed };
 }
 
 /** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
 const asked = ({ inputNames }: InferenceSession, feeds: Feeds): Feeds => Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
 
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
-  const { config, weights, training, objective = CROSS_ENTROPY } = input;
+  const { config, weights, training, objective = CROSS_ENTROPY, teacher } = input;
   const { layout, dropout } = trainable;
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
     createSession(
       toOnnx(trainingStepGraph({ config, trainable, objective: backward ? objective : CROSS_ENTROPY, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
-      weights,
+      teacher === undefined ? weights : [weights, teacher.model.weights],
       // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
       { ...input, packWeights: false },
     );
   const session = await open(true);
+  const observer = teacher === undefined ? undefined : await openTeacher(teacher.model, teacher.observed, maxRowTokens, input);
   // The runtime writes a row's gradients here instead of into memory of its own.
   const rowGradients = new Float32Array(layout.length);
   const rowGradientTensors: Record<string, Tensor | null> = { loss: null };
@@ -74,9 +84,11 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
 
   return {
     maxRowTokens,
-    async accumulate({ row, scale, parameters, gradients, dropout: stream }) {
-      const { model, known } = rowFeeds(row, config.vocabularySize);
-      const feeds = { ...model, ...known(scale), ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
+    async accumulate({ row, scale, hiddenScale = scale, parameters, gradients, dropout: stream }) {
+      const { model, known, hiddenWeights } = rowFeeds(row, config.vocabularySize);
+      const observed = (await observer?.observe(model)) ?? {};
+      const hidden = objective.hidden === undefined ? {} : hiddenWeights((hiddenScale * objective.hidden.weight) / objective.hidden.pairs.length);
+      const feeds = { ...model, ...known(scale), ...observed, ...hidden, ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
       const results = await session.run(asked(session, feeds), rowGradientTensors);
       for (let i = 0; i < gradients.length; i++) gradients[i] = (gradients[i] as number) + (rowGradients[i] as number);
       return results['loss']?.data[0] as number;
@@ -90,6 +102,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
     },
     [Symbol.asyncDispose]: async () => {
       await session.release();
+      await observer?.[Symbol.asyncDispose]();
       await (await lossSession)?.release();
     },
   };

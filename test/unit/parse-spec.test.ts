@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { trainingOf } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { parseSpec, validateSpec } from '../../src/contracts/parse-spec.ts';
 import type { SpecProblem } from '../../src/contracts/parse-spec.ts';
@@ -68,6 +69,8 @@ const cases: readonly Case[] = [
   { what: 'layers out of order', from: 'student: { model: smollm2-135m-instruct }', to: 'student: { model: smollm2-135m-instruct, layers: [2, 0] }', path: 'student.layers', message: /expected distinct layers in ascending order, got \[2,0\]/ },
   { what: 'settings of a method that is not chosen', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, stepByStep: { rationaleWeight: 2 }', path: 'training.stepByStep', message: /training\.stepByStep: expected nothing with method: sft, got settings of another method/ },
   { what: 'step by step without rationales', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: step-by-step', path: 'training.method', message: /training\.method: expected sft without sampling\.rationale: true/ },
+  { what: 'beta of another divergence', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: logit, logit: { beta: 0.2 }', path: 'training.logit', message: /training\.logit: expected beta with divergence: jensen-shannon, got it with forward-kl/ },
+  { what: 'a model to learn from that nothing asks', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, teacher: { model: x }', path: 'training.teacher', message: /training\.teacher: expected nothing with method: sft/ },
   { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
 ];
 
@@ -82,6 +85,16 @@ for (const { what, from, to, path, message } of cases) {
     assert.ok(problems.some((problem) => problem.path === path), JSON.stringify(problems));
   });
 }
+
+test('what is learned from a model is learned from the campaign\'s own teacher, where that runs here', () => {
+  const method = (teacher: string): string => replace('learningRate: 1.0e-3', `learningRate: 1.0e-3, method: logit${teacher}`);
+  const own = parseSpec(method(''), 'mine.yaml');
+  assert.equal(own.training.teacher, undefined);
+  assert.deepEqual(trainingOf(own).teacher, { model: own.teacher.model });
+  assert.deepEqual(trainingOf(parseSpec(method(', teacher: { model: other, keepLayers: 3 }'), 'mine.yaml')).teacher, { model: 'other', keepLayers: 3 });
+  const hosted = method('').replace('provider: local', 'provider: openai').replace('calibration: prior', 'calibration: none');
+  assert.match(failure(() => parseSpec(hosted, 'mine.yaml')).message, /training\.teacher: expected a model to learn from with method: logit, which needs more of a teacher than its answers, got none and a teacher at an endpoint/);
+});
 
 test('every mistake is listed, each with its line', () => {
   const text = replace('rows: 480', 'rows: "480"').replace('epochs: 2', 'epoch: 2');

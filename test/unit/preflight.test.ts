@@ -51,9 +51,9 @@ test('in a container the tightest limit above it counts, file cache that may be 
 
 test('a run that does not fit is refused with what it needs and what is free', () => {
   const training = trainingSpec({ batchSize: 8, maxTokens: 512 });
-  const estimate = estimateMemory(config, 1_000_000, training, samples);
+  const estimate = estimateMemory({ config, training }, samples);
   assert.equal(estimate.rowTokens, 512);
-  assert.equal(estimateMemory(config, 1_000_000, trainingSpec({ batchSize: 1, maxTokens: 512 }), samples).rowTokens, 400);
+  assert.equal(estimateMemory({ config, training: trainingSpec({ batchSize: 1, maxTokens: 512 }) }, samples).rowTokens, 400);
   assert.doesNotThrow(() => checkMemory(estimate, { freeBytes: 100e9, of: 'machine' }));
   assert.throws(() => checkMemory(estimate, { freeBytes: 1e8, of: 'machine' }), REFUSED(/fits the 0\.1 GB of memory that are free on this machine, got one of about \d+\.\d GB \(\d+\.\d for a step of 512 tokens, 0\.0 for what is trained/));
   assert.throws(() => checkMemory(estimate, { freeBytes: 1e8, of: 'container' }), REFUSED(/that the container's limit leaves/));
@@ -61,9 +61,9 @@ test('a run that does not fit is refused with what it needs and what is free', (
 
 test('training all weights needs their gradients and moments too, and a copy of the best', () => {
   const all = 134_515_008;
-  const { trainedBytes } = estimateMemory(config, all, trainingSpec({ tune: 'full' }), samples);
+  const { trainedBytes } = estimateMemory({ config, training: trainingSpec({ tune: 'full' }) }, samples);
   assert.equal(trainedBytes, 4 * all * 4);
-  assert.equal(estimateMemory(config, all, trainingSpec({ tune: 'full', development: {} }), samples).trainedBytes, 4 * all * 5);
+  assert.equal(estimateMemory({ config, training: trainingSpec({ tune: 'full', development: {} }) }, samples).trainedBytes, 4 * all * 5);
 });
 
 test('a run that would outlast what is left is refused after a few measured steps', () => {
