@@ -53,7 +53,7 @@ export async function placeFile(temporary: string, target: string, mode?: number
   }
 }
 
-export async function writeDurably(target: string, content: string): Promise<void> {
+export async function writeDurably(target: string, content: string | Uint8Array): Promise<void> {
   const temporary = `${target}.${process.pid}.tmp`;
   try {
     await mkdir(dirname(target), { recursive: true });

@@ -81,11 +81,15 @@ async function readTrainSpec(file: string | undefined, options: TrainOptions): P
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Lines about a run: what it will take, how far it is, each development loss. */
-function reporter(screen: Screen, epochs: number): Pick<LocalRunOptions, 'onStart' | 'onProgress'> {
+function reporter(screen: Screen, epochs: number): Pick<LocalRunOptions, 'onPrepare' | 'onStart' | 'onProgress'> {
   let lastLineMs = 0;
   let startedMs = 0;
   let startedAt = 0;
   return {
+    onPrepare: ({ rows, of }) => {
+      screen.live(`the teacher has read ${rows} of ${of} rows`);
+      if (rows === of) screen.line(`the teacher's distributions of ${of} rows are stored`);
+    },
     onStart: ({ epoch, resumedAt, steps, learnedRows, developmentRows, trainedNumbers, memory, free }) => {
       startedMs = performance.now();
       startedAt = epoch * steps + resumedAt;

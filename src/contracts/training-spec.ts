@@ -30,6 +30,12 @@ const logitSchema = z.strictObject({
   temperature: z.number().gt(0).max(100).default(2),
   /** Share of the divergence in the loss; the rest is cross-entropy with the dataset's text. */
   alpha: z.number().gt(0).max(1).default(0.5),
+  /** `online`: the teacher reads each batch beside the student. `offline`: its likeliest tokens are stored before the first step. */
+  targets: z.enum(['online', 'offline']).default('online'),
+  /** Of `targets: offline`: how many tokens are stored at each position; the others count together. Default: 50. */
+  topK: z.int().min(1).max(1_000_000).optional(),
+  /** Of `targets: offline`: the share of the teacher's mass that the stored tokens of each row must hold, on average. Default: 0.9. */
+  minMass: z.number().min(0).max(1).optional(),
 });
 
 const featureSchema = z.strictObject({
@@ -108,6 +114,9 @@ export const trainingSchema = z
     if (tune === 'full' && lora !== undefined) reject('lora', 'expected nothing with tune: full, which trains every weight, got settings of adapters');
     for (const key of ['stepByStep', 'logit', 'feature', 'teacher'] as const) {
       if (training[key] !== undefined && !SETTINGS[key].includes(method)) reject(key, `expected nothing with method: ${method}, got settings of another method`);
+    }
+    for (const key of ['topK', 'minMass'] as const) {
+      if (logit?.targets === 'online' && logit[key] !== undefined) reject('logit', `expected ${key} with targets: offline, got it with online, which needs none`);
     }
     if (logit?.beta !== undefined && logit.divergence !== 'jensen-shannon') reject('logit', `expected beta with divergence: jensen-shannon, got it with ${logit.divergence}`);
   })

@@ -21,6 +21,8 @@ import type { MemoryEstimate } from './preflight.ts';
 import { permutation, RANDOM_STREAM, randomStream } from './random.ts';
 import { stepParts } from './samples.ts';
 import type { StepParts } from './samples.ts';
+import { DEFAULT_MIN_MASS } from './soft-targets/stored.ts';
+import type { StoredTargets } from './soft-targets/stored.ts';
 import { createStep } from './step.ts';
 import type { TrainingStep } from './step.ts';
 import type { Trainable } from './trainable.ts';
@@ -37,6 +39,8 @@ export interface EpochInput {
   readonly training: TrainingSpec;
   /** Of methods that learn from one. */
   readonly teacher?: TeacherModel;
+  /** The teacher's distributions, where they are stored. */
+  readonly targets?: StoredTargets;
   readonly seed: number;
   /** 0-based. */
   readonly epoch: number;
@@ -87,10 +91,11 @@ export interface EpochOutcome {
 
 export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<EpochOutcome> {
   const { training, seed, epoch } = input;
-  const method = methodOf(input.config, training, input.teacher);
+  const method = methodOf(input);
   const { trainable } = method;
   const { layout } = trainable;
   const { learned, development } = splitSamples(input);
+  input.targets?.check(training.logit?.minMass ?? DEFAULT_MIN_MASS);
   const memory = estimateMemory(input, [...learned, ...development]);
   const free = freeMemory();
   checkMemory(memory, free);
@@ -111,7 +116,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
     const at = state.epochStep;
     const globalStep = epoch * steps + at;
     const batch = order.slice(at * training.batchSize, (at + 1) * training.batchSize).map((i) => learned[i] as TrainingSample);
-    const { lossNats, tokens } = await batchGradients(step, stepParts(batch, training), { parameters, gradients, seed, globalStep });
+    const { lossNats, tokens } = await batchGradients(step, stepParts(batch, training, input.targets), { parameters, gradients, seed, globalStep });
     const learningRate = learningRateAt(training, globalStep, steps * training.epochs);
     const gradientNorm = clipGradients(gradients, training.maxGradientNorm);
     refuseDivergence(input, globalStep + 1, { 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, batch);

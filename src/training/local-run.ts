@@ -30,6 +30,8 @@ export interface LocalRunOptions {
   readonly threads: number;
   readonly executionProviders: readonly ExecutionProvider[];
   readonly signal?: AbortSignal;
+  /** While the teacher's distributions are made: rows that have them. */
+  readonly onPrepare?: (done: { readonly rows: number; readonly of: number }) => void;
   /** Once an epoch, before its first step. */
   readonly onStart?: (facts: RunFacts & { readonly epoch: number; readonly resumedAt: number }) => void;
   readonly onProgress?: (progress: Omit<EpochProgress, 'checkpoint'> & { readonly epoch: number; readonly checkpointed: boolean }) => void;
@@ -86,6 +88,7 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
             await placeFile(path, target);
             return target;
           },
+          onPrepare: options.onPrepare,
           onStart: (facts) => options.onStart?.({ ...facts, epoch, resumedAt: at }),
           onProgress: ({ checkpoint: written, ...progress }) => options.onProgress?.({ ...progress, epoch, checkpointed: written !== undefined }),
         },

@@ -1,15 +1,14 @@
 /** How much memory a training step takes, before anything is allocated: its graph is written, and counted instead of run. */
-import type { TrainingSpec } from '../contracts/training-spec.ts';
 import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
-import { methodOf } from './method.ts';
+import { commonTokens, methodOf } from './method.ts';
+import type { MethodInput } from './method.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
 import { teacherGraph } from './white-box-teacher.ts';
-import type { TeacherModel } from './white-box-teacher.ts';
 
 /** Samples as they are packed (packing.ts): B rows of T tokens, R of which are learned. */
 export interface StepShape {
@@ -29,8 +28,9 @@ const GRADIENT_COPIES = 2;
  * Resident memory at its highest, the mapped weights included; without the trained tensors themselves, their
  * gradients and moments, which the caller holds. Within 20 per cent of what was measured (test/unit/training-memory.test.ts).
  */
-export function estimateStepBytes(config: ModelConfig, training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>, { batch, width, labels }: StepShape, teacher?: TeacherModel): number {
-  const { trainable, objective, observed } = methodOf(config, training, teacher);
+export function estimateStepBytes(run: MethodInput, { batch, width, labels }: StepShape): number {
+  const { config, teacher } = run;
+  const { trainable, objective, observed } = methodOf(run);
   const onDisk = (g: Graph): WeightLookup => (name, shape) => g.external(name, shape, { location: '', offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) });
   const graph = trainingStepGraph({
     config,
@@ -51,4 +51,4 @@ export function estimateStepBytes(config: ModelConfig, training: Pick<TrainingSp
   return PROCESS_BYTES + step + beside.constantBytes - (observed.rows ? headBytes(config, teacher.config) : 0) + ARENA_FACTOR * beside.resultBytes;
 }
 
-const headBytes = (student: ModelConfig, teacher: ModelConfig): number => 4 * teacher.hiddenSize * Math.min(student.vocabularySize, teacher.vocabularySize);
+const headBytes = (student: ModelConfig, teacher: ModelConfig): number => 4 * teacher.hiddenSize * commonTokens(student, teacher);

@@ -3,14 +3,15 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { FeatureSpec, LogitSpec, TrainingSpec } from '../contracts/training-spec.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { ModelConfig } from '../lm/config.ts';
-import { distillation, teacherRows } from './distillation-loss.ts';
-import type { Divergence } from './distillation-loss.ts';
+import { distillation, teacherRows, teacherTopK } from './distillation-loss.ts';
+import type { Divergence, TeacherSource } from './distillation-loss.ts';
 import { CROSS_ENTROPY, projectionName } from './objective.ts';
 import type { HiddenObjective, LayerPair, Objective } from './objective.ts';
 import { layoutOf, tensorView } from './parameters.ts';
 import { RANDOM_STREAM, randomStream } from './random.ts';
 import { crossEntropy } from './row-loss.ts';
 import type { RowLoss } from './row-loss.ts';
+import type { StoredTargets } from './soft-targets/stored.ts';
 import { trainableOf } from './trainable.ts';
 import type { Trainable } from './trainable.ts';
 import { teacherHead } from './white-box-teacher.ts';
@@ -23,25 +24,40 @@ export interface Method {
   readonly observed?: Observed;
 }
 
-type MethodSpec = Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>;
+export interface MethodInput {
+  /** Of the student. */
+  readonly config: ModelConfig;
+  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>;
+  readonly teacher?: TeacherModel;
+  /** Where the teacher's distributions are stored ones. */
+  readonly targets?: Pick<StoredTargets, 'k'>;
+}
 
-export function methodOf(config: ModelConfig, training: MethodSpec, teacher?: TeacherModel): Method {
+export function methodOf({ config, training, teacher, targets }: MethodInput): Method {
   const base = trainableOf(config, training);
   const { logit, feature } = training;
   if (logit === undefined && feature === undefined) return { trainable: base, objective: CROSS_ENTROPY };
-  if (teacher === undefined) throw new StillhouseError('INTERNAL', 'training: expected the teacher of logit or feature, got none');
-  const hidden = feature === undefined ? undefined : hiddenObjective(feature, config, teacher.config);
+  const needed = (): TeacherModel => {
+    if (teacher === undefined) throw new StillhouseError('INTERNAL', 'training: expected the teacher of logit or feature, got none');
+    return teacher;
+  };
+  const hidden = feature === undefined ? undefined : hiddenObjective(feature, config, needed().config);
+  const online = logit !== undefined && targets === undefined ? needed() : undefined;
+  const observed = { rows: online !== undefined, layers: [...new Set(hidden?.pairs.map((pair) => pair.teacher))] };
+  const source = (g: Graph): TeacherSource => (targets === undefined ? onlineSource(g, config, needed()) : teacherTopK(targets.k));
   return {
     trainable: hidden === undefined ? base : withProjections(base, hidden, config.hiddenSize),
-    objective: { rowLoss: (g) => (logit === undefined ? crossEntropy : logitLoss(g, logit, config, teacher)), ...(hidden === undefined ? {} : { hidden }) },
-    observed: { rows: logit !== undefined, layers: [...new Set(hidden?.pairs.map((pair) => pair.teacher))] },
+    objective: { rowLoss: (g) => (logit === undefined ? crossEntropy : logitLoss(logit, source(g))), ...(hidden === undefined ? {} : { hidden }) },
+    ...(observed.rows || observed.layers.length > 0 ? { observed } : {}),
   };
 }
 
+const logitLoss = ({ divergence, beta, temperature, alpha }: LogitSpec, teacher: TeacherSource): RowLoss => distillation({ divergence: divergenceOf(divergence, beta), temperature, alpha, teacher });
+
+const onlineSource = (g: Graph, student: ModelConfig, teacher: TeacherModel): TeacherSource => teacherRows(teacherHead(g, teacher, commonTokens(student, teacher.config)));
+
 /** Both vocabularies have the first ids in common; what one has beyond is padding. */
-function logitLoss(g: Graph, { divergence, beta, temperature, alpha }: LogitSpec, config: ModelConfig, teacher: TeacherModel): RowLoss {
-  return distillation({ divergence: divergenceOf(divergence, beta), temperature, alpha, teacher: teacherRows(teacherHead(g, teacher, Math.min(config.vocabularySize, teacher.config.vocabularySize))) });
-}
+export const commonTokens = (student: Pick<ModelConfig, 'vocabularySize'>, teacher: Pick<ModelConfig, 'vocabularySize'>): number => Math.min(student.vocabularySize, teacher.vocabularySize);
 
 const divergenceOf = (kind: LogitSpec['divergence'], beta = 0.5): Divergence => (kind === 'jensen-shannon' ? { kind, beta } : { kind });
 

@@ -31,6 +31,7 @@ export interface PackingSample extends Tokens {
 
 /** Samples in B rows of T tokens with R labels. */
 export interface PackedRow {
+  readonly samples: readonly string[]; // their ids
   readonly batch: number; // B
   readonly width: number; // T
   /** B·T, padding included. */
@@ -120,7 +121,7 @@ export function packRow(samples: readonly PackingSample[]): PackedRow {
   const filled = arranged.map((row) => fillRow(row, shared));
   const width = Math.max(...filled.map(({ ids }) => ids.length));
   const batch = filled.length;
-  const packed = { batch, width, tokens: batch * width, ids: new BigInt64Array(batch * width), positions: new BigInt64Array(batch * width), mask: new Float32Array(batch * width * width).fill(MASKED), readers: new Float32Array(batch * width) };
+  const packed = { samples: samples.map(({ id }) => id), batch, width, tokens: batch * width, ids: new BigInt64Array(batch * width), positions: new BigInt64Array(batch * width), mask: new Float32Array(batch * width * width).fill(MASKED), readers: new Float32Array(batch * width) };
   filled.forEach(({ ids, positions, starts }, b) => {
     packed.ids.set(toInt64(ids), b * width);
     packed.positions.set(toInt64(positions), b * width);

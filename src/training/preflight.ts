@@ -1,13 +1,12 @@
 /** Does a training fit this machine's memory, before its first step; will it end in the time that is left, after the first few? An honest refusal beats a killed process. */
 import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { ModelConfig } from '../lm/config.ts';
 import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
 import { estimateStepBytes } from './memory.ts';
 import { methodOf } from './method.ts';
+import type { MethodInput } from './method.ts';
 import type { TrainingSample } from './packing.ts';
-import type { TeacherModel } from './white-box-teacher.ts';
 
 const FLOAT_BYTES = 4;
 /** Each trained number: itself, its gradient as it is summed, both moments. */
@@ -23,20 +22,15 @@ export interface MemoryEstimate {
   readonly rowTokens: number;
 }
 
-export interface EstimatedRun {
-  readonly config: ModelConfig;
-  readonly training: TrainingSpec;
-  readonly teacher?: TeacherModel;
-}
-
-export function estimateMemory({ config, training, teacher }: EstimatedRun, samples: readonly TrainingSample[]): MemoryEstimate {
+export function estimateMemory(run: MethodInput & { readonly training: TrainingSpec }, samples: readonly TrainingSample[]): MemoryEstimate {
+  const { training } = run;
   const parts = samples.flatMap(({ rationale, ...sample }) => (rationale === undefined ? [sample] : [sample, rationale]));
   const longest = parts.reduce((most, part) => Math.max(most, part.ids.length), 0);
   const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart), 0);
   const partsPerStep = Math.ceil((training.batchSize * parts.length) / samples.length);
   const rowTokens = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));
-  const stepBytes = estimateStepBytes(config, training, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, partsPerStep * longestAnswer) }, teacher);
-  const trainedNumbers = methodOf(config, training, teacher).trainable.layout.length;
+  const stepBytes = estimateStepBytes(run, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, partsPerStep * longestAnswer) });
+  const trainedNumbers = methodOf(run).trainable.layout.length;
   const trainedBytes = FLOAT_BYTES * trainedNumbers * (TRAINED_COPIES + (training.development === undefined ? 0 : 1));
   return { stepBytes, trainedBytes, neededBytes: stepBytes + trainedBytes, rowTokens };
 }

@@ -9,8 +9,13 @@ import type { LoadedModel } from '../lm/load.ts';
 import { toWireError } from '../lm/protocol.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { trainEpoch } from './epoch.ts';
+import { commonTokens } from './method.ts';
 import { checkTime, TIMED_STEPS } from './preflight.ts';
+import type { TrainingSample } from './packing.ts';
 import { tokenizeSamples } from './samples.ts';
+import { makeSoftTargets } from './soft-targets/make.ts';
+import { DEFAULT_TOP_K } from './soft-targets/stored.ts';
+import type { StoredTargets } from './soft-targets/stored.ts';
 import { requireSameReading } from './teacher-check.ts';
 import type { FromTrainer, ModelOrder, ToTrainer, TrainingOrder } from './protocol.ts';
 
@@ -22,6 +27,28 @@ function send(message: FromTrainer): void {
   });
 }
 
+/** The teacher's distributions, those that are missing made first. A stop ends the process: what is made stays. */
+function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, teacher: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets> {
+  const { config, weights, identity, tokenizer } = teacher;
+  return makeSoftTargets(
+    {
+      teacher: { config, weights, sha256: identity.sha256 },
+      vocabulary: { name: identity.name, tokens: tokenizer.tokens },
+      samples,
+      vocabularySize: commonTokens(model.config, config),
+      k: training.logit?.topK ?? DEFAULT_TOP_K,
+      maxRowTokens: Math.max(training.rowTokens, training.maxTokens),
+      folder: join(cache, 'soft-targets'),
+      threads,
+      ...(executionProviders === undefined ? {} : { executionProviders }),
+    },
+    (done) => {
+      if (stopAsked) process.exit(0);
+      send({ kind: 'preparing', ...done });
+    },
+  );
+}
+
 async function train(order: TrainingOrder): Promise<void> {
   const load = ({ modelPath, modelName, layers, keepLayers }: ModelOrder): Promise<LoadedModel> => loadModel({ path: modelPath, name: modelName, cache: order.cache, layers, keepLayers });
   const model = await load(order);
@@ -31,6 +58,7 @@ async function train(order: TrainingOrder): Promise<void> {
   if (teacher !== undefined) requireSameReading({ name: teacher.identity.name, tokenizer: teacher.tokenizer }, { name: model.identity.name, tokenizer: model.tokenizer }, rows, samples);
   const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
+  const targets = teacher === undefined || training.logit?.targets !== 'offline' ? undefined : await storedTargets(order, model, teacher, samples);
   const begun = performance.now();
   let lastStep = begun;
   let lastCheckpoint = begun;
@@ -55,6 +83,7 @@ async function train(order: TrainingOrder): Promise<void> {
       ...(order.executionProviders === undefined ? {} : { executionProviders: order.executionProviders }),
       ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
       ...(development === undefined ? {} : { development }),
+      ...(targets === undefined ? {} : { targets }),
       ...(teacher === undefined ? {} : { teacher: { config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256 } }),
     },
     {

@@ -45,6 +45,8 @@ export interface WrittenCheckpoint {
 }
 
 export type FromTrainer =
+  /** So many rows of the dataset have stored distributions of the teacher by now. */
+  | { readonly kind: 'preparing'; readonly rows: number; readonly of: number }
   | ({ readonly kind: 'started' } & RunFacts)
   | ({ readonly kind: 'progress' } & Omit<EpochProgress, 'checkpoint'> & Partial<WrittenCheckpoint>)
   | ({ readonly kind: 'finished' | 'interrupted'; readonly step: number; readonly curvePath: string } & Omit<EpochResult, 'checkpoint' | 'lossCurve'> & WrittenCheckpoint)

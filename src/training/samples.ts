@@ -4,6 +4,7 @@ import type { ChatMessage, Sample } from '../contracts/records.ts';
 import type { StepByStepSpec, TrainingSpec } from '../contracts/training-spec.ts';
 import type { ChatTokenizer } from '../lm/tokenizer.ts';
 import type { PackingSample, TrainingSample } from './packing.ts';
+import type { StoredTargets } from './soft-targets/stored.ts';
 
 /** Chats as the student will see them, the answer alone to be learned; step by step with the rationale as a second task. */
 export function tokenizeSamples(text: string, tokenizer: ChatTokenizer, { stepByStep }: Pick<TrainingSpec, 'stepByStep'>): TrainingSample[] {
@@ -44,13 +45,16 @@ export interface StepParts {
 
 /**
  * The loss of a batch is the mean over the tokens of its outputs, and step by step plus λ times the mean over the tokens
- * of its rationales (Hsieh et al. 2023, equation 3).
+ * of its rationales (Hsieh et al. 2023, equation 3). Stored distributions go with the outputs.
  */
-export function stepParts(batch: readonly TrainingSample[], { stepByStep }: Pick<TrainingSpec, 'stepByStep'>): StepParts {
+export function stepParts(batch: readonly TrainingSample[], { stepByStep }: Pick<TrainingSpec, 'stepByStep'>, targets?: StoredTargets): StepParts {
   const outputTokens = learnedTokens(batch);
   const rationales = batch.flatMap(({ id, rationale }) => (rationale === undefined ? [] : [{ id, ...rationale }]));
   const weight = stepByStep === undefined || rationales.length === 0 ? 0 : (stepByStep.rationaleWeight * outputTokens) / learnedTokens(rationales);
-  const samples = batch.flatMap(({ rationale: _rationale, ...sample }): PackingSample[] => [sample]);
+  const samples = batch.map((whole): PackingSample => {
+    const { rationale: _rationale, ...sample } = whole;
+    return targets === undefined ? sample : { ...sample, values: targets.valuesOf(whole) };
+  });
   const read = batch.reduce((sum, { ids }) => sum + ids.length - 1, 0);
   return { samples: weight === 0 ? samples : [...samples, ...rationales.map((rationale) => ({ ...rationale, weight }))], scale: 1 / outputTokens, hiddenScale: 1 / read };
 }

@@ -86,7 +86,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
     maxRowTokens,
     async accumulate({ row, scale, hiddenScale = scale, parameters, gradients, dropout: stream }) {
       const { model, known, hiddenWeights } = rowFeeds(row, config.vocabularySize);
-      const observed = (await observer?.observe(model)) ?? {};
+      const observed = (await observer?.observe(model, row.samples)) ?? {};
       const hidden = objective.hidden === undefined ? {} : hiddenWeights((hiddenScale * objective.hidden.weight) / objective.hidden.pairs.length);
       const feeds = { ...model, ...known(scale), ...observed, ...hidden, ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
       const results = await session.run(asked(session, feeds), rowGradientTensors);

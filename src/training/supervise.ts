@@ -21,6 +21,8 @@ export interface Supervision<Kept> {
   readonly graceMs?: number | undefined;
   /** Takes a file that the process has written and will not touch again. It is durable when this resolves. */
   readonly keep: (kind: 'checkpoint' | 'loss-curve', path: string) => Promise<Kept>;
+  /** Before the first step, while the teacher's distributions are made: rows that have them. */
+  readonly onPrepare?: ((done: { readonly rows: number; readonly of: number }) => void) | undefined;
   readonly onStart?: ((facts: RunFacts) => void) | undefined;
   readonly onProgress?: ((progress: KeptProgress<Kept>) => void) | undefined;
 }
@@ -75,11 +77,14 @@ function childEnd(child: ChildProcess): Promise<never> {
 }
 
 /** Handles messages one after another, so that a checkpoint is durable before later progress names it. undefined: it stopped. */
-function receive<Kept>(child: ChildProcess, { keep, onStart, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
+function receive<Kept>(child: ChildProcess, { keep, onPrepare, onStart, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
   return new Promise((resolve, reject) => {
     let queue = Promise.resolve();
     const handle = async (message: FromTrainer): Promise<void> => {
       switch (message.kind) {
+        case 'preparing':
+          onPrepare?.({ rows: message.rows, of: message.of });
+          return;
         case 'started': {
           const { kind: _kind, ...facts } = message;
           onStart?.(facts);

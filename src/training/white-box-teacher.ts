@@ -55,19 +55,19 @@ export function teacherHead(g: Graph, { config, weights }: Pick<TeacherModel, 'c
 }
 
 export interface WhiteBoxTeacher extends AsyncDisposable {
-  /** By the names of the graph's outputs. BAD_INPUT where a number is none. */
-  observe(row: Feeds): Promise<Feeds>;
+  /** By the names of the graph's outputs. BAD_INPUT, with the ids of the row's samples, where a number is none. */
+  observe(row: Feeds, samples: readonly string[]): Promise<Feeds>;
 }
 
 export async function openTeacher({ config, weights }: TeacherModel, observed: Observed, maxRowTokens: number, options: Pick<SessionOptions, 'threads' | 'executionProviders'>): Promise<WhiteBoxTeacher> {
   const graph = teacherGraph({ config, observed, maxRowTokens, weights: (g) => weightConstants(g, weights) });
   const session = await createSession(toOnnx(graph, 'teacher'), weights, { ...options, packWeights: false });
   return {
-    async observe(row) {
+    async observe(row, samples) {
       const results = await session.run(Object.fromEntries(session.inputNames.map((name) => [name, row[name]])) as Feeds);
       for (const [name, { data, dims }] of Object.entries(results)) {
         const wrong = (data as Float32Array).findIndex((value) => !Number.isFinite(value));
-        if (wrong >= 0) throw new StillhouseError('BAD_INPUT', `teacher, ${name} [${dims.join(', ')}]: expected finite numbers, got ${(data as Float32Array)[wrong]}`);
+        if (wrong >= 0) throw new StillhouseError('BAD_INPUT', `teacher, rows ${samples.slice(0, 10).join(', ')}: expected finite numbers in ${name} [${dims.join(', ')}], got ${(data as Float32Array)[wrong]}`);
       }
       return results as Feeds;
     },

@@ -1,7 +1,10 @@
 /** Learning from a model beside the student: its distributions, its hidden states, or both, on the tiny model. */
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
+import type { StoredTargets } from '../../src/training/soft-targets/stored.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { openTrainingRuns, trainingSpec } from '../support/training-runs.ts';
@@ -17,6 +20,42 @@ before(async () => {
 after(() => runs[Symbol.dispose]());
 
 const teacherModel = () => ({ config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256 });
+
+const stored = (k: number, folder = 'targets'): Promise<StoredTargets> => {
+  const { samples } = runs.input();
+  const { config, tokenizer, identity } = teacher;
+  return makeSoftTargets({ teacher: teacherModel(), vocabulary: { name: identity.name, tokens: tokenizer.tokens }, samples, vocabularySize: config.vocabularySize, k, maxRowTokens: 512, folder: join(runs.folder, folder), threads: 1 }, () => undefined);
+};
+
+describe('stored distributions', () => {
+  test('of the whole vocabulary they give the loss that the teacher beside the student gives, within 1e-3', async () => {
+    const training = trainingSpec({ method: 'logit', epochs: 3, batchSize: 4 });
+    const { state: online } = await runs.runAll({ training, teacher: teacherModel() });
+    const { state: offline } = await runs.runAll({ training, teacher: teacherModel(), targets: await stored(teacher.config.vocabularySize) });
+    assert.equal(offline.curve.length, 6);
+    offline.curve.forEach(({ lossNats }, i) => assert.ok(Math.abs(lossNats - (online.curve[i]?.lossNats ?? NaN)) < 1e-3, `step ${i + 1}: ${lossNats} against ${online.curve[i]?.lossNats}`));
+  });
+
+  test('a part of them goes on in mid-epoch to the same bytes, and is made once', async () => {
+    const training = trainingSpec({ method: 'logit', epochs: 6, batchSize: 4, logit: { targets: 'offline', topK: 20, minMass: 0 } });
+    const input = { training, teacher: teacherModel(), targets: await stored(20) };
+    const { state } = await runs.runAll(input);
+    assert.ok((state.curve.at(-1)?.lossNats ?? NaN) < 0.9 * (state.curve[0]?.lossNats ?? NaN));
+    const whole = await runs.run(input);
+    const part = await runs.run(input, 1);
+    const rest = await runs.run({ ...input, targets: await stored(20), from: runs.saved(part.checkpoint) });
+    assert.ok(rest.checkpoint.equals(whole.checkpoint));
+    const made = readdirSync(join(runs.folder, 'targets'));
+    await stored(20, 'again');
+    for (const name of readdirSync(join(runs.folder, 'again'))) assert.ok(readFileSync(join(runs.folder, 'again', name)).equals(readFileSync(join(runs.folder, 'targets', name))));
+    assert.equal(made.length, 2); // of k = V, and of k = 20
+  });
+
+  test('too little of the mass is refused before the first step, with the row and what to change', async () => {
+    const training = trainingSpec({ method: 'logit', logit: { targets: 'offline', topK: 2 } });
+    await assert.rejects(runs.run({ training, teacher: teacherModel(), targets: await stored(2) }), /soft targets, row row-0: expected the stored tokens to hold at least minMass = 0\.9 of the teacher's mass, got 0\.\d+; raise training\.logit\.topK or lower minMass/);
+  });
+});
 
 describe('learning from a model', () => {
   for (const [what, spec] of [
