@@ -63,6 +63,11 @@ export const GRADIENTS: GradientTable = {
   Log: ({ g, dY, input }) => [g.div(dY, input(0))],
   // y = σ(x): dx = dy·y·(1 − y)
   Sigmoid: ({ g, dY, output }) => [g.mul(dY, g.mul(output(), g.sub(g.scalar(1), output())))],
+  // y = x·σ(x): dx = dy·(σ(x) + y − y·σ(x))
+  Silu: ({ g, dY, input, output }) => {
+    const [share, y] = [g.sigmoid(g.after(input(0), dY)), output()];
+    return [g.mul(dY, g.sub(g.add(share, y), g.mul(y, share)))];
+  },
   // y = α·op(A)·op(B): dop(A) = α·dy·op(B)ᵀ, dop(B) = α·op(A)ᵀ·dy; transposed again where op transposes
   FusedMatMul: (args) => matMulGradients(args),
   // y = softmax(x): dx = y·(dy − Σ dy·y)
@@ -83,13 +88,6 @@ export const GRADIENTS: GradientTable = {
   },
   // y = R(θ)·x: dx = R(θ)ᵀ·dy = R(−θ)·dy
   RotaryEmbedding: ({ g, node, dY, input }) => [g.rotary(dY, indices(node, 1), input(2), g.neg(input(3)))],
-  // y = −log p[label] with p = softmax(x): dx = dy·(p − one-hot(label))
-  SoftmaxCrossEntropyLoss: ({ g, node, dY, output }) => {
-    const labels = g.unsqueeze(indices(node, 1), [1]); // (R, 1)
-    const minusOne = g.expandLike(g.floats([-1], [1, 1]), g.unsqueeze(dY, [1]));
-    const difference = g.scatterAddElements(g.exp(output(1)), labels, minusOne, 1); // (R, V)
-    return [g.mul(difference, g.unsqueeze(dY, [1]))];
-  },
   // the same elements in the input's shape
   Reshape: ({ g, node, dY }) => [g.reshape(dY, shapeOf(node, 0), node.inputs[0])],
   // the inverse permutation

@@ -175,6 +175,11 @@ export class Graph implements Subgraph {
     return this.#float('Sigmoid', [x], {}, x.shape);
   }
 
+  /** x·σ(x), or SiLU (Hendrycks and Gimpel 2016). */
+  silu(x: FloatValue): FloatValue {
+    return this.#float('Silu', [x], {}, x.shape);
+  }
+
   identity(x: FloatValue): FloatValue {
     return this.#float('Identity', [x], {}, x.shape);
   }
@@ -226,7 +231,7 @@ export class Graph implements Subgraph {
     if (logits.shape.length !== 2 || !sameShape(labels.shape, logits.shape.slice(0, 1))) {
       throw expected('crossEntropy', 'logits (R, V) and labels (R)', `${formatShape(logits.shape)} and ${formatShape(labels.shape)}`);
     }
-    return this.#node('SoftmaxCrossEntropyLoss', [logits, labels], {}, [labels.shape, logits.shape])[0] as FloatValue;
+    return this.neg(this.reshape(this.gatherElements(this.logSoftmax(logits), this.unsqueeze(labels, [1]), 1), labels.shape));
   }
 
   // -- shape ------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import { evaluateDim } from './shape.ts';
 export type Sizes = Readonly<Record<string, number>>;
 
 export interface GraphMemory {
-  /** Constants that some output needs, those in files included. */
+  /** Constants that some output needs, those in mapped files included but for tables of which rows are gathered. */
   readonly constantBytes: number;
   readonly inputBytes: number;
   /** Results of nodes: the most that are there at one time, outputs to their end. */
@@ -82,9 +82,35 @@ function resultBytes(graph: Subgraph, sizes: Sizes): number {
   return most;
 }
 
-/** INTERNAL when a symbol of the graph has no size. */
-export function graphMemory(graph: Graph, sizes: Sizes): GraphMemory {
+/** Nodes of a graph and of the loops in it. */
+function allNodes(graph: Subgraph): readonly GraphNode[] {
+  return reachable(graph).nodes.flatMap((node) => (isScan(node) ? [node, ...allNodes(node.attributes.body)] : [node]));
+}
+
+/** Does the runtime, where it packs, multiply by a copy of this input in an order of its own? */
+const isPackable = (node: GraphNode, input: Value): boolean => node.op === 'FusedMatMul' && node.inputs[1] === input && input.source.kind === 'external' && input.shape.length === 2;
+
+/** Of a table in a mapped file, the rows that are gathered come into memory. */
+const isGathered = (node: GraphNode, input: Value): boolean => node.op === 'Gather' && node.inputs[0] === input && input.source.kind === 'external';
+
+/** A file's pages are there once, under however many names; each packed copy, one for each way in which a weight is multiplied, besides. */
+function constantBytes(graph: Subgraph, packed: boolean): number {
+  const places = new Map<string, number>();
+  for (const node of allNodes(graph)) {
+    for (const input of node.inputs) {
+      const { kind } = input.source;
+      if ((kind !== 'constant' && kind !== 'external') || isGathered(node, input)) continue;
+      const place = input.source.kind === 'external' ? `${input.source.location}:${input.source.offsetBytes}` : input.name;
+      const copy = packed && isPackable(node, input) ? `${place}, packed ${JSON.stringify(node.attributes)}` : place;
+      places.set(copy, sizeBytes(input, {}));
+    }
+  }
+  return [...places.values()].reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** `packed`: the runtime packs weights that it multiplies by, and lets go of those it needs in no other form. INTERNAL when a symbol of the graph has no size. */
+export function graphMemory(graph: Graph, sizes: Sizes, { packed = false }: { readonly packed?: boolean } = {}): GraphMemory {
   if (graph.outputs.length === 0) throw new StillhouseError('INTERNAL', 'memory of a graph: expected outputs, got none');
   const total = (values: readonly Value[]): number => values.reduce((sum, value) => sum + sizeBytes(value, sizes), 0);
-  return { constantBytes: total(reachable(graph).constants), inputBytes: total(graph.inputs), resultBytes: resultBytes(graph, sizes) };
+  return { constantBytes: constantBytes(graph, packed), inputBytes: total(graph.inputs), resultBytes: resultBytes(graph, sizes) };
 }

@@ -14,13 +14,14 @@ export interface OpAttributes {
   Exp: NoAttributes;
   Log: NoAttributes;
   Sigmoid: NoAttributes;
+  /** x·σ(x). */
+  Silu: NoAttributes;
   /** alpha · op(A) op(B); written as MatMul where nothing is fused. */
   FusedMatMul: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
   Softmax: { readonly axis: number };
   LogSoftmax: { readonly axis: number };
   SimplifiedLayerNormalization: { readonly epsilon: number };
   RotaryEmbedding: NoAttributes;
-  SoftmaxCrossEntropyLoss: NoAttributes;
   Reshape: NoAttributes;
   Transpose: { readonly perm: readonly number[] };
   Unsqueeze: { readonly axes: readonly number[] };

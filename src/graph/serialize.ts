@@ -39,6 +39,7 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Exp: plain('Exp'),
   Log: plain('Log'),
   Sigmoid: plain('Sigmoid'),
+  Silu: () => ({ type: 'QuickGelu', domain: MICROSOFT, attributes: { alpha: { float: 1 } } }),
   FusedMatMul: (at) =>
     at.transA || at.transB || at.alpha !== 1
       ? { type: 'FusedMatMul', domain: MICROSOFT, attributes: { transA: flag(at.transA), transB: flag(at.transB), alpha: { float: at.alpha } } }
@@ -50,7 +51,6 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
     attributes: { axis: { int: -1 }, epsilon: { float: at.epsilon }, stash_type: { int: ELEMENT_TYPE.float32 } },
   }),
   RotaryEmbedding: () => ({ type: 'RotaryEmbedding', domain: MICROSOFT, attributes: { interleaved: { int: 0 } } }),
-  SoftmaxCrossEntropyLoss: () => ({ type: 'SoftmaxCrossEntropyLoss', attributes: { reduction: { text: 'none' } } }),
   Reshape: plain('Reshape'),
   Transpose: (at) => ({ type: 'Transpose', attributes: { perm: { ints: at.perm } } }),
   Unsqueeze: plain('Unsqueeze'),

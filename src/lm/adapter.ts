@@ -65,8 +65,8 @@ export function readAdapter(folder: string): LoraAdapter {
  * when a session is made: the file of base weights stays shared and no merged copy goes to disk.
  */
 export function withAdapter(g: Graph, weight: WeightLookup, adapter: LoraAdapter): WeightLookup {
-  return (name, shape) => {
-    const base = weight(name, shape);
+  return (name, shape, as) => {
+    const base = weight(name, shape, as);
     const pair = adapter.pairs.get(name);
     if (pair === undefined) return base;
     const [outSize, inSize] = shape;

@@ -36,8 +36,8 @@ export async function createSession(graph: Uint8Array, weights: WeightFile | rea
         session: {
           model_external_initializers_file_folder_path: folderOf('path' in weights ? [weights] : weights),
           disable_prepacking: packWeights ? '0' : '1',
-          // Threads that wait by spinning take the cores from whoever they wait for: on a busy machine a step takes three times as long.
-          intra_op: { allow_spinning: '0' },
+          // Waking a thread costs more than most waits are long; one that spins longer takes the core from whoever it waits for.
+          intra_op: { allow_spinning: '1', spin_duration_us: '100' },
         },
       },
     });

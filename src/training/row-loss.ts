@@ -4,7 +4,7 @@
  */
 import { gradients } from '../graph/gradients.ts';
 import type { Graph } from '../graph/graph.ts';
-import type { DataType, FloatValue, Value } from '../graph/ops.ts';
+import type { DataType, FloatValue, IntValue, Value } from '../graph/ops.ts';
 import type { Shape } from '../graph/shape.ts';
 
 /** A loss that depends on one row of logits and on what is known about that row. */
@@ -13,12 +13,21 @@ export interface RowLoss {
   readonly inputs: readonly { readonly name: string; readonly dtype: DataType; readonly shape: Shape }[];
   /** logits: (C, V), each input (C, …) → (C) nats. Built of operators that have gradients. */
   readonly loss: (g: Graph, logits: FloatValue, input: (name: string) => Value) => FloatValue;
+  /** The same with its gradient (C, V), where that passes over the logits less often than the operators' own rules do. */
+  readonly withGradient?: (g: Graph, logits: FloatValue, input: (name: string) => Value) => { readonly losses: FloatValue; readonly gradient: FloatValue };
 }
 
-/** −log softmax(logits)[label]. */
+/** −log softmax(logits)[label], whose gradient is softmax(logits) − one-hot(label). */
 export const crossEntropy: RowLoss = {
   inputs: [{ name: 'labels', dtype: 'int64', shape: [] }],
-  loss: (g, logits, input) => g.crossEntropy(logits, input('labels') as Value<'int64'>),
+  loss: (g, logits, input) => g.crossEntropy(logits, input('labels') as IntValue),
+  withGradient(g, logits, input) {
+    const labels = input('labels') as IntValue; // (C)
+    const at = g.unsqueeze(labels, [1]);
+    const logProbs = g.logSoftmax(logits);
+    const losses = g.neg(g.gatherElements(logProbs, at, 1)); // (C, 1)
+    return { losses: g.reshape(losses, labels.shape), gradient: g.scatterAddElements(g.exp(logProbs), at, g.expandLike(g.floats([-1], [1, 1]), losses), 1) };
+  },
 };
 
 export interface ChunkedLoss {
@@ -40,17 +49,27 @@ export function chunkedLoss(
   const chunks = rows.shape.slice(0, 2);
   const given = loss.inputs.map(({ name, dtype, shape }) => input.given(name, dtype, [...chunks, ...shape]));
   const trainsHead = input.backward && head.source.kind !== 'external' && head.source.kind !== 'constant';
-  const { states, results } = g.scan({ states: trainsHead ? [g.zerosLike(head)] : [], sequences: [rows, weights, ...given] }, (body, [row, weight, ...values], [dHead]) => {
-    const [x, seed] = [row as FloatValue, weight as FloatValue];
+  const { states, results } = g.scan({ states: trainsHead ? [g.zerosLike(head)] : [], sequences: [rows, weights, ...given] }, (body, [row, rowWeight, ...values], [dHead]) => {
+    const [x, seed] = [row as FloatValue, rowWeight as FloatValue];
     const byName = new Map(loss.inputs.map(({ name }, i) => [name, values[i] as Value]));
-    const losses = loss.loss(body, body.matMul(x, head, { transB: true }), (name) => byName.get(name) as Value); // (C)
-    const weighted = body.mul(losses, seed);
-    if (!input.backward) return { states: [], results: [weighted] };
-    const [dRow, dHeadOfChunk] = gradients(body, [{ of: losses, seed }], trainsHead ? [x, head] : [x]) as readonly [FloatValue, FloatValue?];
-    return { states: dHead === undefined || dHeadOfChunk === undefined ? [] : [body.add(dHead, dHeadOfChunk)], results: [weighted, dRow] };
+    const logits = body.matMul(x, head, { transB: true }); // (C, V)
+    const valueOf = (name: string): Value => byName.get(name) as Value;
+    if (!input.backward) return { states: [], results: [body.mul(loss.loss(body, logits, valueOf), seed)] };
+    const { losses, gradient } = loss.withGradient?.(body, logits, valueOf) ?? differentiated(body, loss, logits, valueOf);
+    // Each row's weight meets what is narrow, (C, H), and not the row of logits.
+    const column = body.unsqueeze(seed, [1]);
+    const dRow = body.mul(body.matMul(gradient, head), column);
+    const states = dHead === undefined ? [] : [body.add(dHead, body.matMul(gradient, body.mul(x, column), { transA: true }))];
+    return { states, results: [body.mul(losses, seed), dRow] };
   });
   const [losses, dRows] = results as readonly [FloatValue, FloatValue?];
   return { losses, ...(dRows === undefined ? {} : { backward: { rows: dRows, ...(states[0] === undefined ? {} : { head: states[0] }) } }) };
+}
+
+/** The gradient of a loss by its operators' rules. */
+function differentiated(g: Graph, loss: RowLoss, logits: FloatValue, input: (name: string) => Value): { readonly losses: FloatValue; readonly gradient: FloatValue } {
+  const losses = loss.loss(g, logits, input);
+  return { losses, gradient: gradients(g, [{ of: losses }], [logits])[0] as FloatValue };
 }
 
 /** Bytes of one chunk of logits. The head's weights are read twice for each chunk: larger chunks are faster and take more memory. */

@@ -5,6 +5,7 @@ import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
+import { packsWeights } from './memory.ts';
 import { CROSS_ENTROPY } from './objective.ts';
 import type { Objective } from './objective.ts';
 import type { PackedRow } from './packing.ts';
@@ -58,8 +59,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
     createSession(
       toOnnx(trainingStepGraph({ config, trainable, objective: backward ? objective : CROSS_ENTROPY, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
       teacher === undefined ? weights : [weights, teacher.model.weights],
-      // Packed copies of the weights, one for each direction, would take twice their size and spare a few per cent of the time.
-      { ...input, packWeights: false },
+      { ...input, packWeights: packsWeights(config) },
     );
   const session = await open(true);
   const observer = teacher === undefined ? undefined : await openTeacher(teacher.model, teacher.observed, maxRowTokens, input);

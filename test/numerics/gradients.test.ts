@@ -42,19 +42,19 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
   Exp: [one([5], (g, x) => g.exp(x))],
   Log: [one([5], (g, x) => g.log(shifted(g, x)))],
   Sigmoid: [one([5], (g, x) => g.sigmoid(x))],
+  Silu: [one([5], (g, x) => g.silu(x))],
   FusedMatMul: [
     ...[false, true].flatMap((transA) => [false, true].map((transB) => matMul(transA ? [4, 3] : [3, 4], transB ? [2, 4] : [4, 2], transA, transB))),
     ...[false, true].flatMap((transA) => [false, true].map((transB) => matMul(transA ? [2, 4, 3] : [2, 3, 4], transB ? [2, 2, 4] : [2, 4, 2], transA, transB))),
     ...[false, true].map((transB) => matMul([2, 3, 4], transB ? [2, 4] : [4, 2], false, transB)),
   ],
   Softmax: [one([2, 3, 4], (g, x) => g.softmax(x)), one([2, 3, 4], (g, x) => g.softmax(x, 1), 'of an inner axis')],
-  LogSoftmax: [one([2, 3, 4], (g, x) => g.logSoftmax(x)), one([2, 3, 4], (g, x) => g.logSoftmax(x, 1), 'of an inner axis')],
+  LogSoftmax: [one([3, 5], (g, x) => g.crossEntropy(x, g.ints([4, 0, 2], [3])), 'of labels'), one([2, 3, 4], (g, x) => g.logSoftmax(x)), one([2, 3, 4], (g, x) => g.logSoftmax(x, 1), 'of an inner axis')],
   SimplifiedLayerNormalization: [two([[2, 3, 4], [4]], (g, x, y) => g.rmsNorm(x, y, 1e-5))],
   RotaryEmbedding: [one([1, 3, 8], (g, x) => {
     const angles = Float32Array.from({ length: 10 }, (_, i) => 0.3 + i);
     return g.rotary(x, g.ints([4, 0, 2], [1, 3]), g.floats(angles.map(Math.cos), [5, 2]), g.floats(angles.map(Math.sin), [5, 2]));
   })],
-  SoftmaxCrossEntropyLoss: [one([3, 5], (g, x) => g.crossEntropy(x, g.ints([4, 0, 2], [3])))],
   Reshape: [one([2, 6], (g, x) => g.reshape(x, [3, 4]))],
   Transpose: [one([2, 3, 4], (g, x) => g.transpose(x, [2, 0, 1]))],
   Unsqueeze: [one([2, 3], (g, x) => g.unsqueeze(x, [1]))],

@@ -40,8 +40,11 @@ export interface DecoderInputs {
   readonly lengths?: IntValue;
 }
 
-/** Gives a weight as a graph value by its Hugging Face name, checked against `shape`. */
-export type WeightLookup = (name: string, shape: Shape) => FloatValue;
+/**
+ * Gives a weight as a graph value by its Hugging Face name, checked against `shape`. `as`: the value's name in the graph, for
+ * a second use of a tensor that the runtime may arrange in its own way without keeping the first use's pages for it.
+ */
+export type WeightLookup = (name: string, shape: Shape, as?: string) => FloatValue;
 
 /** What a projection computes. `name` is the weight's without `.weight`; `base` gives x·Wᵀ, with its bias where there is one, (…, out) of x (…, in). */
 export type LinearHook = (projection: { readonly name: string; readonly x: FloatValue; readonly base: () => FloatValue; readonly inSize: number; readonly outSize: number }) => FloatValue;
@@ -49,11 +52,11 @@ export type LinearHook = (projection: { readonly name: string; readonly x: Float
 /** The external constants of a graph whose session finds `weights.path` in its folder. */
 export function weightConstants(g: Graph, weights: WeightFile): WeightLookup {
   const location = basename(weights.path);
-  return (name, shape) => {
+  return (name, shape, as = name) => {
     const tensor = weights.tensors.get(name);
     if (tensor === undefined) throw new StillhouseError('NOT_FOUND', `${weights.path}: expected a tensor ${name} ${formatShape(shape)}, got none`);
     if (!sameShape(tensor.shape, shape)) throw new StillhouseError('BAD_INPUT', `${weights.path}: expected ${name} of shape ${formatShape(shape)}, got ${formatShape(tensor.shape)}`);
-    return g.external(name, shape, { location, offsetBytes: tensor.offsetBytes, lengthBytes: tensor.lengthBytes });
+    return g.external(as, shape, { location, offsetBytes: tensor.offsetBytes, lengthBytes: tensor.lengthBytes });
   };
 }
 
@@ -203,9 +206,6 @@ function headNorm(d: Decoder, x: FloatValue, name: string, heads: number, offset
   const split = d.g.reshape(x, [batch, tokens, heads, headSize]);
   return d.g.reshape(norm(d, split, name, headSize, offset), [batch, tokens, heads * headSize]);
 }
-
-/** x·σ(x), or SiLU (Hendrycks and Gimpel 2016). */
-export const silu = (g: Graph, x: FloatValue): FloatValue => g.mul(x, g.sigmoid(x));
 
 /** The tanh form of GELU: x·½(1 + tanh z) = x·σ(2z) with z = √(2/π)·(x + 0.044715 x³). */
 export function geluTanh(g: Graph, x: FloatValue): FloatValue {

@@ -4,7 +4,7 @@ import { commonGgufConfig } from '../weights/gguf-metadata.ts';
 import { commonConfig, commonFields, parseConfig } from '../weights/hugging-face-config.ts';
 import { layerTensors, preNormParts, projectionParts } from './architecture.ts';
 import type { Architecture } from './architecture.ts';
-import { attention, feedForward, norm, silu } from './decoder.ts';
+import { attention, feedForward, norm } from './decoder.ts';
 import type { AttentionOptions } from './decoder.ts';
 
 const schema = z.looseObject({
@@ -21,7 +21,7 @@ export function preNormLayer(options: AttentionOptions): Architecture['layer'] {
     const at = `model.layers.${layer}`;
     const { output, present } = attention(d, norm(d, x, `${at}.input_layernorm`, H), layer, past, options);
     const attended = d.g.add(x, output);
-    const fed = feedForward(d, norm(d, attended, `${at}.post_attention_layernorm`, H), layer, silu);
+    const fed = feedForward(d, norm(d, attended, `${at}.post_attention_layernorm`, H), layer, (inner, x) => inner.silu(x));
     return { hidden: d.g.add(attended, fed), present };
   };
 }

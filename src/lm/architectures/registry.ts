@@ -73,7 +73,8 @@ export function headRows(g: Graph, config: ModelConfig, weight: WeightLookup, hi
 
 /** (V, H): logits are rows · headᵀ. */
 export function headWeight({ tiedEmbeddings, vocabularySize, hiddenSize }: ModelConfig, weight: WeightLookup): FloatValue {
-  return weight(tiedEmbeddings ? 'model.embed_tokens.weight' : 'lm_head.weight', [vocabularySize, hiddenSize]);
+  const shape = [vocabularySize, hiddenSize];
+  return tiedEmbeddings ? weight('model.embed_tokens.weight', shape, 'lm_head.weight') : weight('lm_head.weight', shape);
 }
 
 /** Final normalisation and head for the given rows of (B·T) alone. rows: (R) → (R, V) */
