@@ -6,6 +6,7 @@ import type { NamedTensor } from '../../src/lm/weights/safetensors.ts';
 import { randomStream } from '../../src/training/random.ts';
 
 export const TINY = { layers: 2, hiddenSize: 32, heads: 4, keyValueHeads: 2, feedForwardSize: 48 } as const;
+export type TinyShape = Readonly<Record<keyof typeof TINY, number>>;
 
 /** GPT-2's printable stand-in for each byte. */
 function byteCharacters(): string[] {
@@ -45,8 +46,8 @@ function tokenizerJson(): object {
   };
 }
 
-function weights(vocabularySize: number, seed: number): NamedTensor[] {
-  const { layers, hiddenSize: H, feedForwardSize: F, heads, keyValueHeads } = TINY;
+function weights(vocabularySize: number, seed: number, shape: TinyShape): NamedTensor[] {
+  const { layers, hiddenSize: H, feedForwardSize: F, heads, keyValueHeads } = shape;
   const kv = (H / heads) * keyValueHeads;
   let index = 0;
   const normal = (name: string, shape: readonly number[], deviation: number, mean = 0): NamedTensor => {
@@ -74,7 +75,7 @@ function weights(vocabularySize: number, seed: number): NamedTensor[] {
 }
 
 /** Writes the model below `folder` and returns `folder`. */
-export function writeTinyLlama(folder: string, seed = 7): string {
+export function writeTinyLlama(folder: string, seed = 7, shape: TinyShape = TINY): string {
   mkdirSync(folder, { recursive: true });
   const vocabularySize = SPECIAL.length + 256;
   const write = (name: string, content: string | Uint8Array): void => writeFileSync(join(folder, name), content);
@@ -84,11 +85,11 @@ export function writeTinyLlama(folder: string, seed = 7): string {
       architectures: ['LlamaForCausalLM'],
       model_type: 'llama',
       hidden_act: 'silu',
-      hidden_size: TINY.hiddenSize,
-      intermediate_size: TINY.feedForwardSize,
-      num_hidden_layers: TINY.layers,
-      num_attention_heads: TINY.heads,
-      num_key_value_heads: TINY.keyValueHeads,
+      hidden_size: shape.hiddenSize,
+      intermediate_size: shape.feedForwardSize,
+      num_hidden_layers: shape.layers,
+      num_attention_heads: shape.heads,
+      num_key_value_heads: shape.keyValueHeads,
       max_position_embeddings: 512,
       rms_norm_eps: 1e-5,
       rope_theta: 10_000,
@@ -100,6 +101,6 @@ export function writeTinyLlama(folder: string, seed = 7): string {
   );
   write('tokenizer.json', JSON.stringify(tokenizerJson()));
   write('tokenizer_config.json', JSON.stringify({ bos_token: '<|im_start|>', eos_token: '<|im_end|>', chat_template: CHAT_TEMPLATE, tokenizer_class: 'PreTrainedTokenizerFast' }));
-  write('model.safetensors', encodeSafetensors(weights(vocabularySize, seed)));
+  write('model.safetensors', encodeSafetensors(weights(vocabularySize, seed, shape)));
   return folder;
 }
