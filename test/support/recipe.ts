@@ -28,6 +28,11 @@ export interface ArchitectureReference {
     readonly curve: readonly number[];
   };
 }
+/** What a folder is written from. */
+export interface FolderReference {
+  readonly config: ArchitectureReference['config'];
+  readonly huggingFace: Pick<ArchitectureReference['huggingFace'], 'tensors'>;
+}
 export interface GreedyReference {
   readonly ids: readonly number[];
   readonly tokens: readonly number[];
@@ -145,7 +150,7 @@ function safetensorsBytes(tensors: readonly { readonly name: string; readonly sh
 }
 
 /** Writes a Hugging Face folder, in two shards with an index where `sharded`. */
-export function writeFolderModel(folder: string, reference: ArchitectureReference, dtype: 'F32' | 'F16' | 'BF16', sharded = false): string {
+export function writeFolderModel(folder: string, reference: FolderReference, dtype: 'F32' | 'F16' | 'BF16', sharded = false): string {
   mkdirSync(folder, { recursive: true });
   const place = (name: string, content: string | Uint8Array): void => writeFileSync(join(folder, name), content);
   const offsetNorms = reference.config['model_type'] === 'gemma3_text';

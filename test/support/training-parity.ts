@@ -4,12 +4,14 @@ import assert from 'node:assert/strict';
 import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import type { ModelConfig, WeightFile } from '../../src/lm/config.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
+import { methodOf } from '../../src/training/method.ts';
 import { packRow } from '../../src/training/packing.ts';
 import type { TrainingSample } from '../../src/training/packing.ts';
 import { tensorView } from '../../src/training/parameters.ts';
 import { randomStream } from '../../src/training/random.ts';
 import { createStep } from '../../src/training/step.ts';
-import { trainableOf } from '../../src/training/trainable.ts';
+import { stepParts } from '../../src/training/samples.ts';
+import type { TeacherModel } from '../../src/training/white-box-teacher.ts';
 
 export interface FirstStep {
   readonly lossNats: number;
@@ -20,6 +22,7 @@ export interface ParityRun {
   readonly config: ModelConfig;
   readonly weights: WeightFile;
   readonly training: TrainingSpec;
+  readonly teacher?: TeacherModel;
   readonly samples: readonly TrainingSample[];
   readonly seed: number;
 }
@@ -30,8 +33,8 @@ const TEST_B_STREAM = 1000;
 export const relative = (got: number, expected: number): number => Math.abs(got - expected) / Math.abs(expected);
 
 /** The largest error of a norm, relative, or of an entry, to the tensor's root mean square. Fails where the loss or a tensor's name differs. */
-export async function gradientError({ config, weights, training, samples, seed }: ParityRun, expected: FirstStep): Promise<number> {
-  const trainable = trainableOf(config, training);
+export async function gradientError({ config, weights, training, teacher, samples, seed }: ParityRun, expected: FirstStep): Promise<number> {
+  const { trainable, objective, observed } = methodOf({ config, training, ...(teacher === undefined ? {} : { teacher }) });
   const { layout } = trainable;
   const parameters = trainable.initial(weights, seed);
   layout.tensors.forEach((tensor, index) => {
@@ -39,10 +42,11 @@ export async function gradientError({ config, weights, training, samples, seed }
     const random = randomStream(seed, TEST_B_STREAM, index);
     tensorView(parameters, tensor).forEach((_, i, view) => (view[i] = (2 * random.uniform(i) - 1) * 0.02));
   });
-  const row = packRow(samples.slice(0, training.batchSize));
+  const parts = stepParts(samples.slice(0, training.batchSize), training);
+  const row = packRow(parts.samples);
   const gradients = new Float32Array(layout.length);
-  await using step = await createStep({ config, weights, training, threads: 1 }, trainable);
-  const loss = await step.accumulate({ row, scale: 1 / row.labels.length, parameters, gradients, dropout: [seed, 0, 0] });
+  await using step = await createStep({ config, weights, training, objective, threads: 1, ...(teacher === undefined || observed === undefined ? {} : { teacher: { model: teacher, observed } }) }, trainable);
+  const loss = await step.accumulate({ row, scale: parts.scale, hiddenScale: parts.hiddenScale, parameters, gradients, dropout: [seed, 0, 0] });
   assert.ok(relative(loss, expected.lossNats) < 1e-5, `loss ${loss} against ${expected.lossNats}`);
   assert.equal(layout.tensors.length, Object.keys(expected.gradients).length);
   let worst = 0;
