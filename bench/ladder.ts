@@ -1,0 +1,144 @@
+/**
+ * `npm run bench -- ladder [--json] [--folder PATH] [--match TEXT] [--cells N] [--plot FILE.svg]`: how much of a teacher
+ * is left in students of 15 and 10 of its 30 layers, by method. Task: is a sentence of a review positive? The teacher is
+ * SmolLM2-135M-Instruct, all weights tuned on 400 human labels. Students begin as every so many layers of it and learn
+ * from its answers to sentences that nobody labelled; they are tested on human labels that no model has learned from.
+ * Each seed draws other sentences, the same for all methods. A cell that is computed is kept; `--cells` computes at most
+ * so many more.
+ */
+import { readFileSync } from 'node:fs';
+import { rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { createRandom, shuffled } from '../src/dataset/random.ts';
+import { CellFolder, computeCells, mean, standardDeviation } from './experiments/cells.ts';
+import type { Cell } from './experiments/cells.ts';
+import { intervalChart } from './experiments/charts.ts';
+import { answers, benchFolder, datasetPath, trainStudent } from './experiments/students.ts';
+import type { Answers, Asking, TrainingFacts } from './experiments/students.ts';
+
+const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, folder: { type: 'string', default: join(benchFolder, 'ladder') }, match: { type: 'string', default: '' }, cells: { type: 'string', default: 'Infinity' }, plot: { type: 'string' } } });
+const say = (line: string): void => void process.stderr.write(`${line}\n`);
+const folder = new CellFolder(values.folder);
+
+const BASE = 'smollm2-135m-instruct';
+const LABELS = ['negative', 'positive'];
+const ASKING: Asking = { system: 'Is the sentence positive or negative?', instruction: '{input}' };
+const SEEDS = [1, 2, 3];
+const TEACHER_ROWS = 400;
+/** Of the sentences that students learn from and are tested on: what a step costs grows with their length. */
+const MOST_CHARACTERS = 100;
+const POOL_ROWS = 2_000;
+const STUDENT_ROWS = 1_000;
+
+interface Row {
+  readonly input: string;
+  readonly gold?: string;
+}
+const read = async (name: string): Promise<readonly Row[]> => readFileSync(await datasetPath(name), 'utf8').split('\n').filter((line) => line !== '').map((line) => JSON.parse(line) as Row);
+const short = ({ input }: Row): boolean => input.length <= MOST_CHARACTERS;
+
+const gold = await read('catalogue:hutto-reviews-gold');
+const test = gold.slice(TEACHER_ROWS).filter(short);
+const pool = (await read('catalogue:hutto-reviews-pool')).filter(short).slice(0, POOL_ROWS);
+
+interface Scores {
+  readonly accuracy: number;
+  /** Share of the test rows on which it agrees with its teacher, and how far its distribution over the labels lies from the teacher's. */
+  readonly agreement: number;
+  readonly divergenceNats: number;
+}
+interface StudentResult extends Scores {
+  readonly training: TrainingFacts;
+  readonly chosen: readonly number[];
+}
+
+const accuracyOf = (chosen: readonly number[]): number => mean(chosen.map((label, i) => (LABELS[label] === test[i]?.gold ? 1 : 0)));
+
+function compare(student: Answers, teacher: Answers): Scores {
+  const divergence = (p: readonly number[], q: readonly number[]): number => p.reduce((sum, value, i) => sum + Math.exp(value) * (value - (q[i] as number)), 0);
+  return {
+    accuracy: accuracyOf(student.chosen),
+    agreement: mean(student.chosen.map((label, i) => (label === teacher.chosen[i] ? 1 : 0))),
+    divergenceNats: mean(teacher.logProbs.map((row, i) => divergence(row, student.logProbs[i] as readonly number[]))),
+  };
+}
+
+/** The tuned teacher, its answers to the pool and to the test rows. Its folder stays: students are made of it. */
+const TEACHER_TRAINING = { tune: 'full', epochs: 2, batchSize: 16, learningRate: 4e-5, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
+const teacherSpec = { base: BASE, asking: ASKING, rows: TEACHER_ROWS, training: TEACHER_TRAINING, mostCharacters: MOST_CHARACTERS, pool: POOL_ROWS };
+const teacherFolder = join(values.folder, 'teacher', 'run', 'student');
+const teacherCell: Cell<{ readonly training: TrainingFacts; readonly accuracy: number; readonly test: Answers; readonly pool: Answers }> = {
+  name: 'teacher',
+  spec: teacherSpec,
+  compute: async () => {
+    const rows = gold.slice(0, TEACHER_ROWS).map(({ input, gold: output = '' }) => ({ input, output }));
+    const { facts } = await trainStudent({ student: { model: BASE }, ...ASKING, training: TEACHER_TRAINING, seed: 1 }, rows, join(values.folder, 'teacher'));
+    const onTest = await answers({ model: teacherFolder }, ASKING, test.map(({ input }) => input), LABELS);
+    say(`teacher: accuracy ${accuracyOf(onTest.chosen)}`);
+    const onPool = await answers({ model: teacherFolder }, ASKING, pool.map(({ input }) => input), LABELS);
+    return { training: facts, accuracy: accuracyOf(onTest.chosen), test: onTest, pool: onPool };
+  },
+};
+
+const STUDENT_TRAINING = { tune: 'full', epochs: 2, batchSize: 32, learningRate: 1e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
+const METHODS: Readonly<Record<string, object>> = {
+  sft: { method: 'sft' },
+};
+
+interface Student {
+  readonly layers: number;
+  readonly method: string;
+  readonly seed: number;
+}
+const students: readonly Student[] = SEEDS.flatMap((seed) => [15, 10].flatMap((layers) => Object.keys(METHODS).map((method) => ({ layers, method, seed }))));
+
+function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
+  const training = { ...STUDENT_TRAINING, ...METHODS[method] };
+  const name = `student-${layers}-${method}-${seed}`;
+  return {
+    name,
+    spec: { teacher: teacherSpec, layers, rows: STUDENT_ROWS, training, seed },
+    compute: async () => {
+      const teacher = await folder.get(teacherCell);
+      const rows = shuffled(pool.map(({ input }, i) => ({ input, output: LABELS[teacher.pool.chosen[i] as number] as string })), createRandom(seed, 'ladder')).slice(0, STUDENT_ROWS);
+      const out = join(values.folder, `${name}-work`);
+      const student = await trainStudent({ student: { model: teacherFolder, keepLayers: layers }, ...ASKING, training, seed }, rows, out);
+      const onTest = await answers(student.model, ASKING, test.map(({ input }) => input), LABELS);
+      await rm(out, { recursive: true });
+      const scores = compare(onTest, teacher.test);
+      say(`${name}: accuracy ${scores.accuracy.toFixed(4)}, agreement ${scores.agreement.toFixed(4)}, divergence ${scores.divergenceNats.toFixed(4)}`);
+      return { ...scores, training: student.facts, chosen: onTest.chosen };
+    },
+  };
+}
+
+const cells: readonly Cell<unknown>[] = [teacherCell, ...students.map(studentCell)];
+const progress = await computeCells(folder, cells.filter(({ name }) => new RegExp(values.match).test(name)), { most: Number(values.cells), say });
+say(`${progress.done} of ${progress.of} cells are done`);
+
+const teacher = folder.kept(teacherCell);
+const spread = (numbers: readonly number[]) => ({ mean: mean(numbers), standardDeviation: standardDeviation(numbers), each: numbers });
+const rows = [15, 10].flatMap((layers) =>
+  Object.keys(METHODS).flatMap((method) => {
+    const results = SEEDS.flatMap((seed) => folder.kept(studentCell({ layers, method, seed })) ?? []);
+    if (results.length === 0 || teacher === undefined) return [];
+    const accuracy = spread(results.map((result) => result.accuracy));
+    return [{ layers, method, accuracy, retention: accuracy.mean / teacher.accuracy, agreement: spread(results.map((result) => result.agreement)), divergenceNats: spread(results.map((result) => result.divergenceNats)), trainingSeconds: spread(results.map(({ training }) => training.seconds)) }];
+  }),
+);
+const percent = (value: number): string => (100 * value).toFixed(1);
+function markdown(): string {
+  const lines = rows.map(({ layers, method, accuracy, retention, agreement, divergenceNats }) => `| ${layers} | ${method} | ${percent(accuracy.mean)} ± ${percent(accuracy.standardDeviation)} | ${accuracy.each.map(percent).join(', ')} | ${percent(retention)} | ${percent(agreement.mean)} ± ${percent(agreement.standardDeviation)} | ${divergenceNats.mean.toFixed(3)} ± ${divergenceNats.standardDeviation.toFixed(3)} |`);
+  return [`teacher: ${percent(teacher?.accuracy ?? NaN)} % of ${test.length} test rows`, '', '| layers | method | accuracy, % | seeds | of the teacher, % | agreement, % | divergence, nats |', '|---|---|---|---|---|---|---|', ...lines].join('\n');
+}
+if (values.plot !== undefined && teacher !== undefined) {
+  const chart = intervalChart({
+    title: 'Accuracy of students of 15 and 10 of 30 layers by method, three seeds each',
+    rows: rows.map(({ layers, method, accuracy }) => ({ name: `${layers} layers, ${method}`, values: accuracy.each })),
+    line: { name: 'teacher', value: teacher.accuracy },
+  });
+  await writeFile(values.plot, chart);
+}
+const { test: _test, pool: _pool, ...teacherFacts } = teacher ?? { test: undefined, pool: undefined };
+process.stdout.write(values.json ? `${JSON.stringify({ bench: 'ladder', testRows: test.length, studentRows: STUDENT_ROWS, teacher: teacherFacts, rows }, undefined, 2)}\n` : `${markdown()}\n`);
