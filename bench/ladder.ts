@@ -29,7 +29,7 @@ const TEACHER_ROWS = 400;
 /** Of the sentences that students learn from and are tested on: what a step costs grows with their length. */
 const MOST_CHARACTERS = 100;
 const POOL_ROWS = 2_000;
-const STUDENT_ROWS = 1_000;
+const STUDENT_ROWS = 512;
 
 interface Row {
   readonly input: string;
@@ -81,7 +81,7 @@ const teacherCell: Cell<{ readonly training: TrainingFacts; readonly accuracy: n
   },
 };
 
-const STUDENT_TRAINING = { tune: 'full', epochs: 2, batchSize: 32, learningRate: 1e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
+const STUDENT_TRAINING = { tune: 'full', epochs: 2, batchSize: 16, learningRate: 1e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
 const METHODS: Readonly<Record<string, object>> = {
   sft: { method: 'sft' },
 };

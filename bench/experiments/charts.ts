@@ -47,3 +47,30 @@ export function intervalChart({ title, rows, line }: IntervalChart): string {
     }),
   ]);
 }
+
+export interface CurveChart {
+  readonly title: string;
+  readonly xName: string;
+  readonly series: readonly { readonly name: string; readonly points: readonly { readonly x: number; readonly values: readonly number[] }[] }[];
+}
+
+/** Accuracy over a count, which doubles at even steps: for each series a line through the means, a dot for each seed, bars from lowest to highest. */
+export function curveChart({ title, xName, series }: CurveChart): string {
+  const all = series.flatMap(({ points }) => points.flatMap(({ values }) => values));
+  const counts = [...new Set(series.flatMap(({ points }) => points.map((point) => point.x)))].toSorted((a, b) => a - b);
+  const ticks = niceTicks(Math.min(...all), Math.max(...all), 6);
+  const [height, top, bottom] = [380, 40, 330];
+  const y = linear(ticks[0] as number, ticks.at(-1) as number, bottom, top);
+  const x = linear(Math.log(counts[0] as number), Math.log(counts.at(-1) as number), 84, WIDTH - 48);
+  return picture(title, height, [
+    ...ticks.map((tick) => html`<line class="grid" x1="60" x2="${WIDTH - 24}" y1="${y(tick)}" y2="${y(tick)}"/><text class="soft end" x="52" y="${y(tick) + 4}">${percent(tick)}</text>`),
+    ...counts.map((value) => html`<text class="soft middle" x="${x(Math.log(value))}" y="${bottom + 20}">${value}</text>`),
+    html`<text class="soft middle" x="${WIDTH / 2}" y="${height - 10}">${xName}</text>`,
+    ...series.map(({ name, points }, index) => {
+      const shift = 6 * (index - (series.length - 1) / 2);
+      const at = (value: number): number => x(Math.log(value)) + shift;
+      const path = points.map((point, i) => `${i === 0 ? 'M' : 'L'}${at(point.x).toFixed(1)} ${y(mean(point.values)).toFixed(1)}`).join('');
+      return html`<g class="${SERIES[index % SERIES.length] as string}"><text class="name" x="${60 + index * 150}" y="22">${name}</text><path class="line" d="${path}"/>${points.map((point) => html`<line class="whisker" x1="${at(point.x)}" x2="${at(point.x)}" y1="${y(Math.min(...point.values))}" y2="${y(Math.max(...point.values))}"/>${point.values.map((value) => html`<circle class="faint" cx="${at(point.x)}" cy="${y(value)}" r="3"/>`)}<circle class="dot" cx="${at(point.x)}" cy="${y(mean(point.values))}" r="5"/>`)}</g>`;
+    }),
+  ]);
+}

@@ -26,7 +26,7 @@ export interface LearnedRow {
 
 export interface StudentPlan extends Asking {
   /** As in a training file. */
-  readonly student: { readonly model: string; readonly keepLayers?: number };
+  readonly student: { readonly model: string; readonly keepLayers?: number; readonly layers?: readonly number[] };
   readonly training: object;
   readonly seed: number;
 }
