@@ -10,7 +10,8 @@ import type { TaskSpec } from '../../src/contracts/campaign-spec.ts';
 import { studentMessages } from '../../src/dataset/student-prompt.ts';
 import { createModelHost } from '../../src/lm/host.ts';
 import type { OpenModelOptions } from '../../src/lm/model.ts';
-import { readCheckpointState, studentWeights } from '../../src/training/checkpoint.ts';
+import { readCheckpointState } from '../../src/training/checkpoint.ts';
+import { trainedStudent } from '../../src/training/export.ts';
 import { trainLocally } from '../../src/training/local-run.ts';
 
 /** Rows in one call to the model. */
@@ -26,7 +27,7 @@ export interface LearnedRow {
 
 export interface StudentPlan extends Asking {
   /** As in a training file. */
-  readonly student: { readonly model: string; readonly keepLayers?: number; readonly layers?: readonly number[] };
+  readonly student: { readonly model: string; readonly layers?: readonly number[] };
   readonly training: object;
   readonly seed: number;
 }
@@ -59,7 +60,7 @@ export async function trainStudent({ student, ...plan }: StudentPlan, rows: read
   await writeFile(dataset, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   const spec = validate(trainSpecSchema, { ...plan, student, dataset, out: join(out, 'run') }, 'experiment');
   const startedMs = performance.now();
-  const { kind, folder, checkpoint, ...run } = await trainLocally(spec, {
+  const { folder, checkpoint, ...run } = await trainLocally(spec, {
     model: await assets.model(student.model),
     cache: config.cache,
     threads,
@@ -69,7 +70,8 @@ export async function trainStudent({ student, ...plan }: StudentPlan, rows: read
   process.stderr.write('\n');
   const tokens = readCheckpointState(checkpoint).curve.reduce((sum, point) => sum + point.tokens, 0);
   const facts = { steps: run.steps, tokens, seconds: (performance.now() - startedMs) / 1_000, lossFirstNats: run.lossFirstNats, lossLastNats: run.lossLastNats };
-  return { model: kind === 'adapter' ? { ...student, adapterPath: folder } : { ...student, weights: studentWeights(checkpoint) }, folder, facts };
+  const trained = await trainedStudent(checkpoint, student.model, join(out, 'adapter'));
+  return { model: trained.kind === 'adapter' ? { ...student, adapterPath: trained.adapterPath } : { ...student, weights: trained.weights }, folder, facts };
 }
 
 export interface Answers {
