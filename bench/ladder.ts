@@ -1,7 +1,7 @@
 /**
  * `npm run bench -- ladder [--json] [--folder PATH] [--match TEXT] [--cells N] [--plot FILE.svg]`: how much of a teacher
  * is left in students of 15 and 10 of its 30 layers, by method. Task: is a sentence of a review positive? The teacher is
- * SmolLM2-135M-Instruct, all weights tuned on 400 human labels. Students begin as its first layers and learn
+ * SmolLM2-135M-Instruct, all weights tuned on 400 human labels. Students begin as its first layers and its last, and learn
  * from its answers to sentences that nobody labelled; they are tested on human labels that no model has learned from.
  * Each seed draws other sentences, the same for all methods. A cell that is computed is kept; `--cells` computes at most
  * so many more.
@@ -81,20 +81,24 @@ const teacherCell: Cell<{ readonly training: TrainingFacts; readonly accuracy: n
   },
 };
 
-/** The first layers: after every second one alone, so few rows leave a student near chance. */
-const SIZES = [15, 10];
-const firstLayers = (count: number): readonly number[] => Array.from({ length: count }, (_, layer) => layer);
 const TEACHER_LAYERS = 30;
+const SIZES = [15, 10];
+/** The first layers and the last: with so few rows every second layer alone leaves a student near chance. */
+const layersOf = (count: number): readonly number[] => [...Array.from({ length: count - 1 }, (_, layer) => layer), TEACHER_LAYERS - 1];
 const LORA = { r: 32, alpha: 64, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 const STUDENT_TRAINING = { tune: 'lora', lora: LORA, epochs: 2, batchSize: 16, learningRate: 1e-3, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
 /** The student's last hidden state beside the teacher's last. */
 const feature = (layers: number): object => ({ layers: [{ student: layers, teacher: TEACHER_LAYERS }] });
+/** The same distributions at k = 50 of 49,152 tokens, and whole. */
+const OFFLINE = { targets: 'offline', topK: 50 };
+const ONLINE = 'logit, online';
 const teacherModel = { model: teacherFolder };
 const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   sft: () => ({ method: 'sft' }),
-  logit: () => ({ method: 'logit', teacher: teacherModel }),
+  logit: () => ({ method: 'logit', logit: OFFLINE, teacher: teacherModel }),
   feature: (layers) => ({ method: 'feature', feature: feature(layers), teacher: teacherModel }),
   'logit+feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: {}, teacher: teacherModel }),
+  [ONLINE]: () => ({ method: 'logit', teacher: teacherModel }),
 };
 
 interface Student {
@@ -102,20 +106,22 @@ interface Student {
   readonly method: string;
   readonly seed: number;
 }
-const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => Object.keys(METHODS).map((method) => ({ layers, method, seed }))));
+/** Stored and present targets are compared in the larger student alone. */
+const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => method !== ONLINE || layers === SIZES[0]);
+const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => methodsOf(layers).map((method) => ({ layers, method, seed }))));
 
 function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
   const { teacher: _teacher, ...decisive } = { teacher: undefined, ...METHODS[method]?.(layers) };
   const training = { ...STUDENT_TRAINING, ...METHODS[method]?.(layers) };
-  const name = `student-${layers}-${method.replace('+', '-')}-${seed}`;
+  const name = `student-${layers}-${method.replace(/\W+/g, '-')}-${seed}`;
   return {
     name,
-    spec: { teacher: teacherSpec, layers: firstLayers(layers), rows: STUDENT_ROWS, training: { ...STUDENT_TRAINING, ...decisive }, seed },
+    spec: { teacher: teacherSpec, layers: layersOf(layers), rows: STUDENT_ROWS, training: { ...STUDENT_TRAINING, ...decisive }, seed },
     compute: async () => {
       const teacher = await folder.get(teacherCell);
       const rows = shuffled(pool.map(({ input }, i) => ({ input, output: LABELS[teacher.pool.chosen[i] as number] as string })), createRandom(seed, 'ladder')).slice(0, STUDENT_ROWS);
       const out = join(values.folder, `${name}-work`);
-      const student = await trainStudent({ student: { model: teacherFolder, layers: firstLayers(layers) }, ...ASKING, training, seed }, rows, out);
+      const student = await trainStudent({ student: { model: teacherFolder, layers: layersOf(layers) }, ...ASKING, training, seed }, rows, out);
       const onTest = await answers(student.model, ASKING, test.map(({ input }) => input), LABELS);
       await rm(out, { recursive: true });
       const scores = compare(onTest, teacher.test);
@@ -132,7 +138,7 @@ say(`${progress.done} of ${progress.of} cells are done`);
 const teacher = folder.kept(teacherCell);
 const spread = (numbers: readonly number[]) => ({ mean: mean(numbers), standardDeviation: standardDeviation(numbers), each: numbers });
 const rows = SIZES.flatMap((layers) =>
-  Object.keys(METHODS).flatMap((method) => {
+  methodsOf(layers).flatMap((method) => {
     const results = SEEDS.flatMap((seed) => folder.kept(studentCell({ layers, method, seed })) ?? []);
     if (results.length === 0 || teacher === undefined) return [];
     const accuracy = spread(results.map((result) => result.accuracy));

@@ -59,9 +59,11 @@ export async function trainStudent({ student, ...plan }: StudentPlan, rows: read
   const dataset = join(out, 'rows.jsonl');
   await writeFile(dataset, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
   const spec = validate(trainSpecSchema, { ...plan, student, dataset, out: join(out, 'run') }, 'experiment');
+  const { teacher } = spec.training;
   const startedMs = performance.now();
   const { folder, checkpoint, ...run } = await trainLocally(spec, {
     model: await assets.model(student.model),
+    ...(teacher === undefined ? {} : { teacher: await assets.model(teacher.model) }),
     cache: config.cache,
     threads,
     executionProviders: config.executionProviders,
