@@ -150,7 +150,7 @@ function openStep({ config, weights, training, threads, executionProviders, teac
     {
       config, weights, training, threads, objective,
       ...(executionProviders === undefined ? {} : { executionProviders }),
-      ...(teacher === undefined || observed === undefined ? {} : { teacher: { model: teacher, observed } }),
+      ...(teacher === undefined ? {} : { teacher: { model: teacher, ...(observed === undefined ? {} : { observed }) } }),
     },
     trainable,
   );

@@ -59,7 +59,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
   const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
   if (teacher === undefined || observed === undefined) return PROCESS_BYTES + step;
   // A session of its own, whose arena stays. Its head is the step's constant as well: one mapping of the same file.
-  const beside = graphMemory(teacherGraph({ config: teacher.config, observed, maxRowTokens: width, weights: onDisk }), sizes);
+  const beside = graphMemory(teacherGraph({ config: teacher.config, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(teacher.config) });
   return PROCESS_BYTES + step + beside.constantBytes - (observed.rows ? headBytes(config, teacher.config) : 0) + ARENA_FACTOR * beside.resultBytes;
 }
 

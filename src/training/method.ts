@@ -30,7 +30,7 @@ export interface MethodInput {
   readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>;
   readonly teacher?: TeacherModel;
   /** Where the teacher's distributions are stored ones. */
-  readonly targets?: Pick<StoredTargets, 'k'>;
+  readonly targets?: Pick<StoredTargets, 'source'>;
 }
 
 export function methodOf({ config, training, teacher, targets }: MethodInput): Method {
@@ -44,7 +44,7 @@ export function methodOf({ config, training, teacher, targets }: MethodInput): M
   const hidden = feature === undefined ? undefined : hiddenObjective(feature, config, needed().config);
   const online = logit !== undefined && targets === undefined ? needed() : undefined;
   const observed = { rows: online !== undefined, layers: [...new Set(hidden?.pairs.map((pair) => pair.teacher))] };
-  const source = (g: Graph): TeacherSource => (targets === undefined ? onlineSource(g, config, needed()) : teacherTopK(targets.k));
+  const source = (g: Graph): TeacherSource => (targets?.source.kind === 'top-k' ? teacherTopK(targets.source.k) : fromHead(g, config, needed()));
   return {
     trainable: hidden === undefined ? base : withProjections(base, hidden, config.hiddenSize),
     objective: { rowLoss: (g) => (logit === undefined ? crossEntropy : logitLoss(logit, source(g))), ...(hidden === undefined ? {} : { hidden }) },
@@ -54,7 +54,7 @@ export function methodOf({ config, training, teacher, targets }: MethodInput): M
 
 const logitLoss = ({ divergence, beta, temperature, alpha }: LogitSpec, teacher: TeacherSource): RowLoss => distillation({ divergence: divergenceOf(divergence, beta), temperature, alpha, teacher });
 
-const onlineSource = (g: Graph, student: ModelConfig, teacher: TeacherModel): TeacherSource => teacherRows(teacherHead(g, teacher, commonTokens(student, teacher.config)));
+const fromHead = (g: Graph, student: ModelConfig, teacher: TeacherModel): TeacherSource => teacherRows(teacherHead(g, teacher, commonTokens(student, teacher.config)));
 
 /** Both vocabularies have the first ids in common; what one has beyond is padding. */
 export const commonTokens = (student: Pick<ModelConfig, 'vocabularySize'>, teacher: Pick<ModelConfig, 'vocabularySize'>): number => Math.min(student.vocabularySize, teacher.vocabularySize);

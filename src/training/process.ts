@@ -12,10 +12,12 @@ import { trainEpoch } from './epoch.ts';
 import { commonTokens } from './method.ts';
 import { checkTime, TIMED_STEPS } from './preflight.ts';
 import type { TrainingSample } from './packing.ts';
+import type { PartsProgress } from './parts.ts';
 import { tokenizeSamples } from './samples.ts';
 import { makeSoftTargets } from './soft-targets/make.ts';
 import { DEFAULT_TOP_K } from './soft-targets/stored.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
+import { keepsTeacherRows, makeTeacherRows } from './teacher-rows.ts';
 import { requireSameReading } from './teacher-check.ts';
 import type { FromTrainer, ModelOrder, ToTrainer, TrainingOrder } from './protocol.ts';
 
@@ -28,25 +30,27 @@ function send(message: FromTrainer): void {
 }
 
 /** The teacher's distributions, those that are missing made first. A stop ends the process: what is made stays. */
-function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, teacher: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets> {
+async function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, teacher: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets | undefined> {
+  const { logit, feature, rowTokens, maxTokens } = training;
   const { config, weights, identity, tokenizer } = teacher;
-  return makeSoftTargets(
-    {
-      teacher: { config, weights, sha256: identity.sha256 },
-      vocabulary: { name: identity.name, tokens: tokenizer.tokens },
-      samples,
-      vocabularySize: commonTokens(model.config, config),
-      k: training.logit?.topK ?? DEFAULT_TOP_K,
-      maxRowTokens: Math.max(training.rowTokens, training.maxTokens),
-      folder: join(cache, 'soft-targets'),
-      threads,
-      ...(executionProviders === undefined ? {} : { executionProviders }),
-    },
-    (done) => {
-      if (stopAsked) process.exit(0);
-      send({ kind: 'preparing', ...done });
-    },
-  );
+  if (logit === undefined) return undefined;
+  const onPart = (done: PartsProgress): void => {
+    if (stopAsked) process.exit(0);
+    send({ kind: 'preparing', ...done });
+  };
+  const job = {
+    teacher: { config, weights, sha256: identity.sha256 },
+    samples,
+    maxRowTokens: Math.max(rowTokens, maxTokens),
+    folder: join(cache, 'soft-targets'),
+    threads,
+    ...(executionProviders === undefined ? {} : { executionProviders }),
+  };
+  if (logit.targets === 'offline') {
+    return await makeSoftTargets({ ...job, vocabulary: { name: identity.name, tokens: tokenizer.tokens }, vocabularySize: commonTokens(model.config, config), k: logit.topK ?? DEFAULT_TOP_K }, onPart);
+  }
+  // Hidden states are asked for at every batch anyway.
+  return feature === undefined && keepsTeacherRows(samples, config.hiddenSize) ? await makeTeacherRows(job, onPart) : undefined;
 }
 
 async function train(order: TrainingOrder): Promise<void> {
@@ -58,7 +62,7 @@ async function train(order: TrainingOrder): Promise<void> {
   if (teacher !== undefined) requireSameReading({ name: teacher.identity.name, tokenizer: teacher.tokenizer }, { name: model.identity.name, tokenizer: model.tokenizer }, rows, samples);
   const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
-  const targets = teacher === undefined || training.logit?.targets !== 'offline' ? undefined : await storedTargets(order, model, teacher, samples);
+  const targets = teacher === undefined ? undefined : await storedTargets(order, model, teacher, samples);
   const begun = performance.now();
   let lastStep = begun;
   let lastCheckpoint = begun;

@@ -45,7 +45,7 @@ interface StepInput extends Pick<SessionOptions, 'threads' | 'executionProviders
   /** Default: cross-entropy. The development loss is that in any case. */
   readonly objective?: Objective;
   /** What the objective is given of a teacher, and whose constants its graph has. */
-  readonly teacher?: { readonly model: TeacherModel; readonly observed: Observed };
+  readonly teacher?: { readonly model: TeacherModel; readonly observed?: Observed };
 }
 
 /** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
@@ -62,7 +62,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       { ...input, packWeights: packsWeights(config) },
     );
   const session = await open(true);
-  const observer = teacher === undefined ? undefined : await openTeacher(teacher.model, teacher.observed, maxRowTokens, input);
+  const observer = teacher?.observed === undefined ? undefined : await openTeacher(teacher.model, teacher.observed, maxRowTokens, { ...input, packWeights: packsWeights(teacher.model.config) });
   // The runtime writes a row's gradients here instead of into memory of its own.
   const rowGradients = new Float32Array(layout.length);
   const rowGradientTensors: Record<string, Tensor | null> = { loss: null };

@@ -59,9 +59,9 @@ export interface WhiteBoxTeacher extends AsyncDisposable {
   observe(row: Feeds, samples: readonly string[]): Promise<Feeds>;
 }
 
-export async function openTeacher({ config, weights }: TeacherModel, observed: Observed, maxRowTokens: number, options: Pick<SessionOptions, 'threads' | 'executionProviders'>): Promise<WhiteBoxTeacher> {
+export async function openTeacher({ config, weights }: TeacherModel, observed: Observed, maxRowTokens: number, options: SessionOptions): Promise<WhiteBoxTeacher> {
   const graph = teacherGraph({ config, observed, maxRowTokens, weights: (g) => weightConstants(g, weights) });
-  const session = await createSession(toOnnx(graph, 'teacher'), weights, { ...options, packWeights: false });
+  const session = await createSession(toOnnx(graph, 'teacher'), weights, options);
   return {
     async observe(row, samples) {
       const results = await session.run(Object.fromEntries(session.inputNames.map((name) => [name, row[name]])) as Feeds);

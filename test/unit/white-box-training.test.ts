@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
+import { makeTeacherRows } from '../../src/training/teacher-rows.ts';
 import type { StoredTargets } from '../../src/training/soft-targets/stored.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
@@ -26,6 +27,16 @@ const stored = (k: number, folder = 'targets'): Promise<StoredTargets> => {
   const { config, tokenizer, identity } = teacher;
   return makeSoftTargets({ teacher: teacherModel(), vocabulary: { name: identity.name, tokens: tokenizer.tokens }, samples, vocabularySize: config.vocabularySize, k, maxRowTokens: 512, folder: join(runs.folder, folder), threads: 1 }, () => undefined);
 };
+
+describe('what the head of a teacher sees', () => {
+  test('kept before the first step it trains as the teacher beside the student does', async () => {
+    const training = trainingSpec({ method: 'logit', epochs: 3, batchSize: 4 });
+    const targets = await makeTeacherRows({ teacher: teacherModel(), samples: runs.input().samples, maxRowTokens: 512, folder: join(runs.folder, 'rows'), threads: 1 }, () => undefined);
+    const { state: beside } = await runs.runAll({ training, teacher: teacherModel() });
+    const { state: kept } = await runs.runAll({ training, teacher: teacherModel(), targets });
+    kept.curve.forEach(({ lossNats }, i) => assert.ok(Math.abs(lossNats - (beside.curve[i]?.lossNats ?? NaN)) < 1e-5, `step ${i + 1}: ${lossNats} against ${beside.curve[i]?.lossNats}`));
+  });
+});
 
 describe('stored distributions', () => {
   test('of the whole vocabulary they give the loss that the teacher beside the student gives, within 1e-3', async () => {

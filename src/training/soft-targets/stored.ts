@@ -7,13 +7,12 @@ import type { TopK } from './top-k.ts';
 export const DEFAULT_TOP_K = 50;
 export const DEFAULT_MIN_MASS = 0.9;
 
-/** The distributions of a dataset's answers. */
+/** A teacher's distributions of a dataset's answers: of the k likeliest tokens each, or what its head makes them of. */
 export interface StoredTargets {
-  /** Tokens of each distribution. */
-  readonly k: number;
+  readonly source: { readonly kind: 'top-k'; readonly k: number } | { readonly kind: 'rows' };
   /** BAD_INPUT, with the row, for the first that does not fit its answer or lists less than `minMass`. */
   check(minMass: number): void;
-  /** One for each learned token of the sample, as `teacherTopK(k)` takes them. */
+  /** One for each learned token of the sample, as `teacherTopK(k)` or `teacherRows` takes them. */
   valuesOf(sample: TrainingSample): RowValues;
 }
 
