@@ -1,9 +1,9 @@
-"""PyTorch and PEFT as tutorials train, in turns (turns.ts): argv = a file of TrainingTask. The weights are the GGUF's, dequantised to float32."""
+"""PyTorch and PEFT as tutorials train, on text or by the textbook's formula of distillation, in turns (turns.ts): argv = a file of TrainingTask. The weights are the GGUF's, dequantised to float32."""
 import json, os, re, sys, time
 
 task = json.load(open(sys.argv[1]))
 os.environ.update(OMP_NUM_THREADS=str(task["threads"]), TQDM_DISABLE="1")
-import peft, safetensors.torch, torch, transformers
+import peft, safetensors.torch, torch, torch.nn.functional as F, transformers
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -12,8 +12,20 @@ torch.manual_seed(task["seed"])
 training, samples, order, path = task["training"], task["samples"], task["order"], task["modelPath"]
 lora, size = training["lora"], training["batchSize"]
 where = (path, {}) if os.path.isdir(path) else (os.path.dirname(path), {"gguf_file": os.path.basename(path)})
-model = transformers.AutoModelForCausalLM.from_pretrained(where[0], dtype=torch.float32, **where[1])
-model.config.use_cache = False
+def load(layers=None):
+    model = transformers.AutoModelForCausalLM.from_pretrained(where[0], dtype=torch.float32, **where[1])
+    model.config.use_cache = False
+    if layers is not None and len(layers) < len(model.model.layers):
+        model.model.layers = torch.nn.ModuleList([model.model.layers[i] for i in layers])
+        model.config.num_hidden_layers = len(layers)
+        for number, layer in enumerate(model.model.layers):
+            layer.self_attn.layer_idx = number
+    return model
+
+
+model = load(task["layers"])
+logit = training.get("logit")
+teacher = None if logit is None else load().eval().requires_grad_(False)
 model = peft.get_peft_model(model, peft.LoraConfig(r=lora["r"], lora_alpha=lora["alpha"], lora_dropout=lora["dropout"], target_modules=["q_proj", "v_proj"]))
 model.train()
 with torch.no_grad():
@@ -33,6 +45,20 @@ def collate(batch):
     return {"input_ids": ids, "attention_mask": attention, "labels": labels}
 
 
+def loss_of(batch):
+    if teacher is None:
+        return model(**batch).loss
+    labels = batch["labels"]
+    student = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    with torch.no_grad():
+        taught = teacher(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    learned = labels[:, 1:] != -100
+    student, taught, target = student[:, :-1][learned], taught[:, :-1][learned], labels[:, 1:][learned]
+    T, alpha = logit["temperature"], logit["alpha"]
+    kl = F.kl_div(F.log_softmax(student / T, dim=-1), F.softmax(taught / T, dim=-1), reduction="batchmean")
+    return alpha * T * T * kl + (1 - alpha) * F.cross_entropy(student, target)
+
+
 def peak():  # resident memory, mapped files included: proc(5)
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read()).group(1)) * 1024
 
@@ -45,7 +71,7 @@ for line in sys.stdin:
     for _ in range(int(line)):
         batch = collate([samples[i] for i in order[step * size : (step + 1) * size]])
         optimizer.zero_grad()
-        loss = model(**batch).loss
+        loss = loss_of(batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, training["maxGradientNorm"])
         optimizer.step()

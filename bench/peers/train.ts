@@ -2,6 +2,7 @@
 import { readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
 import { forgetPeak, peakSince } from './memory.ts';
@@ -9,7 +10,8 @@ import { openRandomModel } from './random-model.ts';
 import type { TrainingTask } from './turns.ts';
 
 const task = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as TrainingTask;
-const { config, weights } = statSync(task.modelPath).isDirectory() ? openRandomModel(task.modelPath) : await loadModel({ path: task.modelPath, cache: readConfig().cache });
+const whole = statSync(task.modelPath).isDirectory() ? openRandomModel(task.modelPath) : await loadModel({ path: task.modelPath, cache: readConfig().cache });
+const student = { config: keepLayersOf(whole.config, task.layers), weights: { ...whole.weights, tensors: keepTensors(whole.weights.tensors, task.layers) } };
 const training = campaignSpecSchema.shape.training.parse(task.training);
 
 /** Waits for the next turn, in the middle of the epoch: 0 at the end of the input. */
@@ -25,7 +27,7 @@ let used = process.cpuUsage();
 let lossNats: number[] = [];
 let computedTokens = 0;
 await trainEpoch(
-  { config, weights, modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
+  { ...student, ...(training.logit === undefined ? {} : { teacher: { ...whole, sha256: '' } }), modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
   {
     shouldStop: () => left === 0,
     afterStep({ point }) {

@@ -5,17 +5,20 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
+import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 
 /** What a program is given to do: a file of JSON whose path is its argument. */
 export interface TrainingTask {
   /** A GGUF file, or a folder of random-model.ts. */
   readonly modelPath: string;
+  /** The model's layers that the student is made of. With `logit` the whole model is its teacher. */
+  readonly layers: readonly number[];
   /** Safetensors of the A matrices that both begin with; B is zero. */
   readonly adapterPath: string;
   readonly threads: number;
   readonly seed: number;
   /** `training` of a campaign; each program takes what it needs of it. */
-  readonly training: { readonly batchSize: number; readonly learningRate: number; readonly maxGradientNorm: number; readonly weightDecay: number; readonly lora?: { readonly r: number; readonly alpha: number; readonly dropout: number } | undefined };
+  readonly training: TrainingSpec;
   readonly samples: readonly { readonly id: string; readonly ids: readonly number[]; readonly responseStart: number }[];
   /** The order of `samples`, batch after batch. */
   readonly order: readonly number[];
