@@ -5,8 +5,8 @@
  */
 import type { Graph } from '../graph/graph.ts';
 import type { FloatValue, IntValue, Value } from '../graph/ops.ts';
-import { crossEntropy } from './row-loss.ts';
-import type { RowLoss } from './row-loss.ts';
+import { crossEntropy, differentiated, labelled } from './row-loss.ts';
+import type { LossWithGradient, RowLoss } from './row-loss.ts';
 
 /** What stands in for a probability of zero before its logarithm is taken: far below what float32 resolves beside any other. */
 const NOTHING = 1e-30;
@@ -71,14 +71,26 @@ export interface DistillationSpec {
 
 /** alpha·T²·divergence(P_T, Q_T) + (1 − alpha)·cross-entropy, in nats. */
 export function distillation({ divergence, temperature, alpha, teacher }: DistillationSpec): RowLoss {
+  const softened = (g: Graph, x: FloatValue): FloatValue => g.logSoftmax(temperature === 1 ? x : g.mul(x, g.scalar(1 / temperature)));
+  const loss: RowLoss['loss'] = (g, logits, input) => {
+    const classes = teacher.classes(g, logits, input);
+    const apart = diverge(g, softened(g, classes.teacher), softened(g, classes.student), divergence);
+    const soft = g.mul(apart, g.scalar(alpha * temperature ** 2));
+    return alpha < 1 ? g.add(soft, g.mul(crossEntropy.loss(g, logits, input), g.scalar(1 - alpha))) : soft;
+  };
   return {
     inputs: [...teacher.inputs, ...(alpha < 1 ? crossEntropy.inputs : [])],
-    loss(g, logits, input) {
+    loss,
+    withGradient(g, logits, input) {
       const classes = teacher.classes(g, logits, input);
-      const softened = (x: FloatValue): FloatValue => g.logSoftmax(g.mul(x, g.scalar(1 / temperature)));
-      const apart = diverge(g, softened(classes.teacher), softened(classes.student), divergence);
-      const soft = g.mul(apart, g.scalar(alpha * temperature ** 2));
-      return alpha < 1 ? g.add(soft, g.mul(crossEntropy.loss(g, logits, input), g.scalar(1 - alpha))) : soft;
+      // Where tokens are put together into classes, the operators' rules find the way back to the logits.
+      if (classes.student !== logits) return differentiated(g, loss, logits, input);
+      const q = softened(g, logits);
+      const { losses, gradient } = divergeWithGradient(g, softened(g, classes.teacher), q, divergence);
+      const soft = { losses: g.mul(losses, g.scalar(alpha * temperature ** 2)), gradient: g.mul(gradient, g.scalar(alpha * temperature)) };
+      if (alpha === 1) return soft;
+      const hard = labelled(g, temperature === 1 ? q : g.logSoftmax(logits), input('labels') as IntValue, 1 - alpha);
+      return { losses: g.add(soft.losses, hard.losses), gradient: g.add(soft.gradient, hard.gradient) };
     },
   };
 }
@@ -94,11 +106,44 @@ function diverge(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence)
       return kl(q, p);
     case 'jensen-shannon': {
       const { beta } = divergence;
-      const scaled = (x: FloatValue, factor: number): FloatValue => g.mul(x, g.scalar(factor));
-      const mixture = g.log(g.add(g.add(scaled(g.exp(p), beta), scaled(g.exp(q), 1 - beta)), g.scalar(NOTHING)));
-      return g.add(scaled(kl(p, mixture), beta), scaled(kl(q, mixture), 1 - beta));
+      const m = mixture(g, g.exp(p), g.exp(q), beta);
+      return g.add(g.mul(kl(p, m), g.scalar(beta)), g.mul(kl(q, m), g.scalar(1 - beta)));
     }
   }
+}
+
+/**
+ * The same with its gradient by the logits whose log-softmax q is. With Q = eᑫ it is Q − P for KL(P ‖ Q), and Q·(d − Σ Q·d) for
+ * the others, d being what Q is multiplied by: q − p for KL(Q ‖ P), (1 − β)·(q − m) for the mixture, by which the terms in M cancel.
+ */
+function divergeWithGradient(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence): LossWithGradient {
+  const [P, Q] = [g.exp(p), g.exp(q)];
+  const expected = (of: FloatValue, x: FloatValue): FloatValue => g.reduceSum(g.mul(of, x), [1]); // (C, 1)
+  const narrow = (x: FloatValue): FloatValue => g.reshape(x, q.shape.slice(0, 1));
+  const centred = (d: FloatValue, mean: FloatValue): FloatValue => g.mul(Q, g.sub(d, mean));
+  switch (divergence.kind) {
+    case 'forward-kl':
+      return { losses: narrow(expected(P, g.sub(p, q))), gradient: g.sub(Q, P) };
+    case 'reverse-kl': {
+      const d = g.sub(q, p);
+      const mean = expected(Q, d);
+      return { losses: narrow(mean), gradient: centred(d, mean) };
+    }
+    case 'jensen-shannon': {
+      const { beta } = divergence;
+      const m = mixture(g, P, Q, beta);
+      const d = g.sub(q, m);
+      const mean = expected(Q, d);
+      const [ofTeacher, ofStudent] = [g.mul(expected(P, g.sub(p, m)), g.scalar(beta)), g.mul(mean, g.scalar(1 - beta))];
+      return { losses: narrow(g.add(ofTeacher, ofStudent)), gradient: g.mul(centred(d, mean), g.scalar(1 - beta)) };
+    }
+  }
+}
+
+/** ln(β·P + (1 − β)·Q) */
+function mixture(g: Graph, P: FloatValue, Q: FloatValue, beta: number): FloatValue {
+  const scaled = (x: FloatValue, factor: number): FloatValue => g.mul(x, g.scalar(factor));
+  return g.log(g.add(g.add(scaled(P, beta), scaled(Q, 1 - beta)), g.scalar(NOTHING)));
 }
 
 export type HiddenStateKind = 'mean-square' | 'cosine';

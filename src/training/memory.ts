@@ -2,11 +2,10 @@
 import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
-import { modelTensors } from '../lm/architectures/registry.ts';
-import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
-import { commonTokens, methodOf } from './method.ts';
+import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
+import { packsWeights } from './packed-weights.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
 import { teacherGraph } from './white-box-teacher.ts';
@@ -24,16 +23,6 @@ const PROCESS_BYTES = 260 * 2 ** 20;
 const ARENA_FACTOR = 1.2;
 /** The runtime's binding hands gradients out as copies, and the collector may be one step late. */
 const GRADIENT_COPIES = 2;
-
-/** Where each direction of a step has its packed copies: a few per cent to a tenth of the time for twice the weights' size. */
-const PACKED_UP_TO_BYTES = 2 ** 30;
-
-/** By the model alone, never by the machine: packed products are summed in another order, and a run must give the same bits anywhere. */
-export function packsWeights(config: ModelConfig): boolean {
-  let bytes = 0;
-  for (const { shape } of modelTensors(config)) bytes += 4 * elementCount(shape);
-  return bytes <= PACKED_UP_TO_BYTES;
-}
 
 /**
  * Resident memory at its highest, the mapped weights included; without the trained tensors themselves, their
@@ -58,9 +47,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
   const trainedBytes = 4 * trainable.layout.length;
   const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
   if (teacher === undefined || observed === undefined) return PROCESS_BYTES + step;
-  // A session of its own, whose arena stays. Its head is the step's constant as well: one mapping of the same file.
+  // A session of its own, whose arena stays. Its head is the step's constant.
   const beside = graphMemory(teacherGraph({ config: teacher.config, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(teacher.config) });
-  return PROCESS_BYTES + step + beside.constantBytes - (observed.rows ? headBytes(config, teacher.config) : 0) + ARENA_FACTOR * beside.resultBytes;
+  return PROCESS_BYTES + step + beside.constantBytes + ARENA_FACTOR * beside.resultBytes;
 }
-
-const headBytes = (student: ModelConfig, teacher: ModelConfig): number => 4 * teacher.hiddenSize * commonTokens(student, teacher);

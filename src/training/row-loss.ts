@@ -14,7 +14,13 @@ export interface RowLoss {
   /** logits: (C, V), each input (C, …) → (C) nats. Built of operators that have gradients. */
   readonly loss: (g: Graph, logits: FloatValue, input: (name: string) => Value) => FloatValue;
   /** The same with its gradient (C, V), where that passes over the logits less often than the operators' own rules do. */
-  readonly withGradient?: (g: Graph, logits: FloatValue, input: (name: string) => Value) => { readonly losses: FloatValue; readonly gradient: FloatValue };
+  readonly withGradient?: (g: Graph, logits: FloatValue, input: (name: string) => Value) => LossWithGradient;
+}
+
+/** (C) nats, and what each changes by with its row of logits, (C, V). */
+export interface LossWithGradient {
+  readonly losses: FloatValue;
+  readonly gradient: FloatValue;
 }
 
 /** −log softmax(logits)[label], whose gradient is softmax(logits) − one-hot(label). */
@@ -22,13 +28,18 @@ export const crossEntropy: RowLoss = {
   inputs: [{ name: 'labels', dtype: 'int64', shape: [] }],
   loss: (g, logits, input) => g.crossEntropy(logits, input('labels') as IntValue),
   withGradient(g, logits, input) {
-    const labels = input('labels') as IntValue; // (C)
-    const at = g.unsqueeze(labels, [1]);
-    const logProbs = g.logSoftmax(logits);
-    const losses = g.neg(g.gatherElements(logProbs, at, 1)); // (C, 1)
-    return { losses: g.reshape(losses, labels.shape), gradient: g.scatterAddElements(g.exp(logProbs), at, g.expandLike(g.floats([-1], [1, 1]), losses), 1) };
+    return labelled(g, g.logSoftmax(logits), input('labels') as IntValue, 1);
   },
 };
+
+/** `share` times the cross-entropy of labels (C) under log-probabilities (C, V). */
+export function labelled(g: Graph, logProbs: FloatValue, labels: IntValue, share: number): LossWithGradient {
+  const scaled = (x: FloatValue): FloatValue => (share === 1 ? x : g.mul(x, g.scalar(share)));
+  const at = g.unsqueeze(labels, [1]);
+  const losses = g.neg(scaled(g.gatherElements(logProbs, at, 1))); // (C, 1)
+  const gradient = g.scatterAddElements(scaled(g.exp(logProbs)), at, g.expandLike(g.floats([-share], [1, 1]), losses), 1);
+  return { losses: g.reshape(losses, labels.shape), gradient };
+}
 
 export interface ChunkedLoss {
   /** (N, C) nats, each times its weight. */
@@ -55,7 +66,7 @@ export function chunkedLoss(
     const logits = body.matMul(x, head, { transB: true }); // (C, V)
     const valueOf = (name: string): Value => byName.get(name) as Value;
     if (!input.backward) return { states: [], results: [body.mul(loss.loss(body, logits, valueOf), seed)] };
-    const { losses, gradient } = loss.withGradient?.(body, logits, valueOf) ?? differentiated(body, loss, logits, valueOf);
+    const { losses, gradient } = loss.withGradient?.(body, logits, valueOf) ?? differentiated(body, loss.loss, logits, valueOf);
     // Each row's weight meets what is narrow, (C, H), and not the row of logits.
     const column = body.unsqueeze(seed, [1]);
     const dRow = body.mul(body.matMul(gradient, head), column);
@@ -67,8 +78,8 @@ export function chunkedLoss(
 }
 
 /** The gradient of a loss by its operators' rules. */
-function differentiated(g: Graph, loss: RowLoss, logits: FloatValue, input: (name: string) => Value): { readonly losses: FloatValue; readonly gradient: FloatValue } {
-  const losses = loss.loss(g, logits, input);
+export function differentiated(g: Graph, loss: RowLoss['loss'], logits: FloatValue, input: (name: string) => Value): LossWithGradient {
+  const losses = loss(g, logits, input);
   return { losses, gradient: gradients(g, [{ of: losses }], [logits])[0] as FloatValue };
 }
 

@@ -5,7 +5,7 @@ import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
-import { packsWeights } from './memory.ts';
+import { packsWeights } from './packed-weights.ts';
 import { CROSS_ENTROPY } from './objective.ts';
 import type { Objective } from './objective.ts';
 import type { PackedRow } from './packing.ts';

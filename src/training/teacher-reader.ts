@@ -1,7 +1,7 @@
 /** A teacher that reads whole samples before the first step: what its head would see at each learned token. Ht is its hidden size. */
 import type { Tensor } from 'onnxruntime-node';
 import type { SessionOptions } from '../lm/session.ts';
-import { packsWeights } from './memory.ts';
+import { packsWeights } from './packed-weights.ts';
 import { packRow, splitBatch } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
 import { rowFeeds } from './row-feeds.ts';

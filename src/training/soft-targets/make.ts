@@ -5,7 +5,7 @@ import { StillhouseError } from '../../contracts/errors.ts';
 import { Graph } from '../../graph/graph.ts';
 import { toOnnx } from '../../graph/serialize.ts';
 import { createSession } from '../../lm/session.ts';
-import { packsWeights } from '../memory.ts';
+import { packsWeights } from '../packed-weights.ts';
 import type { TrainingSample } from '../packing.ts';
 import { makeParts } from '../parts.ts';
 import type { PartsProgress } from '../parts.ts';
