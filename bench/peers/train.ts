@@ -1,10 +1,14 @@
 /** Our training of one epoch, in turns (turns.ts): argv = a file of TrainingTask. */
 import { readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
+import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
+import { DEFAULT_TOP_K } from '../../src/training/soft-targets/stored.ts';
+import type { StoredTargets } from '../../src/training/soft-targets/stored.ts';
 import { forgetPeak, peakSince } from './memory.ts';
 import { openRandomModel } from './random-model.ts';
 import type { TrainingTask } from './turns.ts';
@@ -14,12 +18,25 @@ const whole = statSync(task.modelPath).isDirectory() ? openRandomModel(task.mode
 const student = { config: keepLayersOf(whole.config, task.layers), weights: { ...whole.weights, tensors: keepTensors(whole.weights.tensors, task.layers) } };
 const training = campaignSpecSchema.shape.training.parse(task.training);
 
+/** Made before the first turn, as a run makes them before its first epoch. */
+async function storedTargets(folder: string): Promise<StoredTargets> {
+  return makeSoftTargets(
+    {
+      teacher: { ...whole, sha256: '' }, vocabulary: { name: 'teacher', tokens: [] }, samples: task.samples, vocabularySize: whole.config.vocabularySize,
+      k: training.logit?.topK ?? DEFAULT_TOP_K, maxRowTokens: Math.max(training.rowTokens, training.maxTokens), folder, threads: task.threads,
+    },
+    () => undefined,
+  );
+}
+
 /** Waits for the next turn, in the middle of the epoch: 0 at the end of the input. */
 function nextTurn(): number {
   const buffer = Buffer.alloc(64);
   return Number(buffer.toString('utf8', 0, readSync(0, buffer)).trim());
 }
 
+const { logit } = training;
+const taught = logit === undefined ? {} : logit.targets === 'offline' ? { targets: await storedTargets(dirname(process.argv[2] ?? '')) } : { teacher: { ...whole, sha256: '' } };
 const loading = forgetPeak();
 let left = nextTurn();
 let startedMs = performance.now();
@@ -27,7 +44,7 @@ let used = process.cpuUsage();
 let lossNats: number[] = [];
 let computedTokens = 0;
 await trainEpoch(
-  { ...student, ...(training.logit === undefined ? {} : { teacher: { ...whole, sha256: '' } }), modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
+  { ...student, ...taught, modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
   {
     shouldStop: () => left === 0,
     afterStep({ point }) {
