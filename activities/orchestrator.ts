@@ -5,6 +5,7 @@ import { supervised } from './heartbeat.ts';
 import type { Supervision } from './heartbeat.ts';
 import { earlierRequests, planCandidates, readHistory, recordRound } from './history.ts';
 import type { OrchestratorStages, StageOptions } from './stages.ts';
+import { planTournament } from './tournament.ts';
 
 export interface OrchestratorDeps {
   readonly store: ArtifactStore;
@@ -24,6 +25,7 @@ export function createOrchestratorActivities({ store, stages }: OrchestratorDeps
     planJudgements: (input) => supervised(() => stages.planJudgements(input)),
     reassignRequests: (input) => supervised(() => stages.reassignRequests(input)),
     evaluate: (input) => supervised(() => stages.evaluate(input)),
+    planTournament: (input) => supervised(() => planTournament(store, input)),
     recordRound: (input) => supervised(() => recordRound(store, input)),
     planCandidates: (input) => supervised(() => planCandidates(store, input)),
     selectInputs: ({ history, ...input }) =>

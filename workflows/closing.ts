@@ -2,8 +2,8 @@
 import type { MeasuredSpeed, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import { answer, plan } from './answer.ts';
+import { judgeAndEvaluate } from './evaluating.ts';
 import type { RoundStart } from './round.ts';
-import { judgeAndEvaluate } from './round.ts';
 import type { CampaignRun } from './run.ts';
 import { device, rowWork } from './run.ts';
 import { askStudent, exportStudent } from './student.ts';
@@ -57,7 +57,7 @@ async function examine(run: CampaignRun, from: RoundStart, checkpoint: ArtifactR
 export async function report(run: CampaignRun, findings: Findings): Promise<void> {
   const { state } = run;
   run.enter('reporting');
-  const { test, adapter, history } = state;
+  const { test, adapter, history, tournament } = state;
   const written = await rowWork.writeReport.executeWithOptions({ summary: 'write the report' }, [
     {
       ...run.context,
@@ -74,6 +74,7 @@ export async function report(run: CampaignRun, findings: Findings): Promise<void
       ...(findings.testEvaluation === undefined ? {} : { testEvaluation: findings.testEvaluation }),
       ...(test === undefined ? {} : { test }),
       ...(findings.speed === undefined ? {} : { speed: findings.speed }),
+      ...(tournament === undefined ? {} : { tournament }),
       ...(adapter === undefined ? {} : { adapter }),
     },
   ]);

@@ -1,6 +1,6 @@
 /** What an operator reads about a campaign in Temporal's own UI, as Markdown. */
 import { formatUsd } from '../src/contracts/money.ts';
-import type { CampaignState } from '../src/contracts/state.ts';
+import type { CampaignState, ContestantState } from '../src/contracts/state.ts';
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
@@ -19,6 +19,7 @@ export function describeState(state: CampaignState): string {
     ...(state.uncertain === undefined ? [] : [`- Possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`]),
     `- Calls: ${spending.callsBought} bought, ${spending.callsReused} found in the ledger, ${spending.callsRepeated} possibly bought twice`,
   ];
+  for (const each of state.tournament?.contestants ?? []) lines.push(describeContestant(each));
   if (bestRetention !== undefined && state.bestRound !== undefined) {
     lines.push(`- Best: round ${state.bestRound}, retention ${percent(bestRetention.mean)} (${percent(bestRetention.low)} to ${percent(bestRetention.high)}) on the development rows`);
   }
@@ -28,4 +29,9 @@ export function describeState(state: CampaignState): string {
   }
   if (state.stopReason !== undefined) lines.push(`- Stopped: ${state.stopReason}`);
   return lines.join('\n');
+}
+
+function describeContestant({ name, status, trained, epochs, best, ended }: ContestantState): string {
+  const score = best === undefined ? '' : `, ${percent(best.score.mean)} on the development rows after epoch ${best.epoch}`;
+  return `- ${name}: ${status}, ${trained} of ${epochs} epochs${score}${ended === undefined ? '' : `; ${ended.reason}`}`;
 }

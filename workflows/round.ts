@@ -1,15 +1,18 @@
 /** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
-import type { BuiltDataset, CampaignContext, EvaluateInput, Evaluated, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
+import type { BuiltDataset, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { CarriedState, ForkedFrom } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
 import type { Planned } from './answer.ts';
 import { answer, answerBoundOf, plan, reassign } from './answer.ts';
+import { judgeAndEvaluate } from './evaluating.ts';
 import type { CampaignRun } from './run.ts';
 import { rowWork, training } from './run.ts';
-import { addCost, timesCost } from './money.ts';
+import { NO_COST, addCost, timesCost } from './money.ts';
 import { betterRound, decide } from './state.ts';
 import { askStudent, fineTune } from './student.ts';
+import { compete } from './tournament.ts';
+import type { TournamentResult, Trained } from './tournament.ts';
 
 /** What is known when a round begins: everything of the round before, or only the rows. */
 export type RoundStart = Pick<CarriedState, 'data'> & Partial<Omit<CarriedState, 'state' | 'data'>>;
@@ -18,11 +21,12 @@ export type RoundOutcome =
   | { readonly kind: 'stopped'; readonly reason: StopReason; readonly from: RoundStart }
   | { readonly kind: 'next'; readonly from: RoundStart & Omit<CarriedState, 'state'> };
 
-interface Trained {
-  readonly checkpoint: ArtifactRef;
-  readonly lossCurve: ArtifactRef;
-  readonly lossFirstNats: number;
-  readonly lossLastNats: number;
+type Development = { readonly requests: ArtifactRef; readonly answerUpperBound: Cost };
+
+/** The round's student, what it answered to the development rows, and how that was scored. */
+interface Measured extends Pick<TournamentResult, 'trained' | 'predictions' | 'evaluated'> {
+  readonly development: Development;
+  readonly answerUpperBound: Cost;
 }
 
 export async function runRound(run: CampaignRun, start: RoundStart): Promise<RoundOutcome> {
@@ -39,17 +43,10 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const built = await run.attempt('Building the dataset', () =>
     rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...run.context, round, data, ...history, requests }]),
   );
-  const trained = await train(run, round, data, built);
-
-  run.enter('evaluating');
   const calibration = built.calibration === undefined ? {} : { calibration: built.calibration };
-  const development = await askDevelopment(run, start);
-  const answers = await askStudent(run, {
-    summary: `round ${round}: student answers ${data.developmentRows} development rows`, rows: data.development, checkpoint: trained.checkpoint,
-  });
-  const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
-    rows: data.development, teacherRequests: development.requests, student: answers.predictions, ...calibration,
-  });
+  const { tournament } = run.input.plan;
+  const measure = tournament !== undefined && start.last === undefined ? holdTournament : trainAndEvaluate;
+  const { trained, development, predictions, answerUpperBound: studentAnswer, evaluated } = await measure(run, round, start, built);
 
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
@@ -70,9 +67,9 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
 
   const { answerUpperBound } = development;
   const from = {
-    data, last: summary, best, developmentRequests: development.requests, developmentPredictions: answers.predictions, answerUpperBound, ...calibration,
+    data, last: summary, best, developmentRequests: development.requests, developmentPredictions: predictions, answerUpperBound, ...calibration,
   };
-  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, built, answerUpperBound, answers.answerUpperBound), Date.now());
+  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, built, answerUpperBound, studentAnswer), Date.now());
   return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
 }
 
@@ -137,8 +134,35 @@ async function selectInputs(run: CampaignRun, start: RoundStart, round: number):
   return selected.rows === 0 ? 'no-inputs-left' : selected.selection;
 }
 
+async function trainAndEvaluate(run: CampaignRun, round: number, start: RoundStart, built: BuiltDataset): Promise<Measured> {
+  const { data } = start;
+  const trained = await train(run, round, data, built);
+  run.enter('evaluating');
+  const development = await askDevelopment(run, start);
+  const { predictions, answerUpperBound } = await askStudent(run, {
+    summary: `round ${round}: student answers ${data.developmentRows} development rows`, rows: data.development, checkpoint: trained.checkpoint,
+  });
+  const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
+    rows: data.development, teacherRequests: development.requests, student: predictions, ...(built.calibration === undefined ? {} : { calibration: built.calibration }),
+  });
+  return { trained, development, predictions, answerUpperBound, evaluated };
+}
+
+/** The teacher's answers are there before the first contestant is measured against them. */
+async function holdTournament(run: CampaignRun, round: number, start: RoundStart, built: BuiltDataset): Promise<Measured> {
+  run.enter('evaluating');
+  const development = await askDevelopment(run, start);
+  const { data } = start;
+  const result = await compete(run, {
+    round, dataset: built.dataset, rows: data.development, teacherRequests: development.requests, ...(built.calibration === undefined ? {} : { calibration: built.calibration }),
+  });
+  return { ...result, development, answerUpperBound: NO_COST };
+}
+
 async function train(run: CampaignRun, round: number, data: PreparedData, built: BuiltDataset): Promise<Trained> {
-  const { epochs, hostedStudent } = run.input.plan;
+  const { hostedStudent } = run.input.plan;
+  // After a tournament the winner's method trains the later rounds.
+  const epochs = run.state.tournament?.contestants.find(({ status }) => status === 'winner')?.epochs ?? run.input.plan.epochs;
   const { dataset } = built;
   run.enter('training');
   if (hostedStudent === true) {
@@ -162,7 +186,7 @@ async function train(run: CampaignRun, round: number, data: PreparedData, built:
 }
 
 /** The teacher's answers on the development rows, bought once a campaign. */
-async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ readonly requests: ArtifactRef; readonly answerUpperBound: Cost }> {
+async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<Development> {
   const { developmentRequests, answerUpperBound, data } = start;
   if (developmentRequests !== undefined && answerUpperBound !== undefined) return { requests: developmentRequests, answerUpperBound };
   const planned = await plan(run, 'Planning the development rows', (context) =>
@@ -173,20 +197,4 @@ async function askDevelopment(run: CampaignRun, start: RoundStart): Promise<{ re
   const known = asked?.rows.sha256 === data.development.sha256 ? await reassign(run, asked) : planned;
   const requests = await answer(run, known, 'teacher (development rows)', 'evaluation');
   return { requests, answerUpperBound: answerBoundOf(planned) };
-}
-
-/** Scores answers, after a judge has seen them where the spec names one. */
-export async function judgeAndEvaluate(run: CampaignRun, where: string, input: Omit<EvaluateInput, keyof CampaignContext>): Promise<Evaluated> {
-  const { rows, teacherRequests, student, untuned } = input;
-  let judgements: { readonly judgements?: ArtifactRef } = {};
-  if (run.input.plan.usesJudge) {
-    const predictions = untuned === undefined ? [student] : [student, untuned];
-    const planned = await plan(run, 'Planning the judgements', (context) =>
-      rowWork.planJudgements.executeWithOptions({ summary: `${where}: plan judgements` }, [{ ...context, rows, teacherRequests, predictions }]),
-    );
-    judgements = { judgements: await answer(run, planned, 'judge', 'evaluation') };
-  }
-  return await run.attempt('Evaluating', () =>
-    rowWork.evaluate.executeWithOptions({ summary: `${where}: evaluate` }, [{ ...run.context, ...input, ...judgements }]),
-  );
 }

@@ -247,7 +247,7 @@ function factsOf({ cause }: ActivityFailure): FailureFacts | undefined {
 }
 
 /** Long messages belong in logs: this one travels in payloads and is read on one line. */
-function shorten(message: string): string {
+export function shorten(message: string): string {
   return message.length <= 600 ? message : `${message.slice(0, 597)}...`;
 }
 

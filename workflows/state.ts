@@ -4,7 +4,7 @@
  */
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { BestRound, CampaignPlan, ForkedFrom, ProbeIntervals } from '../src/contracts/campaign.ts';
-import type { Budget, CampaignState, Cost, RoundSummary, Spending, Stage, StopReason } from '../src/contracts/state.ts';
+import type { Budget, CampaignState, Cost, RoundSummary, Spending, Stage, StopReason, TournamentState } from '../src/contracts/state.ts';
 import { NO_COST, NO_SPENDING, addCost, addSpending, covers, inFlightOf, needsOf, shortfallOf, subtractSpending } from './money.ts';
 import type { Reservation, Shortfall } from './money.ts';
 
@@ -40,6 +40,9 @@ export type CampaignEvent =
   | { readonly type: 'teacher-set'; readonly spec: ArtifactRef }
   | { readonly type: 'resumed' }
   | { readonly type: 'cancel-requested'; readonly reason: string }
+  | { readonly type: 'contestants'; readonly tournament: TournamentState }
+  /** `spec` is the winner's, by which the campaign goes on. */
+  | { readonly type: 'tournament-won'; readonly spec: ArtifactRef }
   | { readonly type: 'round-finished'; readonly best: BestRound }
   | { readonly type: 'stopped'; readonly reason: StopReason }
   | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history'>> }
@@ -107,6 +110,10 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
       return goOn(memory);
     case 'cancel-requested':
       return { ...goOn(memory), cancelReason: event.reason };
+    case 'contestants':
+      return withState({ tournament: event.tournament });
+    case 'tournament-won':
+      return withState({ changedSpec: event.spec });
     case 'round-finished':
       return withState({ bestRound: event.best.round, bestRetention: event.best.retention });
     case 'stopped':

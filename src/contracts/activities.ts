@@ -1,10 +1,10 @@
 /**
  * What workflows ask of activities. One object in, one object out; bytes travel as ArtifactRefs, and
- * every input and output stays under 4 KB so that workflow history stays small.
+ * every input and output stays under 4 KB, a tournament's under 12, so that workflow history stays small.
  */
 import type { ArtifactRef } from './artifacts.ts';
 import type { RequestPurpose } from './records.ts';
-import type { Budget, Cost, Interval, RoundSummary, Spending, TestSummary } from './state.ts';
+import type { Budget, Cost, Interval, RoundSummary, Spending, TestSummary, TournamentState } from './state.ts';
 
 /** What every activity of a campaign needs: whose it is and what it was asked for. */
 export interface CampaignContext {
@@ -139,6 +139,8 @@ export interface StudentAnswers {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly seconds: number;
+  /** Of a local student's weights as they are stored. */
+  readonly sizeBytes?: number;
 }
 
 /** All epochs of a hosted student's training: one job at its provider. */
@@ -186,6 +188,8 @@ export interface Evaluated {
   readonly teacherScore: number;
   readonly studentScore: number;
   readonly untunedScore?: number;
+  /** studentScore with its interval. */
+  readonly studentInterval?: Interval;
   readonly retention: Interval;
 }
 
@@ -239,6 +243,7 @@ export interface WriteReportInput extends CampaignContext {
   readonly testEvaluation?: ArtifactRef;
   readonly test?: TestSummary;
   readonly speed?: MeasuredSpeed;
+  readonly tournament?: TournamentState;
   readonly adapter?: ArtifactRef;
 }
 export interface WrittenReport {
@@ -293,6 +298,16 @@ export interface PlannedCandidates {
   readonly count: number;
 }
 
+/** The contestants of the spec's tournament, in its order, each as a spec of its own. */
+export interface PlannedTournament {
+  readonly contestants: readonly PlannedContestant[];
+}
+export interface PlannedContestant {
+  readonly name: string;
+  readonly spec: ArtifactRef;
+  readonly epochs: number;
+}
+
 /** Quick work on rows: splitting, planning, filtering, scoring, reporting. */
 export interface OrchestratorActivities {
   prepareCampaign(input: PrepareCampaignInput): Promise<PreparedData>;
@@ -302,6 +317,7 @@ export interface OrchestratorActivities {
   /** The same requests, those without an answer for the teacher that the spec names now. */
   reassignRequests(input: ReassignRequestsInput): Promise<PlannedRequests>;
   evaluate(input: EvaluateInput): Promise<Evaluated>;
+  planTournament(input: CampaignContext): Promise<PlannedTournament>;
   recordRound(input: RecordRoundInput): Promise<RecordedRound>;
   planCandidates(input: PlanCandidatesInput): Promise<PlannedCandidates>;
   selectInputs(input: SelectInputsCall): Promise<SelectedInputs>;

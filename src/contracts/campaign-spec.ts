@@ -4,6 +4,8 @@
  */
 import { z } from 'zod';
 import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
+import { patchOf } from './patch.ts';
+import { MAX_TOURNAMENT_EPOCHS, contestantStudent, contestantTraining, tournamentSchema } from './tournament-spec.ts';
 import { learnsFromModel, trainingSchema } from './training-spec.ts';
 import type { TrainingSpec } from './training-spec.ts';
 import { StillhouseError } from './errors.ts';
@@ -89,14 +91,6 @@ const teacherSchema = z.strictObject({
   calibration: z.enum(['none', 'prior']).default('none'),
 });
 
-/** A change of some keys: none has a default, and null takes away one that may be absent. */
-function patchOf(shape: Readonly<Record<string, z.ZodType>>): Record<string, z.ZodType> {
-  const patched = (schema: z.ZodType): z.ZodType => {
-    if (schema instanceof z.ZodOptional) return (schema.unwrap() as z.ZodType).nullable().optional();
-    return (schema instanceof z.ZodDefault ? (schema.unwrap() as z.ZodType) : schema).optional();
-  };
-  return Object.fromEntries(Object.entries(shape).map(([key, schema]) => [key, patched(schema)]));
-}
 const { shots: _shots, calibration: _calibration, ...changeableShape } = teacherSchema.shape;
 /** What a running campaign's teacher may be changed to. Worked examples stay: the questions that are planned contain them. */
 export const teacherPatchSchema = z
@@ -229,6 +223,41 @@ function checkSampling({ sampling, task, teacher }: { readonly sampling: Samplin
   }
 }
 
+type TrainingParts = { readonly sampling: SamplingSpec; readonly teacher: z.output<typeof teacherSchema>; readonly training: TrainingSpec };
+
+/** What a method needs of the rest of the spec. */
+function checkTraining({ training, sampling, teacher }: TrainingParts, reject: Reject): void {
+  if (training.method === 'step-by-step' && !sampling.rationale) {
+    reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
+  }
+  if (learnsFromModel(training.method) && training.teacher === undefined && teacher.provider !== 'local') {
+    reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint`);
+  }
+}
+
+/** Every contestant must be one that could be a campaign of its own. */
+function checkTournament({ tournament, student, ...spec }: TrainingParts & { readonly tournament?: z.output<typeof tournamentSchema> | undefined; readonly student: z.output<typeof studentSchema> }, reject: Reject): void {
+  if (tournament === undefined) return;
+  if (student.provider !== 'local') {
+    reject(['tournament'], 'expected none with a student that its provider trains, whose training cannot be compared from epoch to epoch, got one');
+    return;
+  }
+  let epochs = 0;
+  tournament.contestants.forEach((contestant, index) => {
+    const at = ['tournament', 'contestants', index];
+    const made = contestantTraining(spec.training, contestant);
+    if ('issues' in made) {
+      for (const { path, message } of made.issues) reject([...at, 'training', ...(path as (string | number)[])], message);
+      return;
+    }
+    epochs += made.training.epochs;
+    checkTraining({ ...spec, training: made.training }, (path, message) => reject([...at, ...path], message));
+    const chosen = localStudentSchema.safeParse(contestantStudent(student, contestant));
+    for (const { path, message } of chosen.error?.issues ?? []) reject([...at, 'student', ...(path as (string | number)[])], message);
+  });
+  if (epochs > MAX_TOURNAMENT_EPOCHS) reject(['tournament', 'contestants'], `expected at most ${MAX_TOURNAMENT_EPOCHS} epochs, all contestants together, got ${epochs}`);
+}
+
 export const campaignSpecSchema = z
   .strictObject({
     name: campaignNameSchema,
@@ -238,6 +267,8 @@ export const campaignSpecSchema = z
     filter: filterSchema.prefault({}),
     student: studentSchema,
     training: trainingSchema.prefault({}),
+    /** Several ways to train compete, on `student` and `training` as their common settings; the winner's student is the campaign's. */
+    tournament: tournamentSchema.optional(),
     evaluation: evaluationSchema,
     iterate: iterateSchema.prefault({}),
     budget: budgetSchema.prefault({}),
@@ -260,12 +291,8 @@ export const campaignSpecSchema = z
       reject(['teacher', 'calibration'], `expected none for a task whose output is ${spec.task.output.kind}, got prior`);
     }
     checkSampling(spec, reject);
-    if (spec.training.method === 'step-by-step' && !spec.sampling.rationale) {
-      reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
-    }
-    if (learnsFromModel(spec.training.method) && spec.training.teacher === undefined && spec.teacher.provider !== 'local') {
-      reject(['training', 'teacher'], `expected a model to learn from with method: ${spec.training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint`);
-    }
+    checkTraining(spec, reject);
+    checkTournament(spec, reject);
     if (spec.evaluation.scorer.kind === 'label' && spec.task.output.kind !== 'label') {
       reject(['evaluation', 'scorer', 'kind'], `expected judge for a task whose output is ${spec.task.output.kind}, got label`);
     }
@@ -300,6 +327,21 @@ export type StudentSpec = CampaignSpec['student'];
 /** What our own engine needs to know of a student. */
 export type LocalStudentSpec = Omit<Extract<StudentSpec, { readonly provider: 'local' }>, 'provider'>;
 export type HostedStudentSpec = Extract<StudentSpec, { readonly provider: 'openai' }>;
+
+/** A contestant as a campaign of its own: what it trains, evaluates and exports by. */
+export interface Contestant {
+  readonly name: string;
+  readonly spec: CampaignSpec;
+}
+
+/** All contestants of a campaign's tournament, in the spec's order; none where it has no tournament. */
+export function contestantsOf({ tournament, ...spec }: CampaignSpec): readonly Contestant[] {
+  return (tournament?.contestants ?? []).map((contestant) => {
+    const made = contestantTraining(spec.training, contestant);
+    if ('issues' in made) throw new StillhouseError('BAD_INPUT', `tournament, ${contestant.name}: ${made.issues.map(({ message }) => message).join('; ')}`);
+    return { name: contestant.name, spec: { ...spec, student: contestantStudent(spec.student, contestant), training: made.training } };
+  });
+}
 
 /** How the campaign trains: where it learns from a model and names none, from its own teacher. */
 export function trainingOf({ training, teacher }: Pick<CampaignSpec, 'training' | 'teacher'>): TrainingSpec {

@@ -3,6 +3,7 @@ import type { ArtifactRef } from './artifacts.ts';
 import type { DevelopmentRequests, PreparedData } from './activities.ts';
 import type { CampaignSpec } from './campaign-spec.ts';
 import { sourcesOf } from './sampling-spec.ts';
+import type { TournamentSpec } from './tournament-spec.ts';
 import type { Budget, CampaignState, Cost, Interval, RoundSummary } from './state.ts';
 
 /** The few numbers of a spec that the workflow decides by; everything else stays in the artifact. */
@@ -21,6 +22,17 @@ export interface CampaignPlan {
   readonly concurrentBatches: number;
   /** The student is trained and served by its provider. Absent: by this machine's own engine. */
   readonly hostedStudent?: boolean;
+  /** The first round's training is a tournament. */
+  readonly tournament?: TournamentPlan;
+}
+
+/** Successive halving, see workflows/halving.ts. */
+export interface TournamentPlan {
+  /** Epochs after which contestants are compared for the first time. */
+  readonly firstRung: number;
+  readonly reductionFactor: number;
+  /** Contestants that train at once. */
+  readonly concurrent: number;
 }
 
 /** The rounds of another campaign with which one begins: their requests and answers, not their students. */
@@ -93,5 +105,8 @@ export function specToPlan(spec: CampaignSpec): CampaignPlan {
     // A local teacher has one device: batches side by side would only share it.
     concurrentBatches: spec.teacher.provider === 'local' ? 1 : 4,
     ...(spec.student.provider === 'openai' ? { hostedStudent: true } : {}),
+    ...(spec.tournament === undefined ? {} : { tournament: tournamentPlan(spec.tournament) }),
   };
 }
+
+const tournamentPlan = ({ firstRung, reductionFactor, concurrent }: TournamentSpec): TournamentPlan => ({ firstRung, reductionFactor, concurrent });

@@ -1,6 +1,7 @@
-/** Updates and queries of the campaign workflow. The string equals the constant's stem. */
-import { defineQuery, defineUpdate } from '@temporalio/workflow';
+/** Messages of the workflows. The string equals the constant's stem. */
+import { defineQuery, defineSignal, defineUpdate } from '@temporalio/workflow';
 import type { ArtifactRef } from './artifacts.ts';
+import type { ContestantOrder, ContestantProgress, ContestantReport } from './contestant.ts';
 import type { Budget, CampaignState, RoundSummary } from './state.ts';
 
 export interface PauseInput {
@@ -27,3 +28,9 @@ export const setTeacherUpdate = defineUpdate<CampaignState, [SetTeacherInput]>('
 export const stateQuery = defineQuery<CampaignState>('state');
 /** The latest rounds, newest last, at most two: all of them are in the artifact `state.history`. */
 export const roundsQuery = defineQuery<readonly RoundSummary[]>('rounds');
+
+/** The campaign tells a contestant what to do next. */
+export const contestantOrderSignal = defineSignal<[ContestantOrder]>('contestantOrder');
+/** A contestant tells its campaign what has come of an order. */
+export const contestantReportSignal = defineSignal<[ContestantReport]>('contestantReport');
+export const contestantQuery = defineQuery<ContestantProgress>('contestant');

@@ -61,6 +61,36 @@ export interface RoundSummary {
   readonly stageMs: Readonly<Partial<Record<Stage, number>>>;
 }
 
+/** One way to train in a tournament. All scores are of the development rows. */
+export interface ContestantState {
+  readonly name: string;
+  /** `failed`: it could not be trained to its end; what it was measured with before stays in the comparison. */
+  readonly status: 'competing' | 'stopped' | 'failed' | 'winner';
+  /** Epochs of its whole training, and how many are done. */
+  readonly epochs: number;
+  readonly trained: number;
+  readonly measured: readonly { readonly epoch: number; readonly score: number }[];
+  /** The highest score so far, and the student that had it. */
+  readonly best?: { readonly epoch: number; readonly score: Interval; readonly checkpoint: ArtifactRef; readonly evaluation: ArtifactRef };
+  readonly trainedTokens: number;
+  readonly trainedSeconds: number;
+  /** Prompt and answer tokens of the development rows, and how long they took. */
+  readonly answeredTokens: number;
+  readonly answeredSeconds: number;
+  /** Of its student as it is stored. */
+  readonly sizeBytes?: number;
+  /** What judging its answers has cost. */
+  readonly usd: number;
+  /** After which epoch, and why, it was stopped, failed or won. */
+  readonly ended?: { readonly epoch: number; readonly reason: string };
+}
+
+export interface TournamentState {
+  /** The spec with the tournament in it, by which the contestants began. */
+  readonly spec: ArtifactRef;
+  readonly contestants: readonly ContestantState[];
+}
+
 export type StopReason = 'target-retention' | 'no-gain' | 'max-rounds' | 'budget' | 'no-inputs-left' | 'cancelled';
 
 export interface TestSummary {
@@ -97,8 +127,9 @@ export interface CampaignState {
   readonly startedAtMs: number;
   /** Where its first rounds come from. */
   readonly forkedFrom?: { readonly campaign: string; readonly round: number };
-  /** The spec as it stands after the teacher was changed; absent before. */
+  /** The spec as it stands after the teacher was changed, or a tournament won; absent before. */
   readonly changedSpec?: ArtifactRef;
+  readonly tournament?: TournamentState;
   readonly bestRound?: number;
   /** Of the best round, on the development rows. */
   readonly bestRetention?: Interval;

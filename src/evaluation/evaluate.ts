@@ -46,6 +46,7 @@ export async function evaluate(deps: EvaluateDeps, input: EvaluateInput): Promis
     teacherScore: (teacher as ContestantResult).score.mean,
     studentScore: (student as ContestantResult).score.mean,
     ...(untuned === undefined ? {} : { untunedScore: untuned.score.mean }),
+    studentInterval: (student as ContestantResult).score,
     retention: evaluation.retention,
   };
 }

@@ -32,6 +32,8 @@ export interface Script {
   readonly rounds: readonly RoundScript[];
   /** The development loss ends training in this epoch, counted from 0. */
   readonly lastEpoch?: number;
+  /** Of a tournament: the development score after each epoch, one for each epoch that there is. */
+  readonly contestants: readonly { readonly name: string; readonly scores: readonly number[] }[];
 }
 
 export const SCRIPT: Script = {
@@ -39,6 +41,12 @@ export const SCRIPT: Script = {
   batchSize: 10,
   batchUpperBoundUsd: 0.2,
   batchUsd: 0.1,
+  contestants: [
+    { name: 'sft', scores: [0.8, 0.82, 0.83] },
+    { name: 'step-by-step', scores: [0.7, 0.9, 0.9] },
+    { name: 'full', scores: [0.81, 0.85, 0.84] },
+    { name: 'half', scores: [0.6, 0.9, 0.9] },
+  ],
   rounds: [
     { teacherScore: 0.9, studentScore: 0.8, low: 0.8 },
     { teacherScore: 0.9, studentScore: 0.85, low: 0.9 },
@@ -76,6 +84,10 @@ export class ScriptedActivities {
     this.activities = Object.fromEntries(
       Object.entries(steps).map(([name, step]) => [name, (input: never) => this.call(name as ActivityName, step as (input: never) => unknown, input)]),
     ) as unknown as Everything;
+  }
+
+  get contestants(): Script['contestants'] {
+    return this.script.contestants;
   }
 
   count(name: ActivityName): number {
@@ -127,6 +139,18 @@ export class ScriptedActivities {
       roundOf.set(ref.sha256, round);
       return ref;
     };
+    const scoreOf = new Map<string, number>();
+    const bySpec = new Map<string, Script['contestants'][number]>();
+    const own = (spec: string, name: string): ArtifactRef => {
+      const ref = refOf('spec', [spec, name]);
+      bySpec.set(ref.sha256, script.contestants.find((each) => each.name === name) as Script['contestants'][number]);
+      return ref;
+    };
+    /** What a contestant's checkpoint or predictions score. */
+    const scored = (ref: ArtifactRef, score: number | undefined): ArtifactRef => {
+      if (score !== undefined) scoreOf.set(ref.sha256, score);
+      return ref;
+    };
     const planned = (input: unknown, count: number) => ({
       requests: refOf('requests', input),
       count,
@@ -159,7 +183,7 @@ export class ScriptedActivities {
         rejectedCount: 10,
       }),
       trainEpoch: (input) => ({
-        checkpoint: remember(refOf('checkpoint', input), input.round),
+        checkpoint: scored(remember(refOf('checkpoint', input), input.round), bySpec.get(input.spec.sha256)?.scores[input.epoch]),
         lossCurve: refOf('loss-curve', input),
         steps: 10,
         tokens: 1_000,
@@ -169,14 +193,15 @@ export class ScriptedActivities {
         ...(script.lastEpoch === undefined ? {} : { stopped: input.epoch >= script.lastEpoch, best: { step: 5, developmentNats: 1.2345678 } }),
       }),
       runStudent: (input) => ({
-        predictions: remember(refOf('predictions', input), input.checkpoint === undefined ? 0 : (roundOf.get(input.checkpoint.sha256) ?? 0)),
+        predictions: scored(remember(refOf('predictions', input), input.checkpoint === undefined ? 0 : (roundOf.get(input.checkpoint.sha256) ?? 0)), scoreOf.get(input.checkpoint?.sha256 ?? '')),
         rows: 20,
         promptTokens: 1_000,
         completionTokens: 20,
         seconds: 3.25,
       }),
       evaluate: (input) => {
-        const scores = script.rounds[(roundOf.get(input.student.sha256) ?? 0) - 1] ?? { teacherScore: 0.9, studentScore: 0.5, low: 0.5 };
+        const tried = scoreOf.get(input.student.sha256);
+        const scores = tried !== undefined ? { teacherScore: 0.9, studentScore: tried, low: tried } : script.rounds[(roundOf.get(input.student.sha256) ?? 0) - 1] ?? { teacherScore: 0.9, studentScore: 0.5, low: 0.5 };
         const mean = scores.studentScore / scores.teacherScore;
         return {
           evaluation: refOf('evaluation', input),
@@ -187,6 +212,7 @@ export class ScriptedActivities {
           retention: { mean, low: scores.low, high: mean + 0.05 },
         };
       },
+      planTournament: ({ spec }) => ({ contestants: script.contestants.map(({ name, scores }) => ({ name, spec: own(spec.sha256, name), epochs: scores.length })) }),
       recordRound: (input) => ({ history: refOf('history', input) }),
       planCandidates: (input) => ({ rows: refOf('rows', input), count: Math.min(input.limit, 500) }),
       selectInputs: (input) => ({ selection: refOf('rows', input), rows: 100 }),
