@@ -3,7 +3,8 @@
  * factor η as in Hyperband, Li et al. 2018, arXiv 1603.06560). All contestants train for r epochs, the best 1/η of them for
  * η·r in all, and so on, until one is left. As in Hyperband a contestant stands by the best score it has had. Pure.
  */
-import type { TournamentPlan } from '../src/contracts/campaign.ts';
+import { survivors } from '../src/contracts/rungs.ts';
+import type { Halving } from '../src/contracts/rungs.ts';
 
 /** What the rule needs of a contestant that is still in, in the spec's order. */
 export interface Standing {
@@ -21,23 +22,15 @@ export interface Verdict {
   readonly winner?: { readonly name: string; readonly reason: string };
 }
 
-/** Epochs that are trained before the comparison of a rung, counted from 0: r·η^rung. */
-export function rungEpochs({ firstRung, reductionFactor }: Pick<TournamentPlan, 'firstRung' | 'reductionFactor'>, rung: number): number {
-  return firstRung * reductionFactor ** rung;
-}
-
 /** Best first. The earlier in the spec stays ahead on a tie: its order is the order of preference. */
 export function ranked(standings: readonly Standing[]): readonly Standing[] {
   return standings.toSorted((a, b) => b.score - a.score);
 }
 
-/**
- * The comparison at one rung. ⌈n/η⌉ of n go on, so that three become two and one is never stopped without another to
- * lose to; where none would train any further the best of them wins at once.
- */
-export function compareRung(standings: readonly Standing[], { reductionFactor }: Pick<TournamentPlan, 'reductionFactor'>): Verdict {
+/** The comparison at one rung. Where none would train any further the best of them wins at once. */
+export function compareRung(standings: readonly Standing[], rule: Halving): Verdict {
   const order = ranked(standings);
-  const keep = order.every(({ over }) => over) ? 1 : Math.ceil(order.length / reductionFactor);
+  const keep = order.every(({ over }) => over) ? 1 : survivors(rule, order.length);
   const [first, second] = order;
   const last = order[keep - 1];
   if (first === undefined || last === undefined) return { stopped: [] };

@@ -90,6 +90,20 @@ async function studentProblem(student: StudentSpec, { hasSecret, nowMs }: CheckD
   return keyProblem('student', hostedEndpoint(student), hasSecret);
 }
 
+/** What a contestant names beside the campaign's own models: another student, a model to learn from. */
+async function contestantProblems({ tournament, student }: CampaignSpec): Promise<readonly (SpecProblem | undefined)[]> {
+  const checks = (tournament?.contestants ?? []).flatMap(({ student: own, training }, index) => {
+    const at = `tournament.contestants[${index}]`;
+    const chosen: unknown = own?.['model'];
+    const teacher: unknown = (training?.['teacher'] as { readonly model?: unknown } | null | undefined)?.model;
+    return [
+      ...(typeof chosen === 'string' && chosen !== student.model ? [modelProblem(`${at}.student.model`, chosen)] : []),
+      ...(typeof teacher === 'string' ? [modelProblem(`${at}.training.teacher.model`, teacher)] : []),
+    ];
+  });
+  return await Promise.all(checks);
+}
+
 function priceProblem(path: string, endpoint: EndpointSpec): SpecProblem | undefined {
   try {
     priceOf(endpoint, baseUrlOf(endpoint));
@@ -125,7 +139,7 @@ export async function checkSpec(spec: CampaignSpec, hasSecret: HasSecret, nowMs:
     evaluation.source.kind === 'dataset' ? datasetProblem('evaluation.source.dataset', evaluation.source.dataset) : undefined,
     evaluation.scorer.kind === 'judge' ? endpointProblem('evaluation.scorer.judge', evaluation.scorer.judge, deps) : undefined,
   ]);
-  const problems = found.filter((problem) => problem !== undefined);
+  const problems = [...found, ...(await contestantProblems(spec))].filter((problem) => problem !== undefined);
   if (problems.length === 0) {
     const { hours } = spec.budget;
     const judge = evaluation.scorer.kind === 'judge' ? retirementWarning('evaluation.scorer.judge', evaluation.scorer.judge, hours, nowMs) : [];

@@ -12,6 +12,22 @@ const budgetShape = {
   hours: z.number().gt(0).optional().describe('Hours since the start'),
 };
 
+const contestantSchema = z.looseObject({
+  name: z.string(),
+  status: z.enum(['competing', 'stopped', 'failed', 'winner']),
+  epochs: z.number().describe('Of its whole training'),
+  trained: z.number().describe('Epochs that are done'),
+  measured: z.array(z.looseObject({ epoch: z.number(), score: z.number() })).describe('Scores on the development rows'),
+  best: z.looseObject({ epoch: z.number(), score: intervalSchema, checkpoint: artifactSchema, evaluation: artifactSchema }).optional(),
+  trainedTokens: z.number(),
+  trainedSeconds: z.number(),
+  answeredTokens: z.number(),
+  answeredSeconds: z.number(),
+  sizeBytes: z.number().optional(),
+  usd: z.number().describe('What judging its answers has cost'),
+  ended: z.looseObject({ epoch: z.number(), reason: z.string() }).optional(),
+});
+
 export const stateSchema = z
   .looseObject({
     campaign: z.string(),
@@ -28,7 +44,8 @@ export const stateSchema = z
     inFlight: costSchema.optional().describe('The most that purchases which have begun may still cost'),
     uncertain: costSchema.optional().describe('The most that was possibly billed twice; it counts against the budget'),
     forkedFrom: z.looseObject({ campaign: z.string(), round: z.number() }).optional(),
-    changedSpec: artifactSchema.optional().describe('The spec after the teacher was changed'),
+    changedSpec: artifactSchema.optional().describe('The spec after the teacher was changed or a tournament was won'),
+    tournament: z.looseObject({ spec: artifactSchema, contestants: z.array(contestantSchema) }).optional().describe('How the contestants of its tournament stand'),
     spending: z.looseObject({ usd: z.number(), tokens: z.number(), callsBought: z.number(), callsReused: z.number(), callsRepeated: z.number() }),
     startedAtMs: z.number().describe('Milliseconds since 1970'),
     bestRound: z.number().optional(),

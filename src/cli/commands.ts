@@ -6,6 +6,7 @@ import { createAssets } from '../assets/create-assets.ts';
 import type { Assets, FetchProgress } from '../assets/assets.ts';
 import { homePaths } from '../config.ts';
 import type { Config } from '../config.ts';
+import { contestantsOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
@@ -127,7 +128,9 @@ async function fetchNeeds(assets: Assets, spec: CampaignSpec | undefined, screen
   await assets.temporalCli(options);
   if (spec !== undefined) {
     if (spec.teacher.provider === 'local') await assets.model(spec.teacher.model, options);
-    if (spec.student.provider === 'local') await assets.model(spec.student.model, options);
+    for (const { student, training } of [spec, ...contestantsOf(spec).map((each) => each.spec)]) {
+      for (const model of [student.provider === 'local' ? student.model : undefined, training.teacher?.model]) if (model !== undefined) await assets.model(model, options);
+    }
     const { sampling, evaluation } = spec;
     if ('dataset' in sampling.source) await assets.dataset(sampling.source.dataset, options);
     if (evaluation.source.kind === 'dataset') await assets.dataset(evaluation.source.dataset, options);

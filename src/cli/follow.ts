@@ -88,6 +88,7 @@ class Follower {
   #printedAttempts = '';
   #printedResume: number | undefined;
   #rounds = 0;
+  readonly #told = new Set<string>();
 
   constructor(screen: Screen) {
     this.#screen = screen;
@@ -101,6 +102,7 @@ class Follower {
     const { state, activities } = campaign;
     if (state === undefined) return;
     this.#showStage(state);
+    this.#showTournament(state);
     for (const round of campaign.rounds.slice(this.#rounds)) {
       this.#screen.line(`round ${round.round} done: asked ${round.requests}, ${round.accepted} rows to learn from so far, loss ${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}, student ${percent(round.studentScore)}, teacher ${percent(round.teacherScore)}, retention ${round.retention.mean.toFixed(3)}`);
     }
@@ -114,6 +116,18 @@ class Follower {
     if (share >= this.#printedProgress + PLAIN_STEP && share < 1) {
       this.#printedProgress = share;
       this.#screen.plain(`  ${state.stage} ${percent(share)}${text === '' ? '' : ` (${text})`}`);
+    }
+  }
+
+  /** A line for each score of a contestant and each end of one, as they come. */
+  #showTournament({ tournament }: CampaignState): void {
+    for (const { name, epochs, measured, ended, status } of tournament?.contestants ?? []) {
+      const lines = measured.map(({ epoch, score }) => `  ${name}: ${percent(score)} on the development rows after epoch ${epoch} of ${epochs}`);
+      if (ended !== undefined && status !== 'competing') lines.push(`  ${name} ${status === 'winner' ? 'won' : status}: ${ended.reason}`);
+      for (const line of lines.filter((each) => !this.#told.has(each))) {
+        this.#told.add(line);
+        this.#screen.line(line);
+      }
     }
   }
 

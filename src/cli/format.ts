@@ -1,7 +1,7 @@
 /** Text for people: tables, bars, durations, percentages. */
 import type { CampaignListing } from '../client/campaigns.ts';
 import { formatUsd } from '../contracts/money.ts';
-import type { Interval, Stage } from '../contracts/state.ts';
+import type { ContestantState, Interval, Stage } from '../contracts/state.ts';
 import type { Range } from '../estimate/estimate.ts';
 import type { CampaignResource, EstimateAnswer } from './api-client.ts';
 
@@ -56,6 +56,15 @@ function roundsTable({ rounds }: CampaignResource): string {
   );
 }
 
+function contestantsTable(contestants: readonly ContestantState[]): string {
+  return table(
+    ['contestant', 'status', 'epochs', 'score [95 %]', 'of epoch', 'why'],
+    contestants.map(({ name, status, trained, epochs, best, ended }) => [
+      name, status, `${trained}/${epochs}`, best === undefined ? '' : interval(best.score), best?.epoch.toString() ?? '', ended?.reason ?? '',
+    ]),
+  );
+}
+
 /** Everything about one campaign that fits a terminal. */
 export function campaignText(campaign: CampaignResource): string {
   const { state } = campaign;
@@ -74,6 +83,7 @@ export function campaignText(campaign: CampaignResource): string {
   lines.push(`spent: ${formatUsd(spending.usd)}${limit}, ${spending.tokens} tokens, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
   if (state.inFlight !== undefined) lines.push(`set aside for what is in flight: ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`);
   if (state.uncertain !== undefined) lines.push(`possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`);
+  if (state.tournament !== undefined) lines.push('', 'tournament, by the development rows', contestantsTable(state.tournament.contestants));
   if (campaign.rounds.length > 0) lines.push('', 'development rows', roundsTable(campaign));
   if (state.test !== undefined) {
     const { test } = state;

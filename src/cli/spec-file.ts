@@ -18,11 +18,24 @@ export function withAbsolutePaths(spec: CampaignSpec, folder: string): CampaignS
   const model = (name: string): string => (!name.startsWith('hf:') && /[/\\]|\.gguf$/i.test(name) ? resolve(folder, name) : name);
   const endpoint = <T extends { readonly provider: string; readonly model: string }>(one: T): T => (one.provider === 'local' ? { ...one, model: model(one.model) } : one);
   const rows = <T extends object>(source: T): T => ('dataset' in source && typeof source.dataset === 'string' ? { ...source, dataset: dataset(source.dataset) } : source);
-  const { sampling, evaluation } = spec;
+  const { sampling, evaluation, tournament } = spec;
+  // A change of a model, or of the model to learn from: whatever else it holds stays.
+  const chosen = <T extends Readonly<Record<string, unknown>>>(choice: T): T => (typeof choice['model'] === 'string' ? { ...choice, model: model(choice['model']) } : choice);
+  const learning = <T extends { readonly teacher?: unknown }>(training: T): T =>
+    typeof training.teacher === 'object' && training.teacher !== null ? { ...training, teacher: chosen(training.teacher as Readonly<Record<string, unknown>>) } : training;
   return {
     ...spec,
     teacher: endpoint(spec.teacher),
     student: endpoint(spec.student),
+    training: learning(spec.training),
+    ...(tournament === undefined ? {} : {
+      tournament: {
+        ...tournament,
+        contestants: tournament.contestants.map(({ student, training, ...rest }) => ({
+          ...rest, ...(student === undefined ? {} : { student: chosen(student) }), ...(training === undefined ? {} : { training: learning(training) }),
+        })),
+      },
+    }),
     sampling: { ...sampling, source: sampling.source.kind === 'mixed' ? { ...sampling.source, sources: sampling.source.sources.map(rows) } : rows(sampling.source) },
     evaluation: {
       ...evaluation,

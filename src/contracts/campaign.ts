@@ -3,6 +3,7 @@ import type { ArtifactRef } from './artifacts.ts';
 import type { DevelopmentRequests, PreparedData } from './activities.ts';
 import type { CampaignSpec } from './campaign-spec.ts';
 import { sourcesOf } from './sampling-spec.ts';
+import type { Halving } from './rungs.ts';
 import type { TournamentSpec } from './tournament-spec.ts';
 import type { Budget, CampaignState, Cost, Interval, RoundSummary } from './state.ts';
 
@@ -26,11 +27,8 @@ export interface CampaignPlan {
   readonly tournament?: TournamentPlan;
 }
 
-/** Successive halving, see workflows/halving.ts. */
-export interface TournamentPlan {
-  /** Epochs after which contestants are compared for the first time. */
-  readonly firstRung: number;
-  readonly reductionFactor: number;
+/** By whom it is decided: workflows/halving.ts. */
+export interface TournamentPlan extends Halving {
   /** Contestants that train at once. */
   readonly concurrent: number;
 }

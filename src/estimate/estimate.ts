@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type { Assets, AssetOptions } from '../assets/assets.ts';
 import type { CampaignContext, PlanRequestsInput, PreparedData } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
+import { contestantsOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { addUsd, roundUsdUp } from '../contracts/money.ts';
 import type { InputRow, TeacherRequest } from '../contracts/records.ts';
@@ -25,6 +26,7 @@ import { batchPrice, costUpperBound, costUsd, priceOf, tokenUpperBound, training
 import type { Price } from '../teacher/prices.ts';
 import { endpointOf } from '../teacher/sample.ts';
 import type { Teacher, TeacherDirectory } from '../teacher/teacher.ts';
+import { tournamentWork } from './tournament.ts';
 
 /** `low` and `high` are what may be, `expected` what is likely. */
 export interface Range {
@@ -253,10 +255,12 @@ function meanCompletion(usage: readonly LedgerUsage[], { model }: EndpointSpec, 
 }
 
 /** The teacher's answers once, the student's after each round, both and the untuned student's on the test rows; pairs in both orders where they are compared. */
-function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, rounds: Range, usage: readonly LedgerUsage[]): readonly EstimatedPart[] {
+function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, campaignRounds: Range, usage: readonly LedgerUsage[]): readonly EstimatedPart[] {
   const { scorer } = spec.evaluation;
   if (scorer.kind !== 'judge') return [];
   const { judge, rubric, compare } = scorer;
+  const { measurements } = firstRoundOf(spec);
+  const rounds = total([campaignRounds, measurements, { low: -1, expected: -1, high: -1 }]);
   const asked = (rows: readonly InputRow[], answers: number, pairs: number, answer: string): readonly TeacherRequest[] =>
     rows.flatMap((row) => [
       ...Array.from({ length: answers }, () => judgeRequest(spec, judge, rubric, row, answer)),
@@ -296,18 +300,38 @@ function callHours({ teacher }: CampaignSpec, calls: Range): Range {
   return { low: limited(ms.low, calls.low), expected: limited(ms.expected, calls.expected), high: limited(ms.high, calls.high) };
 }
 
-/** Every round learns all rows so far; a student's size is taken from its name, as `smollm2-135m` or `qwen2.5-0.5b` say it. */
-function trainingHours({ student, training, sampling }: CampaignSpec, requests: readonly TeacherRequest[], rounds: Range): { readonly trainingHours?: Range } {
-  const [, size, unit] = /(\d+(?:\.\d+)?)([mb])(?![a-z0-9])/i.exec(student.model) ?? [];
+/** In millions of parameters, from the student's name as `smollm2-135m` or `qwen2.5-0.5b` say it. */
+function sizeOf({ model }: CampaignSpec['student']): number | undefined {
+  const [, size, unit] = /(\d+(?:\.\d+)?)([mb])(?![a-z0-9])/i.exec(model) ?? [];
+  return size === undefined ? undefined : Number(size) * (unit?.toLowerCase() === 'b' ? 1_000 : 1);
+}
+
+/** What the first round trains and measures: one student, or all contestants of a tournament. Epochs count as often as the student is larger than the campaign's. */
+function firstRoundOf(spec: CampaignSpec): { readonly epochs: Range; readonly measurements: Range; readonly laterEpochs: Range } {
+  const { tournament, training } = spec;
+  const flat = (value: number): Range => ({ low: value, expected: value, high: value });
+  if (tournament === undefined) return { epochs: flat(training.epochs), measurements: flat(1), laterEpochs: flat(training.epochs) };
+  const own = sizeOf(spec.student) ?? 1;
+  const contestants = contestantsOf(spec).map((each) => ({ epochs: each.spec.training.epochs, size: (sizeOf(each.spec.student) ?? own) / own }));
+  const [least, most] = [tournamentWork(contestants, tournament, 'least'), tournamentWork(contestants, tournament, 'most')];
+  const between = (low: number, high: number): Range => ({ low, expected: (low + high) / 2, high });
+  const winners = contestants.map(({ epochs, size }) => epochs * size);
+  return { epochs: between(least.epochs, most.epochs), measurements: between(least.measurements, most.measurements), laterEpochs: between(Math.min(...winners), Math.max(...winners)) };
+}
+
+/** Every round learns all rows so far; the first one as often as contestants train. */
+function trainingHours(spec: CampaignSpec, requests: readonly TeacherRequest[], rounds: Range): { readonly trainingHours?: Range } {
+  const { student, sampling } = spec;
+  const size = sizeOf(student);
   if (student.provider !== 'local' || size === undefined) return {};
-  const relative = (Number(size) * (unit?.toLowerCase() === 'b' ? 1_000 : 1)) / 135;
   const tokens = requests.reduce((sum, request) => sum + promptTokens(request).expected + completionTokens(request, undefined).expected, 0);
   const perLater = (sampling.rowsPerLaterRound ?? sampling.rows / 2) / sampling.rows;
-  const hours = (count: number, perSecond: number): number => {
-    const learned = Array.from({ length: count }, (_, round) => 1 + round * perLater).reduce((sum, share) => sum + share, 0);
-    return (tokens * learned * training.epochs * relative) / perSecond / 3_600;
+  const first = firstRoundOf(spec);
+  const hours = (bound: keyof Range): number => {
+    const learned = Array.from({ length: rounds[bound] - 1 }, (_, index) => (1 + (index + 1) * perLater) * first.laterEpochs[bound]).reduce((sum, share) => sum + share, first.epochs[bound]);
+    return (tokens * learned * (size / 135)) / TRAINED_PER_SECOND[bound] / 3_600;
   };
-  return { trainingHours: { low: hours(rounds.low, TRAINED_PER_SECOND.low), expected: hours(rounds.expected, TRAINED_PER_SECOND.expected), high: hours(rounds.high, TRAINED_PER_SECOND.high) } };
+  return { trainingHours: { low: hours('low'), expected: hours('expected'), high: hours('high') } };
 }
 
 function basisOf(spec: CampaignSpec, usage: readonly LedgerUsage[], hasLedger: boolean): readonly string[] {
@@ -318,6 +342,7 @@ function basisOf(spec: CampaignSpec, usage: readonly LedgerUsage[], hasLedger: b
     mean === undefined ? `length of answers: by the kind of task, because ${hasLedger ? `the ledger has none of ${spec.teacher.model}` : 'there is no ledger yet'}` : `length of answers: ${mean.toFixed(1)} tokens, the mean of ${spec.teacher.model} in the ledger`,
     'high: every prompt byte a token, every answer as long as allowed: what the campaign sets aside',
     ...(spec.teacher.provider === 'local' ? ['a local teacher costs nothing; what the ledger knows of it was not looked up'] : []),
+    ...(spec.tournament === undefined ? [] : [`tournament: the epochs of all ${spec.tournament.contestants.length} contestants, until the others are stopped`]),
     ...(planned ? ['one call more for the plan of attributes, and longer prompts by its values'] : []),
   ];
 }

@@ -1,8 +1,10 @@
 /** The last stage: one page for people and one manifest for programs. */
 import type { WriteReportInput, WrittenReport } from '../contracts/activities.ts';
 import type { ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
+import { contestantsOf, localStudentOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import type { ReportedLoss, RejectedSample, RejectionReason, Sample } from '../contracts/records.ts';
+import type { ContestantState, TournamentState } from '../contracts/state.ts';
 import { unpackSoftTargets } from '../dataset/soft-targets.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
@@ -10,8 +12,11 @@ import { retirementDay } from '../teacher/prices.ts';
 import type { Evaluation } from './evaluation.ts';
 import { readHostedModel } from '../training/hosted/hosted-model.ts';
 import type { HostedModel } from '../training/hosted/hosted-model.ts';
+import { meanInterval } from './metrics.ts';
 import { renderPage } from './report/page.ts';
 import type { ModelFacts, NamedHash, ReportData } from './report/page.ts';
+import { methodText } from './report/tournament.ts';
+import type { ReportedTournament } from './report/tournament.ts';
 
 /** What the report says about a model; facts that are not known, as those of an endpoint, are left out. */
 export interface ReportModels {
@@ -70,9 +75,31 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
     confidences: samples.flatMap((sample) => sample.confidence ?? []),
     ...(spec.sampling.softTargets === undefined ? {} : { softTargets: countSoftTargets(samples) }),
     rejections: countReasons(rejected),
+    ...(input.tournament === undefined ? {} : { tournament: await gatherTournament(store, input.tournament) }),
     models: await modelFacts(models, spec, input, hosted),
     hashes: await namedHashes(store, input),
   };
+}
+
+async function gatherTournament(store: ArtifactStore, { spec: ref, contestants }: TournamentState): Promise<ReportedTournament> {
+  const spec = await getJson<CampaignSpec>(store, ref);
+  const methods = new Map(contestantsOf(spec).map(({ name, spec: own }) => [name, methodText(own.training, localStudentOf(own))]));
+  const runnerUp = await compareWithRunnerUp(store, spec, contestants);
+  return { contestants: contestants.map((contestant) => ({ ...contestant, method: methods.get(contestant.name) ?? '' })), ...(runnerUp === undefined ? {} : { runnerUp }) };
+}
+
+async function compareWithRunnerUp(store: ArtifactStore, { evaluation: { bootstrapResamples }, seed }: CampaignSpec, contestants: readonly ContestantState[]): Promise<ReportedTournament['runnerUp']> {
+  const winner = contestants.find(({ status }) => status === 'winner')?.best;
+  const [second] = contestants.filter(({ status, best }) => status !== 'winner' && best !== undefined).sort((a, b) => (b.best?.score.mean ?? 0) - (a.best?.score.mean ?? 0));
+  if (winner === undefined || second?.best === undefined) return undefined;
+  const [own, other] = await Promise.all([winner, second.best].map((best) => getJson<Evaluation>(store, best.evaluation)));
+  const others = new Map(other?.rows.map(({ id, scores }) => [id, scores.student]));
+  const differences = (own?.rows ?? []).flatMap(({ id, scores }) => {
+    const theirs = others.get(id);
+    return scores.student === undefined || theirs === undefined ? [] : [scores.student - theirs];
+  });
+  if (differences.length === 0) return undefined;
+  return { name: second.name, rows: differences.length, difference: meanInterval(differences, { resamples: bootstrapResamples, seed }) };
 }
 
 function countSoftTargets(samples: readonly Sample[]): NonNullable<ReportData['softTargets']> {
@@ -112,6 +139,8 @@ async function namedHashes(store: ArtifactStore, input: WriteReportInput): Promi
       [`round ${round.round}: checkpoint`, round.checkpoint],
       [`round ${round.round}: evaluation`, input.developmentEvaluations[index]],
     ]),
+    ['spec with the tournament', input.tournament?.spec],
+    ...(input.tournament?.contestants ?? []).flatMap(({ name, best }): (readonly [string, ArtifactRef | undefined])[] => [[`${name}: checkpoint`, best?.checkpoint], [`${name}: evaluation`, best?.evaluation]]),
     ['test evaluation', input.testEvaluation],
     [`${input.adapter?.kind ?? 'adapter'} folder`, input.adapter],
   ];

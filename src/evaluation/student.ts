@@ -111,5 +111,6 @@ export async function runStudent(deps: StudentDeps, input: RunStudentInput, opti
     promptTokens: predictions.reduce((sum, prediction) => sum + prediction.promptTokens, 0),
     completionTokens: predictions.reduce((sum, prediction) => sum + prediction.completionTokens, 0),
     seconds,
+    sizeBytes: student.sizeBytes,
   };
 }

@@ -1,12 +1,12 @@
 /**
- * Writes the histories that replay.test.ts replays: `node test/replay/write-histories.ts`. Run it for
- * a release and keep the old files as long as campaigns that old may still run.
+ * Writes the histories that replay.test.ts replays: `node test/replay/write-histories.ts`, or those that are named.
+ * Run it for a release and keep the old files as long as campaigns that old may still run.
  */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
+import { cancelUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
+import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId, contestantWorkflowId } from '../../src/contracts/names.ts';
 import type { campaign } from '../../workflows/index.ts';
 import { ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
 import { historiesFolder, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
@@ -66,6 +66,36 @@ async function writeForked(): Promise<void> {
   });
 }
 
+/** Two contestants of two epochs: the campaign, and the one that won. */
+async function writeTournament(): Promise<void> {
+  const script = new ScriptedActivities({ requests: [10], contestants: [{ name: 'first', scores: [0.8, 0.82] }, { name: 'second', scores: [0.7, 0.9] }] });
+  await withWorkers(env, await testBundle(), script.activities, async () => {
+    script.failNext('trainEpoch', 'the disk is full');
+    const handle = await start(campaignInput('tournament', { maxRounds: 1, usesJudge: true, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 1 } }, { usd: 10, hours: 10 }));
+    await until(() => handle.query(stateQuery), ({ status }) => status === 'paused');
+    await handle.executeUpdate('resume');
+    await handle.result();
+    await save('tournament', handle.workflowId);
+    await save('contestant', contestantWorkflowId('tournament', 'first'));
+  });
+}
+
+/** Cancelled while it trains in its second round, with a report of the first. */
+async function writeCancelled(): Promise<void> {
+  const script = new ScriptedActivities();
+  await withWorkers(env, await testBundle(), script.activities, async () => {
+    const handle = await start(campaignInput('cancelled', { concurrentBatches: 1 }));
+    await until(() => env.client.workflow.getHandle(handle.workflowId).query(stateQuery), ({ round }) => round === 2);
+    const held = script.hold('trainEpoch');
+    await held.reached;
+    const latest = env.client.workflow.getHandle<typeof campaign>(handle.workflowId);
+    await latest.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
+    await latest.result();
+    await save('cancelled', handle.workflowId);
+    held.release();
+  });
+}
+
 function start(input: ReturnType<typeof campaignInput>) {
   return env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
 }
@@ -82,11 +112,13 @@ function withoutMachine(key: string, value: unknown): unknown {
   return typeof value === 'string' ? value.replace(/^\d+@[\w.]+/, 'worker') : value;
 }
 
+const writers: Readonly<Record<string, () => Promise<void>>> = {
+  finished: writeFinished, paused: writePaused, steered: writeSteered, forked: writeForked, tournament: writeTournament, cancelled: writeCancelled,
+};
+const wanted = process.argv.slice(2);
+
 try {
-  await writeFinished();
-  await writePaused();
-  await writeSteered();
-  await writeForked();
+  for (const [name, write] of Object.entries(writers)) if (wanted.length === 0 || wanted.includes(name)) await write();
 } finally {
   await env.teardown();
 }

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { compareRung, rungEpochs } from '../../workflows/halving.ts';
+import { rungEpochs } from '../../src/contracts/rungs.ts';
+import { tournamentWork } from '../../src/estimate/tournament.ts';
+import { compareRung } from '../../workflows/halving.ts';
 import type { Standing } from '../../workflows/halving.ts';
 
 const standing = (name: string, score: number, over = false): Standing => ({ name, score, epoch: 1, over });
@@ -47,5 +49,14 @@ describe('successive halving', () => {
     assert.deepEqual(left.map(({ name }) => name), ['d', 'a', 'b']);
     assert.equal(winner?.reason, 'the highest development score, 90.0 % after epoch 1, a tie with d, which the spec names later');
     assert.deepEqual(compareRung([], halving), { stopped: [] });
+  });
+
+  it('is estimated by the shortest and the longest way through it', () => {
+    const four = [3, 3, 3, 9].map((epochs) => ({ epochs, size: 1 }));
+    // 4 × 1, then two to epoch 2, then one to epoch 3.
+    assert.deepEqual(tournamentWork(four, halving, 'least'), { epochs: 7, measurements: 7 });
+    // 4 × 1, then two to epoch 2, then the long one to 4, 8 and 9.
+    assert.deepEqual(tournamentWork(four, halving, 'most'), { epochs: 13, measurements: 9 });
+    assert.deepEqual(tournamentWork([{ epochs: 2, size: 1 }, { epochs: 2, size: 3 }], { firstRung: 2, reductionFactor: 2 }, 'most'), { epochs: 8, measurements: 2 });
   });
 });

@@ -11,6 +11,8 @@ import { count, dollars, duration, html, instant, markup, milliseconds, paramete
 import type { Markup } from './markup.ts';
 import { barsPlot, classPlot, confidencePlot, intervalPlot, lossPlot, roundsPlot } from './plots.ts';
 import { STYLE } from './style.ts';
+import { tournamentSection } from './tournament.ts';
+import type { ReportedTournament } from './tournament.ts';
 
 export interface ModelFacts {
   readonly role: 'teacher' | 'student' | 'judge';
@@ -43,6 +45,7 @@ export interface ReportData {
   /** Where the spec wants them: of the accepted rows those that have soft targets, with the positions and bytes of all. */
   readonly softTargets?: { readonly rows: number; readonly of: number; readonly positions: number; readonly sizeBytes: number };
   readonly rejections: readonly { readonly reason: RejectionReason; readonly rows: number }[];
+  readonly tournament?: ReportedTournament;
   readonly models: readonly ModelFacts[];
   readonly hashes: readonly NamedHash[];
 }
@@ -69,6 +72,7 @@ export function renderPage(data: ReportData): string {
 ${headline(data)}
 ${facts(data)}
 ${quality(data)}
+${data.tournament !== undefined && tournamentSection(data.tournament, scoreFormat(spec))}
 ${training(data)}
 ${speedSection(data)}
 ${costSection(data)}

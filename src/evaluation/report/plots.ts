@@ -84,6 +84,36 @@ export function roundsPlot(points: readonly RoundPoint[], format: (value: number
   ]);
 }
 
+export interface ContestantLine {
+  readonly name: string;
+  readonly status: string;
+  readonly measured: readonly { readonly epoch: number; readonly score: number }[];
+}
+
+/** Each contestant's score where it was measured; the winner's line in the student's colour, names at the lines' ends, none over another. */
+export function contestantsPlot(contestants: readonly ContestantLine[], tickFormat: (value: number) => string): Markup {
+  const points = contestants.flatMap(({ measured }) => measured);
+  const ticks = niceTicks(Math.min(...points.map(({ score }) => score)), Math.max(...points.map(({ score }) => score)), 4);
+  const right = PLOT.right - 96;
+  const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
+  const last = Math.max(...points.map(({ epoch }) => epoch));
+  const x = linear(1, last, PLOT.left + 8, right);
+  const epochs = [...new Set(points.map(({ epoch }) => epoch))].sort((a, b) => a - b);
+  let below = -Infinity;
+  const labels = contestants
+    .map(({ name, measured }) => ({ name, end: measured.at(-1) as ContestantLine['measured'][number] }))
+    .sort((a, b) => y(a.end.score) - y(b.end.score))
+    .map(({ name, end }) => ({ name, x: x(end.epoch) + 9, y: (below = Math.max(y(end.score) + 4, below + 13)) }));
+  return figure('Development score by epoch and contestant', HEIGHT, [
+    ...yAxis(ticks, y, tickFormat),
+    ...contestants.toSorted((a, b) => Number(a.status === 'winner') - Number(b.status === 'winner')).map(({ status, measured }) =>
+      html`<g class="${status === 'winner' ? 'student' : 'teacher'}"><path class="line${status === 'winner' ? '' : ' dashed'}" d="${measured.map(({ epoch, score }, index) => `${index === 0 ? 'M' : 'L'}${x(epoch).toFixed(1)} ${y(score).toFixed(1)}`).join('')}"/>${measured.map(({ epoch, score }) => html`<circle class="dot" cx="${x(epoch)}" cy="${y(score)}" r="4"/>`)}</g>`),
+    ...labels.map((label) => html`<text class="name" x="${label.x}" y="${label.y}">${label.name}</text>`),
+    ...epochs.map((epoch) => html`<text class="tick middle" x="${x(epoch)}" y="${PLOT.bottom + 16}">${epoch}</text>`),
+    xLabel('epoch'),
+  ]);
+}
+
 /** The teacher's path goes on where its own first point is drawn: L instead of M. */
 const continued = (path: string): string => path.replace(/^M/, 'L');
 
