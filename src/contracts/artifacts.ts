@@ -9,6 +9,7 @@ export const ARTIFACT_KINDS = [
   'calibration', // Calibration as JSON
   'checkpoint', // training state, see src/training/checkpoint.ts; of a hosted student src/training/hosted/hosted-model.ts
   'loss-curve', // ReportedLoss[] as JSONL, from our own engine LossPoint[]
+  'batch', // StoppedBatch as JSON: the rows of a step after which training no longer learned
   'predictions', // Prediction[] as JSONL
   'evaluation', // Evaluation as JSON
   'history', // CampaignHistory as JSON: what the finished rounds left

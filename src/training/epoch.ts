@@ -7,6 +7,8 @@ import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import { FORMAT_VERSION, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import type { Checkpoint, LoopState } from './checkpoint.ts';
+import { diverged, stoppedBatch, whatIsWrong } from './divergence.ts';
+import type { Measured, StoppedBatch } from './divergence.ts';
 import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from './development.ts';
 import type { SplitSamples } from './development.ts';
 import { freeMemory } from './free-memory.ts';
@@ -77,6 +79,8 @@ export interface EpochHooks {
   readonly onStart?: (facts: RunFacts) => void;
   /** After each optimizer step that is followed by another. */
   readonly afterStep: (done: StepDone) => void;
+  /** Before DIVERGED is thrown. */
+  readonly onDiverged?: (batch: StoppedBatch) => void;
   /** Asked between steps. */
   readonly shouldStop: () => boolean;
 }
@@ -111,6 +115,14 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   await using step = await openStep(input, method);
   const measured = developmentRows(development, step.maxRowTokens);
   const gradients = new Float32Array(layout.length);
+  /** Ends the training where it no longer learns. */
+  const refuse = async (numbers: Measured, point: LossPoint, batch: readonly TrainingSample[]): Promise<void> => {
+    const why = whatIsWrong(numbers, [...state.curve, point], training);
+    if (why === undefined) return;
+    const about = { why, epoch, step: point.step };
+    hooks.onDiverged?.(await stoppedBatch(step, parameters, batch, { ...about, measured: { ...numbers, 'a learning rate of': point.learningRate } }));
+    throw diverged(about, batch);
+  };
   while (state.epochStep < steps && !state.stopped) {
     if (hooks.shouldStop()) return { finished: false, state, writeCheckpoint: write };
     const at = state.epochStep;
@@ -119,12 +131,12 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
     const { lossNats, tokens } = await batchGradients(step, stepParts(batch, training, input.targets), { parameters, gradients, seed, globalStep });
     const learningRate = learningRateAt(training, globalStep, steps * training.epochs);
     const gradientNorm = clipGradients(gradients, training.maxGradientNorm);
-    refuseDivergence(input, globalStep + 1, { 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, batch);
-    for (const tensor of layout.tensors) adamWStep(parameters, gradients, adam, tensor, { step: globalStep + 1, learningRate, weightDecay: training.weightDecay });
     let point: LossPoint = { epoch, step: globalStep + 1, lossNats, learningRate, tokens, gradientNorm };
+    await refuse({ 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, point, batch);
+    for (const tensor of layout.tensors) adamWStep(parameters, gradients, adam, tensor, { step: globalStep + 1, learningRate, weightDecay: training.weightDecay });
     if (measured.length > 0 && measurementDue(training, globalStep + 1, at + 1 === steps)) {
       const developmentNats = await developmentLoss(step, measured, parameters);
-      refuseDivergence(input, globalStep + 1, { 'a development loss of': developmentNats }, development);
+      await refuse({ 'a development loss of': developmentNats }, point, batch);
       point = { ...point, developmentNats };
       state = { ...state, ...judge(training, state, point.step, developmentNats) };
       if (state.best?.step === point.step) best = keep(best, parameters);
@@ -161,15 +173,6 @@ function keep(place: Float32Array | undefined, parameters: Float32Array): Float3
   if (place === undefined) return parameters.slice();
   place.set(parameters);
   return place;
-}
-
-/** DIVERGED, with the ids of the rows, when a number is none. */
-function refuseDivergence({ epoch, training }: EpochInput, step: number, numbers: Readonly<Record<string, number>>, rows: readonly TrainingSample[]): void {
-  if (Object.values(numbers).every((value) => Number.isFinite(value))) return;
-  const got = Object.entries(numbers).map(([what, value]) => `${what} ${value}`).join(' and ');
-  throw new StillhouseError('DIVERGED', `training, epoch ${epoch}, step ${step}: expected finite numbers, got ${got}; lower learningRate (${training.learningRate})`, {
-    details: { epoch, step, ids: rows.slice(0, 100).map((sample) => sample.id) },
-  });
 }
 
 /**

@@ -54,7 +54,7 @@ export interface LocalRunResult {
   readonly resumedAt: number;
 }
 
-const PLACES = { checkpoint: 'checkpoint.safetensors', 'loss-curve': 'loss-curve.jsonl' } as const;
+const PLACES = { checkpoint: 'checkpoint.safetensors', 'loss-curve': 'loss-curve.jsonl', batch: 'diverged-batch.json' } as const;
 
 export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): Promise<LocalRunResult> {
   const { out, training } = spec;
@@ -88,6 +88,7 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
             await placeFile(path, target);
             return target;
           },
+          named: (path) => path,
           onPrepare: options.onPrepare,
           onStart: (facts) => options.onStart?.({ ...facts, epoch, resumedAt: at }),
           onProgress: ({ checkpoint: written, ...progress }) => options.onProgress?.({ ...progress, epoch, checkpointed: written !== undefined }),

@@ -89,6 +89,7 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
     return await superviseTraining(order, {
       ...options,
       graceMs: deps.graceMs,
+      named: ({ kind, sha256 }) => `the store, ${kind} ${sha256}`,
       keep: async (kind, path) => {
         const ref = await store.putFile(kind, path);
         await rm(path, { force: true });

@@ -6,6 +6,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadModel } from '../lm/load.ts';
 import type { LoadedModel } from '../lm/load.ts';
+import { canonicalJson } from '../store/jsonl.ts';
 import { toWireError } from '../lm/protocol.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { trainEpoch } from './epoch.ts';
@@ -92,6 +93,12 @@ async function train(order: TrainingOrder): Promise<void> {
     },
     {
       shouldStop: () => stopAsked,
+      onDiverged: (batch) => {
+        const texts = (ids: readonly number[]): readonly string[] => ids.map((id) => model.tokenizer.tokenText(id));
+        const path = join(order.outFolder, 'batch.json');
+        writeFileSync(path, `${canonicalJson({ ...batch, rows: batch.rows.map((row) => ({ ...row, tokens: texts(row.ids) })) })}\n`);
+        send({ kind: 'diverged', batchPath: path });
+      },
       onStart: (facts) => send({ kind: 'started', ...facts }),
       afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();

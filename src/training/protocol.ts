@@ -50,4 +50,6 @@ export type FromTrainer =
   | ({ readonly kind: 'started' } & RunFacts)
   | ({ readonly kind: 'progress' } & Omit<EpochProgress, 'checkpoint'> & Partial<WrittenCheckpoint>)
   | ({ readonly kind: 'finished' | 'interrupted'; readonly step: number; readonly curvePath: string } & Omit<EpochResult, 'checkpoint' | 'lossCurve'> & WrittenCheckpoint)
+  /** Followed by `failed`: the rows of the step that was the last, as JSON. */
+  | { readonly kind: 'diverged'; readonly batchPath: string }
   | { readonly kind: 'failed'; readonly error: WireError };

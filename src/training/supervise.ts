@@ -20,7 +20,9 @@ export interface Supervision<Kept> {
   /** How long a stopped process may take to finish its step and write a checkpoint. */
   readonly graceMs?: number | undefined;
   /** Takes a file that the process has written and will not touch again. It is durable when this resolves. */
-  readonly keep: (kind: 'checkpoint' | 'loss-curve', path: string) => Promise<Kept>;
+  readonly keep: (kind: 'checkpoint' | 'loss-curve' | 'batch', path: string) => Promise<Kept>;
+  /** How a person finds what was kept. */
+  readonly named: (kept: Kept) => string;
   /** Before the first step, while the teacher's distributions are made: rows that have them. */
   readonly onPrepare?: ((done: { readonly rows: number; readonly of: number }) => void) | undefined;
   readonly onStart?: ((facts: RunFacts) => void) | undefined;
@@ -77,9 +79,10 @@ function childEnd(child: ChildProcess): Promise<never> {
 }
 
 /** Handles messages one after another, so that a checkpoint is durable before later progress names it. undefined: it stopped. */
-function receive<Kept>(child: ChildProcess, { keep, onPrepare, onStart, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
+function receive<Kept>(child: ChildProcess, { keep, named, onPrepare, onStart, onProgress }: Supervision<Kept>): Promise<KeptResult<Kept> | undefined> {
   return new Promise((resolve, reject) => {
     let queue = Promise.resolve();
+    let batch: string | undefined;
     const handle = async (message: FromTrainer): Promise<void> => {
       switch (message.kind) {
         case 'preparing':
@@ -106,8 +109,13 @@ function receive<Kept>(child: ChildProcess, { keep, onPrepare, onStart, onProgre
           resolve(kind === 'interrupted' ? undefined : { ...result, checkpoint, lossCurve });
           return;
         }
-        case 'failed':
-          reject(fromWireError(message.error));
+        case 'diverged':
+          batch = named(await keep('batch', message.batchPath));
+          return;
+        case 'failed': {
+          const error = fromWireError(message.error);
+          reject(batch === undefined ? error : new StillhouseError(error.code, `${error.message}; its rows are kept in ${batch}`, { details: { ...error.details, batch } }));
+        }
       }
     };
     child.on('message', (message: FromTrainer) => {
