@@ -46,15 +46,23 @@ const featureSchema = z.strictObject({
   weight: z.number().gt(0).max(1e6).default(1),
 });
 
+const crossTokenizerSchema = z.strictObject({
+  /** λ: the loss is the cross-entropy plus λ times the distance of the sorted probabilities, where both models have read the same text. */
+  weight: z.number().gt(0).max(1e6).default(1.5),
+  /** Both distributions are softened by it. */
+  temperature: z.number().gt(0).max(100).default(1),
+});
+
 const teacherModelSchema = z.strictObject(modelChoiceShape).superRefine(checkLayerChoice);
 
-const METHODS = ['sft', 'step-by-step', 'logit', 'feature'] as const;
+const METHODS = ['sft', 'step-by-step', 'logit', 'feature', 'cross-tokenizer'] as const;
 /** Whose settings a method may have. */
-const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'teacher']: readonly (typeof METHODS)[number][] } = {
+const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'crossTokenizer' | 'teacher']: readonly (typeof METHODS)[number][] } = {
   stepByStep: ['step-by-step'],
   logit: ['logit', 'feature'],
   feature: ['feature'],
-  teacher: ['logit', 'feature'],
+  crossTokenizer: ['cross-tokenizer'],
+  teacher: ['logit', 'feature', 'cross-tokenizer'],
 };
 
 /** Does the method need a teacher that runs here? */
@@ -65,6 +73,7 @@ const trainingShape = {
    * How the student learns. `sft`: cross-entropy on the teacher's text. `step-by-step`: the output and the rationale that led
    * to it as two tasks of one student (Hsieh et al. 2023); the output alone is asked for afterwards. `logit`: the teacher's
    * distribution of each next token (Hinton et al. 2015). `feature`: its hidden states too (Romero et al. 2015; Jiao et al. 2020).
+   * `cross-tokenizer`: the distributions of a teacher with another vocabulary, by rank (Boizard et al. 2024).
    */
   method: z.enum(METHODS).default('sft'),
   /** Of `method: step-by-step`; absent from a validated spec with another. */
@@ -73,7 +82,9 @@ const trainingShape = {
   logit: logitSchema.optional(),
   /** Of `method: feature`; absent from a validated spec with another. */
   feature: featureSchema.optional(),
-  /** The model that `logit` and `feature` learn from, run here beside the student. In a campaign: the teacher, where that is a local model. */
+  /** Of `method: cross-tokenizer`; absent from a validated spec with another. */
+  crossTokenizer: crossTokenizerSchema.optional(),
+  /** The model that `logit`, `feature` and `cross-tokenizer` learn from, run here beside the student. In a campaign: the teacher, where that is a local model. */
   teacher: teacherModelSchema.optional(),
   /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
   tune: z.enum(['lora', 'full']).default('lora'),
@@ -112,7 +123,7 @@ export const trainingSchema = z
     const { tune, lora, method, logit } = training;
     const reject = (key: string, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
     if (tune === 'full' && lora !== undefined) reject('lora', 'expected nothing with tune: full, which trains every weight, got settings of adapters');
-    for (const key of ['stepByStep', 'logit', 'feature', 'teacher'] as const) {
+    for (const key of ['stepByStep', 'logit', 'feature', 'crossTokenizer', 'teacher'] as const) {
       if (training[key] !== undefined && !SETTINGS[key].includes(method)) reject(key, `expected nothing with method: ${method}, got settings of another method`);
     }
     for (const key of ['topK', 'minMass'] as const) {
@@ -127,6 +138,7 @@ export const trainingSchema = z
     ...(training.method === 'step-by-step' ? { stepByStep: training.stepByStep ?? stepByStepSchema.parse({}) } : {}),
     ...(training.method === 'logit' ? { logit: training.logit ?? logitSchema.parse({}) } : {}),
     ...(training.method === 'feature' ? { feature: training.feature ?? featureSchema.parse({}) } : {}),
+    ...(training.method === 'cross-tokenizer' ? { crossTokenizer: training.crossTokenizer ?? crossTokenizerSchema.parse({}) } : {}),
   }));
 
 /** With `lora`, adapters are trained; without, every weight. */
@@ -134,4 +146,5 @@ export type TrainingSpec = z.output<typeof trainingSchema>;
 export type LoraSpec = NonNullable<TrainingSpec['lora']>;
 export type StepByStepSpec = NonNullable<TrainingSpec['stepByStep']>;
 export type LogitSpec = NonNullable<TrainingSpec['logit']>;
+export type CrossTokenizerSpec = NonNullable<TrainingSpec['crossTokenizer']>;
 export type FeatureSpec = NonNullable<TrainingSpec['feature']>;

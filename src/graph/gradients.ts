@@ -63,6 +63,10 @@ export const GRADIENTS: GradientTable = {
   Log: ({ g, dY, input }) => [g.div(dY, input(0))],
   // y = σ(x): dx = dy·y·(1 − y)
   Sigmoid: ({ g, dY, output }) => [g.mul(dY, g.mul(output(), g.sub(g.scalar(1), output())))],
+  // y = |x|: dx = dy·sign(x), and 0 at 0
+  Abs: ({ g, dY, input }) => [g.mul(dY, g.sign(input(0)))],
+  // the same on either side
+  Sign: null,
   // y = x·σ(x): dx = dy·(σ(x) + y − y·σ(x))
   Silu: ({ g, dY, input, output }) => {
     const [share, y] = [g.sigmoid(g.after(input(0), dY)), output()];
@@ -123,6 +127,8 @@ export const GRADIENTS: GradientTable = {
   },
   // y = x[i]: dx[i] += dy
   GatherElements: ({ g, node, dY }) => [g.scatterAddElements(g.zerosLike(node.inputs[0] as FloatValue), indices(node, 1), dY, node.attributes.axis)],
+  // y = x[i] for the i of the largest: dx[i] = dy
+  TopK: ({ g, node, dY }) => [g.scatterAddElements(g.zerosLike(node.inputs[0] as FloatValue), node.outputs[1] as IntValue, dY, -1)],
   // y = x with u added at i: dx = dy, du = dy[i]
   ScatterElements: ({ g, node, dY, needs }) => [dY, null, when(needs[2], () => g.gatherElements(dY, indices(node, 1), node.attributes.axis))],
   // y = x with u added at i: dx = dy, du = dy[i]

@@ -103,7 +103,7 @@ export class Graph implements Subgraph {
 
   /** A node like `node` with other inputs, as a backward pass computes it again. */
   again(node: GraphNode, inputs: readonly Value[]): readonly Value[] {
-    return this.#node(node.op, inputs, node.attributes, node.outputs.map(({ shape }) => shape), node.outputs[0]?.dtype);
+    return this.#node(node.op, inputs, node.attributes, node.outputs.map(({ shape }) => shape), node.outputs.map(({ dtype }) => dtype));
   }
 
   /**
@@ -173,6 +173,14 @@ export class Graph implements Subgraph {
 
   sigmoid(x: FloatValue): FloatValue {
     return this.#float('Sigmoid', [x], {}, x.shape);
+  }
+
+  abs(x: FloatValue): FloatValue {
+    return this.#float('Abs', [x], {}, x.shape);
+  }
+
+  sign(x: FloatValue): FloatValue {
+    return this.#float('Sign', [x], {}, x.shape);
   }
 
   /** x·σ(x), or SiLU (Hendrycks and Gimpel 2016). */
@@ -328,6 +336,13 @@ export class Graph implements Subgraph {
     return this.#float('GatherElements', [x, indices], { axis: at }, indices.shape);
   }
 
+  /** The last dimension, whose size is known, in descending order; of equal elements the first comes first. */
+  sortDescending(x: FloatValue): FloatValue {
+    const size = x.shape.at(-1);
+    if (typeof size !== 'number') throw expected('sortDescending', 'a last dimension of known size', formatShape(x.shape));
+    return this.#node('TopK', [x, this.ints([size], [1])], {}, [x.shape, x.shape], ['float32', 'int64'])[0] as FloatValue;
+  }
+
   /** x with `updates` added at single elements along an axis. */
   scatterAddElements(x: FloatValue, indices: IntValue, updates: FloatValue, axis: number): FloatValue {
     const at = resolveAxis(axis, x.shape.length, 'scatterAddElements');
@@ -376,11 +391,11 @@ export class Graph implements Subgraph {
     return this.#node(op, inputs, attributes, [shape])[0] as FloatValue;
   }
 
-  #node<Op extends OpType>(op: Op, inputs: readonly Value[], attributes: OpAttributes[Op], shapes: readonly Shape[], dtype: DataType = 'float32'): readonly Value[] {
+  #node<Op extends OpType>(op: Op, inputs: readonly Value[], attributes: OpAttributes[Op], shapes: readonly Shape[], dtypes: DataType | readonly DataType[] = 'float32'): readonly Value[] {
     const outputs: Value[] = [];
     const node: GraphNode<Op> = { op, inputs, outputs, attributes, recomputed: this.#recomputing };
     const source: TensorSource = { kind: 'node', node };
-    for (const shape of shapes) outputs.push({ name: this.#claim(op), dtype, shape, source });
+    shapes.forEach((shape, i) => outputs.push({ name: this.#claim(op), dtype: typeof dtypes === 'string' ? dtypes : (dtypes[i] as DataType), shape, source }));
     this.nodes.push(node);
     return outputs;
   }

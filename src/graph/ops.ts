@@ -14,6 +14,9 @@ export interface OpAttributes {
   Exp: NoAttributes;
   Log: NoAttributes;
   Sigmoid: NoAttributes;
+  Abs: NoAttributes;
+  /** −1, 0 or 1. */
+  Sign: NoAttributes;
   /** x·σ(x). */
   Silu: NoAttributes;
   /** alpha · op(A) op(B); written as MatMul where nothing is fused. */
@@ -36,6 +39,8 @@ export interface OpAttributes {
   ScatterElements: { readonly axis: number };
   /** Adds the updates where indices collide. */
   ScatterND: NoAttributes;
+  /** The largest of the last dimension, descending, and where they were; how many is an input. */
+  TopK: NoAttributes;
   /** Each element and all before it, summed. */
   CumSum: { readonly axis: number };
   ReduceSum: { readonly axes: readonly number[]; readonly keepDims: boolean };

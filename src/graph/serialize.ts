@@ -39,6 +39,8 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Exp: plain('Exp'),
   Log: plain('Log'),
   Sigmoid: plain('Sigmoid'),
+  Abs: plain('Abs'),
+  Sign: plain('Sign'),
   Silu: () => ({ type: 'QuickGelu', domain: MICROSOFT, attributes: { alpha: { float: 1 } } }),
   FusedMatMul: (at) =>
     at.transA || at.transB || at.alpha !== 1
@@ -62,6 +64,7 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   GatherElements: axial('GatherElements'),
   ScatterElements: (at) => ({ type: 'ScatterElements', attributes: { axis: { int: at.axis }, reduction: { text: 'add' } } }),
   ScatterND: () => ({ type: 'ScatterND', attributes: { reduction: { text: 'add' } } }),
+  TopK: plain('TopK'),
   CumSum: plain('CumSum'),
   ReduceSum: reduction('ReduceSum'),
   ReduceMean: reduction('ReduceMean'),

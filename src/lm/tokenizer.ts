@@ -6,6 +6,8 @@ import { Tokenizer } from '@huggingface/tokenizers';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ChatMessage } from '../contracts/records.ts';
+import { tokenBytes, tokenSpelling } from './token-bytes.ts';
+import type { TokenSpelling } from './token-bytes.ts';
 import type { GgufFile, GgufValue } from './weights/gguf.ts';
 import { parseConfig } from './weights/hugging-face-config.ts';
 import { readJson } from './weights/json.ts';
@@ -67,10 +69,12 @@ export class ChatTokenizer {
   readonly #beginText: string;
   readonly #beginId: number | undefined;
   readonly #where: string;
+  readonly #spelling: TokenSpelling;
 
   constructor(parts: ChatTokenizerParts) {
     this.#where = parts.where;
     this.#tokenizer = readTokenizer(parts.tokenizerJson, parts.where);
+    this.#spelling = tokenSpelling(parts.tokenizerJson);
     try {
       this.#template = parts.chatTemplate === undefined ? undefined : new Template(parts.chatTemplate);
     } catch (cause) {
@@ -113,6 +117,12 @@ export class ChatTokenizer {
   /** One token, special ones by name; bytes that are no character by themselves come as U+FFFD. */
   tokenText(id: number): string {
     return this.#tokenizer.decode([id], { skip_special_tokens: false });
+  }
+
+  /** The bytes of text that a token stands for; of one that was added to the vocabulary, those of its name. */
+  tokenBytes(id: number): Uint8Array {
+    const added = this.#tokenizer.get_added_tokens_decoder().get(id);
+    return added === undefined ? tokenBytes(this.#tokenizer.id_to_token(id) ?? '', this.#spelling) : Buffer.from(added.content, 'utf8');
   }
 
   renderChat(messages: readonly ChatMessage[], options: { readonly openAssistantTurn: boolean }): string {

@@ -5,6 +5,7 @@ import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
 import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
+import { widestVocabulary } from './objective.ts';
 import { packsWeights } from './packed-weights.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
@@ -41,7 +42,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
     maxRowTokens: width,
     weights: onDisk,
   });
-  const { chunks, size } = chunkRows(labels, config.vocabularySize);
+  const { chunks, size } = chunkRows(labels, widestVocabulary(config, objective));
   const sizes = { B: batch, T: width, N: chunks, C: size };
   const { constantBytes, inputBytes, resultBytes } = graphMemory(graph, sizes, { packed: packsWeights(config) });
   const trainedBytes = 4 * trainable.layout.length;

@@ -3,6 +3,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { FeatureSpec, LogitSpec, TrainingSpec } from '../contracts/training-spec.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { ModelConfig } from '../lm/config.ts';
+import { crossTokenizerLoss } from './cross-tokenizer-loss.ts';
 import { distillation, teacherRows, teacherTopK } from './distillation-loss.ts';
 import type { Divergence, TeacherSource } from './distillation-loss.ts';
 import { CROSS_ENTROPY, projectionName } from './objective.ts';
@@ -27,20 +28,24 @@ export interface Method {
 export interface MethodInput {
   /** Of the student. */
   readonly config: ModelConfig;
-  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature'>;
+  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature' | 'crossTokenizer'>;
   readonly teacher?: TeacherModel;
-  /** Where the teacher's distributions are stored ones. */
+  /** What of the teacher is stored. */
   readonly targets?: Pick<StoredTargets, 'source'>;
 }
 
 export function methodOf({ config, training, teacher, targets }: MethodInput): Method {
   const base = trainableOf(config, training);
-  const { logit, feature } = training;
-  if (logit === undefined && feature === undefined) return { trainable: base, objective: CROSS_ENTROPY };
+  const { logit, feature, crossTokenizer } = training;
+  if (logit === undefined && feature === undefined && crossTokenizer === undefined) return { trainable: base, objective: CROSS_ENTROPY };
   const needed = (): TeacherModel => {
-    if (teacher === undefined) throw new StillhouseError('INTERNAL', 'training: expected the teacher of logit or feature, got none');
+    if (teacher === undefined) throw new StillhouseError('INTERNAL', "training: expected the method's teacher, got none");
     return teacher;
   };
+  if (crossTokenizer !== undefined) {
+    const { vocabularySize } = needed().config;
+    return { trainable: base, objective: { rowLoss: (g) => crossTokenizerLoss(crossTokenizer, teacherHead(g, needed(), vocabularySize)), teacherVocabulary: vocabularySize }, ...(targets === undefined ? { observed: { rows: true, layers: [] } } : {}) };
+  }
   const hidden = feature === undefined ? undefined : hiddenObjective(feature, config, needed().config);
   const online = logit !== undefined && targets === undefined ? needed() : undefined;
   const observed = { rows: online !== undefined, layers: [...new Set(hidden?.pairs.map((pair) => pair.teacher))] };

@@ -1,5 +1,6 @@
 /** What a step minimises: a loss of each learned token's row of logits, and of hidden states at every token. */
 import type { Graph } from '../graph/graph.ts';
+import type { ModelConfig } from '../lm/config.ts';
 import type { HiddenStateKind } from './distillation-loss.ts';
 import { crossEntropy } from './row-loss.ts';
 import type { RowLoss } from './row-loss.ts';
@@ -8,6 +9,8 @@ export interface Objective {
   /** Of each learned token; written for the graph that the step is. What it is given comes with the packed row, by name. */
   readonly rowLoss: (g: Graph) => RowLoss;
   readonly hidden?: HiddenObjective;
+  /** Tokens of a teacher with a vocabulary of its own, whose rows of logits are there beside the student's. */
+  readonly teacherVocabulary?: number;
 }
 
 /** Hidden states of the student's layers beside the teacher's, numbered as in TextScoringRequest: 0 is the embedding. */
@@ -29,6 +32,9 @@ export interface LayerPair {
 
 /** The labels alone. */
 export const CROSS_ENTROPY: Objective = { rowLoss: () => crossEntropy };
+
+/** Of the widest row of logits that a chunk holds. */
+export const widestVocabulary = ({ vocabularySize }: Pick<ModelConfig, 'vocabularySize'>, { teacherVocabulary = 0 }: Objective): number => Math.max(vocabularySize, teacherVocabulary);
 
 const PROJECTION = 'projection.';
 /** The trained matrix of a pair; it is part of checkpoints, and of no student. */

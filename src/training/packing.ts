@@ -16,6 +16,14 @@ export interface TrainingSample extends Tokens {
   readonly id: string;
   /** The reasoning that led to the answer, as a task of its own. */
   readonly rationale?: Tokens;
+  /** As a teacher of another vocabulary reads it. */
+  readonly reading?: TeacherReading;
+}
+
+/** The same chat in the teacher's tokens. */
+export interface TeacherReading extends Tokens {
+  /** For each token that the student learns, which of the teacher's answer tokens begins at the same place; −1 for none. */
+  readonly partners: readonly number[];
 }
 
 /** What is known of each of R learned tokens beside its label, by name: (R, …shape) each. */
@@ -27,6 +35,8 @@ export interface PackingSample extends Tokens {
   readonly weight?: number;
   /** Of its learned tokens in their order; all samples of a row have the same. */
   readonly values?: RowValues;
+  /** All samples of a row have one, or none has. */
+  readonly reading?: TeacherReading;
 }
 
 /** Samples in B rows of T tokens with R labels. */
@@ -48,15 +58,17 @@ export interface PackedRow {
   readonly values: RowValues;
   /** How many samples read each token: 0 for padding. */
   readonly readers: Float32Array; // (B, T)
+  /** What a teacher of another vocabulary reads, and which of its tokens predicts beside each of `rows`: any, where it has no partner. */
+  readonly teacher?: { readonly row: PackedRow; readonly rows: BigInt64Array };
 }
 
 /** BAD_INPUT with the ids of samples that are too long or have nothing to learn. */
 export function checkSamples(samples: readonly TrainingSample[], maxTokens: number): void {
-  const lengthOf = ({ ids, rationale }: TrainingSample): number => Math.max(ids.length, rationale?.ids.length ?? 0);
+  const lengthOf = (sample: TrainingSample): number => Math.max(readTokens(sample), sample.rationale?.ids.length ?? 0);
   const long = samples.filter((sample) => lengthOf(sample) > maxTokens);
   const first = long[0];
   if (first !== undefined) {
-    const names = long.slice(0, 5).map((sample) => `${sample.id} (${lengthOf(sample)})`).join(', ');
+    const names = long.slice(0, 5).map((sample) => `${sample.id} (${lengthOf(sample)}${lengthOf(sample) > sample.ids.length && sample.reading !== undefined ? ' as the teacher reads it' : ''})`).join(', ');
     throw new StillhouseError('BAD_INPUT', `dataset: expected rows of at most maxTokens = ${maxTokens} tokens, got ${long.length} longer: ${names}`, { details: { ids: long.map((sample) => sample.id).slice(0, 100) } });
   }
   const empty = samples.find((sample) => sample.responseStart < 1 || sample.responseStart >= sample.ids.length);
@@ -64,17 +76,20 @@ export function checkSamples(samples: readonly TrainingSample[], maxTokens: numb
   if (samples.length === 0) throw new StillhouseError('BAD_INPUT', 'dataset: expected one row or more, got none');
 }
 
+/** By the student, or by the teacher where that takes more. */
+export const readTokens = ({ ids, reading }: Pick<TrainingSample, 'ids' | 'reading'>): number => Math.max(ids.length, reading?.ids.length ?? 0);
+
 /** Splits a batch, in its order, into rows of at most `maxRowTokens` (a longer sample has its own). */
 export function splitBatch<T extends PackingSample>(samples: readonly T[], maxRowTokens: number): readonly (readonly T[])[] {
   const rows: T[][] = [];
   let filled = Infinity;
   for (const sample of samples) {
-    if (filled + sample.ids.length > maxRowTokens) {
+    if (filled + readTokens(sample) > maxRowTokens) {
       rows.push([]);
       filled = 0;
     }
     rows.at(-1)?.push(sample);
-    filled += sample.ids.length;
+    filled += readTokens(sample);
   }
   return rows;
 }
@@ -132,13 +147,35 @@ export function packRow(samples: readonly PackingSample[]): PackedRow {
       packed.mask.fill(0, row + (starts[i] ?? i), row + i + 1);
     }
   });
+  const teacher = readByTeacher(arranged.flat());
   return {
     ...packed,
     rows: toInt64(filled.flatMap(({ rows }, b) => rows.map((row) => b * width + row))),
     labels: toInt64(filled.flatMap(({ labels }) => labels)),
     weights: Float32Array.from(filled.flatMap(({ weights }) => weights)),
-    values: joinValues(arranged.flat()),
+    values: { ...joinValues(arranged.flat()), ...(teacher === undefined ? {} : { partnered: { shape: [], data: teacher.partnered } }) },
+    ...(teacher === undefined ? {} : { teacher }),
   };
+}
+
+/** The teacher's readings as a row of their own, for the student's learned tokens in their order. `partnered`: 1 for those that have a partner, else 0. */
+function readByTeacher(samples: readonly PackingSample[]): { readonly row: PackedRow; readonly rows: BigInt64Array; readonly partnered: Float32Array } | undefined {
+  if (samples[0]?.reading === undefined) return undefined;
+  // Packing changes the order of samples: the teacher's answer tokens are found again by their numbers.
+  let numbers = 0;
+  const partners: number[] = [];
+  const numbered = samples.map(({ id, reading }): PackingSample => {
+    if (reading === undefined) throw new StillhouseError('INTERNAL', `row ${id}: expected a teacher's reading as the other rows of its step have, got none`);
+    const first = numbers;
+    partners.push(...reading.partners.map((partner) => (partner < 0 ? -1 : first + partner)));
+    numbers += reading.ids.length - reading.responseStart;
+    const data = BigInt64Array.from({ length: numbers - first }, (_, i) => BigInt(first + i));
+    return { id, ids: reading.ids, responseStart: reading.responseStart, values: { number: { shape: [], data } } };
+  });
+  const row = packRow(numbered);
+  const places = new Map<number, bigint>();
+  row.values['number']?.data.forEach((number, i) => places.set(Number(number), row.rows[i] as bigint));
+  return { row, rows: BigInt64Array.from(partners, (number) => places.get(number) ?? 0n), partnered: Float32Array.from(partners, (number) => (number < 0 ? 0 : 1)) };
 }
 
 /** The samples' values one after another: within a sample its learned tokens lie in their order. */

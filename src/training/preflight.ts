@@ -6,6 +6,7 @@ import type { FreeMemory } from './free-memory.ts';
 import { estimateStepBytes } from './memory.ts';
 import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
+import { readTokens } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
 
 const FLOAT_BYTES = 4;
@@ -25,7 +26,7 @@ export interface MemoryEstimate {
 export function estimateMemory(run: MethodInput & { readonly training: TrainingSpec }, samples: readonly TrainingSample[]): MemoryEstimate {
   const { training } = run;
   const parts = samples.flatMap(({ rationale, ...sample }) => (rationale === undefined ? [sample] : [sample, rationale]));
-  const longest = parts.reduce((most, part) => Math.max(most, part.ids.length), 0);
+  const longest = parts.reduce((most, part) => Math.max(most, readTokens(part)), 0);
   const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart), 0);
   const partsPerStep = Math.ceil((training.batchSize * parts.length) / samples.length);
   const rowTokens = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));

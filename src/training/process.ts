@@ -4,11 +4,13 @@
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { loadModel } from '../lm/load.ts';
 import type { LoadedModel } from '../lm/load.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import { toWireError } from '../lm/protocol.ts';
 import { curveJsonl } from './checkpoint.ts';
+import { besideStudent, teacherSamples, withTeacherReadings } from './cross-reading.ts';
 import { trainEpoch } from './epoch.ts';
 import { commonTokens } from './method.ts';
 import { checkTime, TIMED_STEPS } from './preflight.ts';
@@ -20,6 +22,7 @@ import { DEFAULT_TOP_K } from './soft-targets/stored.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
 import { keepsTeacherRows, makeTeacherRows } from './teacher-rows.ts';
 import { requireSameReading } from './teacher-check.ts';
+import type { Reader } from './teacher-check.ts';
 import type { FromTrainer, ModelOrder, ToTrainer, TrainingOrder } from './protocol.ts';
 
 let stopAsked = false;
@@ -32,9 +35,9 @@ function send(message: FromTrainer): void {
 
 /** The teacher's distributions, those that are missing made first. A stop ends the process: what is made stays. */
 async function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, teacher: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets | undefined> {
-  const { logit, feature, rowTokens, maxTokens } = training;
+  const { logit, feature, crossTokenizer, rowTokens, maxTokens } = training;
   const { config, weights, identity, tokenizer } = teacher;
-  if (logit === undefined) return undefined;
+  if (logit === undefined && crossTokenizer === undefined) return undefined;
   const onPart = (done: PartsProgress): void => {
     if (stopAsked) process.exit(0);
     send({ kind: 'preparing', ...done });
@@ -47,20 +50,32 @@ async function storedTargets({ training, cache, threads, executionProviders }: T
     threads,
     ...(executionProviders === undefined ? {} : { executionProviders }),
   };
-  if (logit.targets === 'offline') {
+  if (logit?.targets === 'offline') {
     return await makeSoftTargets({ ...job, vocabulary: { name: identity.name, tokens: tokenizer.tokens }, vocabularySize: commonTokens(model.config, config), k: logit.topK ?? DEFAULT_TOP_K }, onPart);
+  }
+  if (crossTokenizer !== undefined) {
+    const read = teacherSamples(samples);
+    return keepsTeacherRows(read, config.hiddenSize) ? besideStudent(await makeTeacherRows({ ...job, samples: read }, onPart), samples, read) : undefined;
   }
   // Hidden states are asked for at every batch anyway.
   return feature === undefined && keepsTeacherRows(samples, config.hiddenSize) ? await makeTeacherRows(job, onPart) : undefined;
+}
+
+/** The samples as teacher and student are compared on them; BAD_INPUT where they cannot be. */
+function readBeside(teacher: LoadedModel, student: LoadedModel, { crossTokenizer }: TrainingSpec, rows: string, samples: TrainingSample[]): readonly TrainingSample[] {
+  const [ofTeacher, ofStudent] = [teacher, student].map(({ identity, tokenizer }) => ({ name: identity.name, tokenizer })) as [Reader, Reader];
+  if (crossTokenizer !== undefined) return withTeacherReadings(ofTeacher, ofStudent, rows, samples);
+  requireSameReading(ofTeacher, ofStudent, rows, samples);
+  return samples;
 }
 
 async function train(order: TrainingOrder): Promise<void> {
   const load = ({ modelPath, modelName, layers, keepLayers }: ModelOrder): Promise<LoadedModel> => loadModel({ path: modelPath, name: modelName, cache: order.cache, layers, keepLayers });
   const model = await load(order);
   const rows = readFileSync(order.datasetPath, 'utf8');
-  const samples = tokenizeSamples(rows, model.tokenizer, order.training);
+  const read = tokenizeSamples(rows, model.tokenizer, order.training);
   const teacher = order.teacher === undefined ? undefined : await load(order.teacher);
-  if (teacher !== undefined) requireSameReading({ name: teacher.identity.name, tokenizer: teacher.tokenizer }, { name: model.identity.name, tokenizer: model.tokenizer }, rows, samples);
+  const samples = teacher === undefined ? read : readBeside(teacher, model, order.training, rows, read);
   const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const targets = teacher === undefined ? undefined : await storedTargets(order, model, teacher, samples);

@@ -9,6 +9,8 @@ export type Feeds = Readonly<Record<string, Tensor>>;
 export interface RowFeeds {
   /** `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` (N, C). */
   readonly model: Feeds;
+  /** The same as the teacher reads it. */
+  readonly observed: Feeds;
   /** `weights` times `scale`, `labels` and what else is known of each learned token: (N, C, …). */
   readonly known: (scale: number) => Feeds;
   /** `hiddenWeights` (B, T): how many samples read a token, times `scale`. */
@@ -17,7 +19,6 @@ export interface RowFeeds {
 
 /** Learned rows in chunks as the head of a vocabulary of this size takes them, with zeros, whose weight is zero, to the end of the last. */
 export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
-  const { batch, width } = row;
   const { chunks, size } = chunkRows(row.rows.length, vocabularySize);
   const chunked = (values: BigInt64Array | Float32Array, shape: readonly number[] = []): Tensor => {
     const length = chunks * size * elementCount(shape);
@@ -31,18 +32,20 @@ export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
     padded.set(values);
     return new Tensor('int64', padded, dims);
   };
+  const tokensOf = ({ batch, width, ids, positions, mask }: PackedRow): Feeds => ({
+    ids: new Tensor('int64', ids, [batch, width]),
+    positions: new Tensor('int64', positions, [batch, width]),
+    mask: new Tensor('float32', mask, [batch, 1, width, width]),
+  });
+  const model = { ...tokensOf(row), rows: chunked(row.rows) };
   return {
-    model: {
-      ids: new Tensor('int64', row.ids, [batch, width]),
-      positions: new Tensor('int64', row.positions, [batch, width]),
-      mask: new Tensor('float32', row.mask, [batch, 1, width, width]),
-      rows: chunked(row.rows),
-    },
+    model,
+    observed: row.teacher === undefined ? model : { ...tokensOf(row.teacher.row), rows: chunked(row.teacher.rows) },
     known: (scale) => ({
       weights: chunked(row.weights.map((weight) => weight * scale)),
       labels: chunked(row.labels),
       ...Object.fromEntries(Object.entries(row.values).map(([name, { shape, data }]) => [name, chunked(data, shape)])),
     }),
-    hiddenWeights: (scale) => ({ hiddenWeights: new Tensor('float32', row.readers.map((readers) => readers * scale), [batch, width]) }),
+    hiddenWeights: (scale) => ({ hiddenWeights: new Tensor('float32', row.readers.map((readers) => readers * scale), [row.batch, row.width]) }),
   };
 }

@@ -52,8 +52,9 @@ export function stepParts(batch: readonly TrainingSample[], { stepByStep }: Pick
   const rationales = batch.flatMap(({ id, rationale }) => (rationale === undefined ? [] : [{ id, ...rationale }]));
   const weight = stepByStep === undefined || rationales.length === 0 ? 0 : (stepByStep.rationaleWeight * outputTokens) / learnedTokens(rationales);
   const samples = batch.map((whole): PackingSample => {
-    const { rationale: _rationale, ...sample } = whole;
-    return targets === undefined ? sample : { ...sample, values: targets.valuesOf(whole) };
+    const { rationale: _rationale, reading, ...sample } = whole;
+    if (targets !== undefined) return { ...sample, values: targets.valuesOf(whole) };
+    return reading === undefined ? sample : { ...sample, reading };
   });
   const read = batch.reduce((sum, { ids }) => sum + ids.length - 1, 0);
   return { samples: weight === 0 ? samples : [...samples, ...rationales.map((rationale) => ({ ...rationale, weight }))], scale: 1 / outputTokens, hiddenScale: 1 / read };

@@ -6,7 +6,7 @@ import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
 import { packsWeights } from './packed-weights.ts';
-import { CROSS_ENTROPY } from './objective.ts';
+import { CROSS_ENTROPY, widestVocabulary } from './objective.ts';
 import type { Objective } from './objective.ts';
 import type { PackedRow } from './packing.ts';
 import { tensorView } from './parameters.ts';
@@ -85,8 +85,8 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
   return {
     maxRowTokens,
     async accumulate({ row, scale, hiddenScale = scale, parameters, gradients, dropout: stream }) {
-      const { model, known, hiddenWeights } = rowFeeds(row, config.vocabularySize);
-      const observed = (await observer?.observe(model, row.samples)) ?? {};
+      const { model, observed: read, known, hiddenWeights } = rowFeeds(row, widestVocabulary(config, objective));
+      const observed = (await observer?.observe(read, row.samples)) ?? {};
       const hidden = objective.hidden === undefined ? {} : hiddenWeights((hiddenScale * objective.hidden.weight) / objective.hidden.pairs.length);
       const feeds = { ...model, ...known(scale), ...observed, ...hidden, ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
       const results = await session.run(asked(session, feeds), rowGradientTensors);

@@ -21,8 +21,19 @@ const SPECIAL = ['<|endoftext|>', '<|im_start|>', '<|im_end|>'];
 const CHAT_TEMPLATE =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
-function tokenizerJson(): object {
-  const tokens = [...SPECIAL, ...byteCharacters()];
+/** `merges`: pairs of tokens that are one token more. */
+export interface TinyTokens {
+  readonly merges?: readonly (readonly [string, string])[];
+  /** Of the chat template, between a role and its message. Default: the line feed of ChatML. */
+  readonly afterRole?: string;
+}
+
+function tokensOf({ merges = [] }: TinyTokens): readonly string[] {
+  return [...SPECIAL, ...byteCharacters(), ...merges.map((pair) => pair.join(''))];
+}
+
+function tokenizerJson(own: TinyTokens): object {
+  const tokens = tokensOf(own);
   return {
     version: '1.0',
     truncation: null,
@@ -41,7 +52,7 @@ function tokenizerJson(): object {
       fuse_unk: false,
       byte_fallback: false,
       vocab: Object.fromEntries(tokens.map((token, id) => [token, id])),
-      merges: [],
+      merges: own.merges ?? [],
     },
   };
 }
@@ -75,9 +86,9 @@ function weights(vocabularySize: number, seed: number, shape: TinyShape): NamedT
 }
 
 /** Writes the model below `folder` and returns `folder`. */
-export function writeTinyLlama(folder: string, seed = 7, shape: TinyShape = TINY): string {
+export function writeTinyLlama(folder: string, seed = 7, shape: TinyShape = TINY, tokens: TinyTokens = {}): string {
   mkdirSync(folder, { recursive: true });
-  const vocabularySize = SPECIAL.length + 256;
+  const vocabularySize = tokensOf(tokens).length;
   const write = (name: string, content: string | Uint8Array): void => writeFileSync(join(folder, name), content);
   write(
     'config.json',
@@ -99,8 +110,8 @@ export function writeTinyLlama(folder: string, seed = 7, shape: TinyShape = TINY
       eos_token_id: 2,
     }),
   );
-  write('tokenizer.json', JSON.stringify(tokenizerJson()));
-  write('tokenizer_config.json', JSON.stringify({ bos_token: '<|im_start|>', eos_token: '<|im_end|>', chat_template: CHAT_TEMPLATE, tokenizer_class: 'PreTrainedTokenizerFast' }));
+  write('tokenizer.json', JSON.stringify(tokenizerJson(tokens)));
+  write('tokenizer_config.json', JSON.stringify({ bos_token: '<|im_start|>', eos_token: '<|im_end|>', chat_template: CHAT_TEMPLATE.replaceAll("'\\n' + message", `'${tokens.afterRole ?? '\\n'}' + message`), tokenizer_class: 'PreTrainedTokenizerFast' }));
   write('model.safetensors', encodeSafetensors(weights(vocabularySize, seed, shape)));
   return folder;
 }

@@ -70,6 +70,7 @@ const cases: readonly Case[] = [
   { what: 'settings of a method that is not chosen', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, stepByStep: { rationaleWeight: 2 }', path: 'training.stepByStep', message: /training\.stepByStep: expected nothing with method: sft, got settings of another method/ },
   { what: 'step by step without rationales', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: step-by-step', path: 'training.method', message: /training\.method: expected sft without sampling\.rationale: true/ },
   { what: 'beta of another divergence', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: logit, logit: { beta: 0.2 }', path: 'training.logit', message: /training\.logit: expected beta with divergence: jensen-shannon, got it with forward-kl/ },
+  { what: 'a weight of ranked distributions that is none', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, method: cross-tokenizer, crossTokenizer: { weight: 0 }', path: 'training.crossTokenizer.weight', message: /training\.crossTokenizer\.weight: expected a number above 0, got 0/ },
   { what: 'a model to learn from that nothing asks', from: 'learningRate: 1.0e-3', to: 'learningRate: 1.0e-3, teacher: { model: x }', path: 'training.teacher', message: /training\.teacher: expected nothing with method: sft/ },
   { what: 'a scorer that does not fit', from: 'scorer: { kind: label }', to: 'scorer: { kind: labels }', path: 'evaluation.scorer.kind', message: /expected one of label, judge/ },
 ];

@@ -3,11 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { createRandom } from '../../src/dataset/random.ts';
+import { tokenBytes } from '../../src/lm/token-bytes.ts';
 import { alignByOffsets } from '../../src/training/soft-targets/alignment.ts';
 import { readSoftTargets, SoftTargetsWriter } from '../../src/training/soft-targets/file.ts';
 import { topK } from '../../src/training/soft-targets/top-k.ts';
 import type { TopK } from '../../src/training/soft-targets/top-k.ts';
-import { requireSameVocabulary, tokenBytes } from '../../src/training/soft-targets/vocabulary.ts';
+import { requireSameVocabulary } from '../../src/training/soft-targets/vocabulary.ts';
 
 const random = createRandom(1, 'soft targets');
 /** Normal logits over ids that lie as those of a byte-pair vocabulary do, frequent tokens first; every other position is sure of one token. */

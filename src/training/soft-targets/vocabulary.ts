@@ -1,4 +1,4 @@
-/** Vocabularies: what their tokens are as bytes, whether two are the same, and where not. */
+/** Vocabularies: whether two are the same, and where not. */
 import { createHash } from 'node:crypto';
 import { StillhouseError } from '../../contracts/errors.ts';
 
@@ -33,28 +33,7 @@ export function requireSameVocabulary(teacher: Vocabulary, student: Vocabulary):
   const shown = (vocabulary: Vocabulary): string => JSON.stringify(vocabulary.tokens[first]);
   throw new StillhouseError(
     'BAD_INPUT',
-    `expected teacher and student of one vocabulary, got ${teacher.name} with ${teacher.tokens.length} tokens and ${student.name} with ${student.tokens.length}: ${differing} of ${common} ids differ, the first of them ${first}, ${shown(teacher)} and ${shown(student)}. Choose a teacher of the student's family, or the cross-tokenizer loss`,
+    `expected teacher and student of one vocabulary, got ${teacher.name} with ${teacher.tokens.length} tokens and ${student.name} with ${student.tokens.length}: ${differing} of ${common} ids differ, the first of them ${first}, ${shown(teacher)} and ${shown(student)}. Choose a teacher of the student's family, or training.method: cross-tokenizer`,
     { details: { differing, common, first } },
   );
-}
-
-/** The 256 bytes as the printable characters that byte-level BPE writes them with (Radford et al. 2019, gpt-2 encoder.py). */
-const BYTE_OF_CHARACTER: ReadonlyMap<number, number> = new Map(
-  Array.from({ length: 256 }, (_, byte) => byte)
-    .sort((a, b) => Number(isPrintable(b)) - Number(isPrintable(a)) || a - b)
-    .map((byte, index, all) => [isPrintable(byte) ? byte : 256 + index - all.filter(isPrintable).length, byte] as const),
-);
-
-function isPrintable(byte: number): boolean {
-  return (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
-}
-
-/** The bytes of text that a token stands for; of a special token, whose text is not in that alphabet, its own UTF-8. */
-export function tokenBytes(token: string, kind: 'byte-level' | 'sentencepiece'): Uint8Array {
-  if (kind === 'sentencepiece') {
-    const byte = /^<0x([0-9A-Fa-f]{2})>$/.exec(token)?.[1];
-    return byte === undefined ? Buffer.from(token.replaceAll('▁', ' '), 'utf8') : Uint8Array.of(Number.parseInt(byte, 16));
-  }
-  const bytes = Array.from(token, (character) => BYTE_OF_CHARACTER.get(character.codePointAt(0) ?? -1));
-  return bytes.every((byte) => byte !== undefined) ? Uint8Array.from(bytes) : Buffer.from(token, 'utf8');
 }
