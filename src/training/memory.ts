@@ -2,6 +2,7 @@
 import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
+import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
 import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
@@ -10,6 +11,7 @@ import { packsWeights } from './packed-weights.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
 import { teacherGraph } from './white-box-teacher.ts';
+import type { Observed } from './white-box-teacher.ts';
 
 /** Samples as they are packed (packing.ts): B rows of T tokens, R of which are learned. */
 export interface StepShape {
@@ -25,6 +27,9 @@ const ARENA_FACTOR = 1.2;
 /** The runtime's binding hands gradients out as copies, and the collector may be one step late. */
 const GRADIENT_COPIES = 2;
 
+/** The place stands for the tensor: one for each name, whatever the graph calls it. */
+const onDisk = (g: Graph): WeightLookup => (name, shape, as = name) => g.external(as, shape, { location: name, offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) });
+
 /**
  * Resident memory at its highest, the mapped weights included; without the trained tensors themselves, their
  * gradients and moments, which the caller holds. Within 20 per cent of what was measured (test/unit/training-memory.test.ts).
@@ -32,8 +37,6 @@ const GRADIENT_COPIES = 2;
 export function estimateStepBytes(run: MethodInput, { batch, width, labels }: StepShape): number {
   const { config, teacher } = run;
   const { trainable, objective, observed } = methodOf(run);
-  // The place stands for the tensor: one for each name, whatever the graph calls it.
-  const onDisk = (g: Graph): WeightLookup => (name, shape, as = name) => g.external(as, shape, { location: name, offsetBytes: 0, lengthBytes: 4 * elementCount(shape.map(Number)) });
   const graph = trainingStepGraph({
     config,
     trainable,
@@ -47,8 +50,17 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
   const { constantBytes, inputBytes, resultBytes } = graphMemory(graph, sizes, { packed: packsWeights(config) });
   const trainedBytes = 4 * trainable.layout.length;
   const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
-  if (teacher === undefined || observed === undefined) return PROCESS_BYTES + step;
-  // A session of its own, whose arena stays. Its head is the step's constant.
-  const beside = graphMemory(teacherGraph({ config: teacher.config, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(teacher.config) });
-  return PROCESS_BYTES + step + beside.constantBytes + ARENA_FACTOR * beside.resultBytes;
+  // The teacher's session is one of its own, whose arena stays. Its head is mapped by both, and resident memory counts both.
+  return PROCESS_BYTES + step + (teacher === undefined || observed === undefined ? 0 : teacherBytes(teacher.config, observed, width, sizes));
+}
+
+/** Of a process in which the teacher reads rows of this shape and nothing is trained. */
+export function estimateReadingBytes(teacher: ModelConfig, { batch, width, labels }: StepShape): number {
+  const { chunks, size } = chunkRows(labels, teacher.vocabularySize);
+  return PROCESS_BYTES + teacherBytes(teacher, { rows: true, layers: [] }, width, { B: batch, T: width, N: chunks, C: size });
+}
+
+function teacherBytes(config: ModelConfig, observed: Observed, width: number, sizes: Readonly<Record<string, number>>): number {
+  const { constantBytes, resultBytes } = graphMemory(teacherGraph({ config, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(config) });
+  return constantBytes + ARENA_FACTOR * resultBytes;
 }

@@ -1,9 +1,10 @@
 /** Does a training fit this machine's memory, before its first step; will it end in the time that is left, after the first few? An honest refusal beats a killed process. */
 import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { ModelConfig } from '../lm/config.ts';
 import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
-import { estimateStepBytes } from './memory.ts';
+import { estimateReadingBytes, estimateStepBytes } from './memory.ts';
 import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
 import { readTokens } from './packing.ts';
@@ -23,14 +24,27 @@ export interface MemoryEstimate {
   readonly rowTokens: number;
 }
 
-export function estimateMemory(run: MethodInput & { readonly training: TrainingSpec }, samples: readonly TrainingSample[]): MemoryEstimate {
-  const { training } = run;
+/** The largest row of tokens that may go through a model at once, and how many of them are learned. */
+function largestRow(training: Pick<TrainingSpec, 'batchSize' | 'rowTokens'>, samples: readonly TrainingSample[]): { readonly width: number; readonly labels: number } {
   const parts = samples.flatMap(({ rationale, ...sample }) => (rationale === undefined ? [sample] : [sample, rationale]));
   const longest = parts.reduce((most, part) => Math.max(most, readTokens(part)), 0);
   const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart), 0);
   const partsPerStep = Math.ceil((training.batchSize * parts.length) / samples.length);
-  const rowTokens = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));
-  const stepBytes = estimateStepBytes(run, { batch: 1, width: rowTokens, labels: Math.min(rowTokens, partsPerStep * longestAnswer) });
+  const width = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));
+  return { width, labels: Math.min(width, partsPerStep * longestAnswer) };
+}
+
+/** Of a teacher that reads the rows before the student is trained: as many at once as go through it. */
+export function estimateReading(teacher: ModelConfig, training: TrainingSpec, samples: readonly TrainingSample[]): MemoryEstimate {
+  const { width, labels } = largestRow({ ...training, batchSize: samples.length }, samples);
+  const stepBytes = estimateReadingBytes(teacher, { batch: 1, width, labels });
+  return { stepBytes, trainedBytes: 0, neededBytes: stepBytes, rowTokens: width };
+}
+
+export function estimateMemory(run: MethodInput & { readonly training: TrainingSpec }, samples: readonly TrainingSample[]): MemoryEstimate {
+  const { training } = run;
+  const { width: rowTokens, labels } = largestRow(training, samples);
+  const stepBytes = estimateStepBytes(run, { batch: 1, width: rowTokens, labels });
   const trainedNumbers = methodOf(run).trainable.layout.length;
   const trainedBytes = FLOAT_BYTES * trainedNumbers * (TRAINED_COPIES + (training.development === undefined ? 0 : 1));
   return { stepBytes, trainedBytes, neededBytes: stepBytes + trainedBytes, rowTokens };

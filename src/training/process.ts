@@ -13,7 +13,7 @@ import { curveJsonl } from './checkpoint.ts';
 import { besideStudent, teacherSamples, withTeacherReadings } from './cross-reading.ts';
 import { trainEpoch } from './epoch.ts';
 import { commonTokens } from './method.ts';
-import { checkTime, TIMED_STEPS } from './preflight.ts';
+import { checkMemory, checkTime, estimateReading, TIMED_STEPS } from './preflight.ts';
 import type { TrainingSample } from './packing.ts';
 import type { PartsProgress } from './parts.ts';
 import { tokenizeSamples } from './samples.ts';
@@ -51,14 +51,19 @@ async function storedTargets({ training, cache, threads, executionProviders }: T
     ...(executionProviders === undefined ? {} : { executionProviders }),
   };
   if (logit?.targets === 'offline') {
+    checkMemory(estimateReading(config, training, samples));
     return await makeSoftTargets({ ...job, vocabulary: { name: identity.name, tokens: tokenizer.tokens }, vocabularySize: commonTokens(model.config, config), k: logit.topK ?? DEFAULT_TOP_K }, onPart);
   }
   if (crossTokenizer !== undefined) {
     const read = teacherSamples(samples);
-    return keepsTeacherRows(read, config.hiddenSize) ? besideStudent(await makeTeacherRows({ ...job, samples: read }, onPart), samples, read) : undefined;
+    if (!keepsTeacherRows(read, config.hiddenSize)) return undefined;
+    checkMemory(estimateReading(config, training, read));
+    return besideStudent(await makeTeacherRows({ ...job, samples: read }, onPart), samples, read);
   }
   // Hidden states are asked for at every batch anyway.
-  return feature === undefined && keepsTeacherRows(samples, config.hiddenSize) ? await makeTeacherRows(job, onPart) : undefined;
+  if (feature !== undefined || !keepsTeacherRows(samples, config.hiddenSize)) return undefined;
+  checkMemory(estimateReading(config, training, samples));
+  return await makeTeacherRows(job, onPart);
 }
 
 /** The samples as teacher and student are compared on them; BAD_INPUT where they cannot be. */
