@@ -21,9 +21,11 @@ const stepByStepSchema = z.strictObject({
   rationalePrefix: z.string().min(1).max(200).default('[rationale] '),
 });
 
+const DIVERGENCES = ['forward-kl', 'reverse-kl', 'jensen-shannon'] as const;
+
 const logitSchema = z.strictObject({
   /** How far the student's distribution is from the teacher's: KL(teacher ‖ student), KL(student ‖ teacher), or a mixture of both. */
-  divergence: z.enum(['forward-kl', 'reverse-kl', 'jensen-shannon']).default('forward-kl'),
+  divergence: z.enum(DIVERGENCES).default('forward-kl'),
   /** Of `divergence: jensen-shannon`: the teacher's share in the mixture. Default: 0.5. */
   beta: z.number().gt(0).lt(1).optional(),
   /** Both distributions are softened by it; the divergence counts T² times. */
@@ -46,6 +48,24 @@ const featureSchema = z.strictObject({
   weight: z.number().gt(0).max(1e6).default(1),
 });
 
+/** Tokens that a checkpoint may hold of what the student wrote. */
+const MOST_WRITTEN_TOKENS = 4_000_000;
+
+const onPolicySchema = z.strictObject({
+  /** λ: the share of rows whose answers the student writes itself; the others keep the dataset's. */
+  share: z.number().min(0).max(1).default(0.5),
+  /** Of the student's answers. 0: always the likeliest token. */
+  temperature: z.number().min(0).max(100).default(1),
+  /** Longest answer of the student. */
+  maxTokens: z.int().min(1).max(8_192).default(128),
+  /** The student writes the answers of so many steps at once, with the weights that it has before the first of them. */
+  refreshEverySteps: z.int().min(1).max(100_000).default(20),
+  /** How far the student's distribution is from the teacher's, at every token of every answer. */
+  divergence: z.enum(DIVERGENCES).default('jensen-shannon'),
+  /** Of `divergence: jensen-shannon`: the teacher's share in the mixture. Default: 0.5. */
+  beta: z.number().gt(0).lt(1).optional(),
+});
+
 const crossTokenizerSchema = z.strictObject({
   /** λ: the loss is the cross-entropy plus λ times the distance of the sorted probabilities, where both models have read the same text. */
   weight: z.number().gt(0).max(1e6).default(1.5),
@@ -55,14 +75,15 @@ const crossTokenizerSchema = z.strictObject({
 
 const teacherModelSchema = z.strictObject(modelChoiceShape).superRefine(checkLayerChoice);
 
-const METHODS = ['sft', 'step-by-step', 'logit', 'feature', 'cross-tokenizer'] as const;
+const METHODS = ['sft', 'step-by-step', 'logit', 'feature', 'cross-tokenizer', 'on-policy'] as const;
 /** Whose settings a method may have. */
-const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'crossTokenizer' | 'teacher']: readonly (typeof METHODS)[number][] } = {
+const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'crossTokenizer' | 'onPolicy' | 'teacher']: readonly (typeof METHODS)[number][] } = {
   stepByStep: ['step-by-step'],
   logit: ['logit', 'feature'],
   feature: ['feature'],
   crossTokenizer: ['cross-tokenizer'],
-  teacher: ['logit', 'feature', 'cross-tokenizer'],
+  onPolicy: ['on-policy'],
+  teacher: ['logit', 'feature', 'cross-tokenizer', 'on-policy'],
 };
 
 /** Does the method need a teacher that runs here? */
@@ -74,6 +95,7 @@ const trainingShape = {
    * to it as two tasks of one student (Hsieh et al. 2023); the output alone is asked for afterwards. `logit`: the teacher's
    * distribution of each next token (Hinton et al. 2015). `feature`: its hidden states too (Romero et al. 2015; Jiao et al. 2020).
    * `cross-tokenizer`: the distributions of a teacher with another vocabulary, by rank (Boizard et al. 2024).
+   * `on-policy`: its distributions of answers that the student wrote itself (Agarwal et al. 2023).
    */
   method: z.enum(METHODS).default('sft'),
   /** Of `method: step-by-step`; absent from a validated spec with another. */
@@ -84,7 +106,9 @@ const trainingShape = {
   feature: featureSchema.optional(),
   /** Of `method: cross-tokenizer`; absent from a validated spec with another. */
   crossTokenizer: crossTokenizerSchema.optional(),
-  /** The model that `logit`, `feature` and `cross-tokenizer` learn from, run here beside the student. In a campaign: the teacher, where that is a local model. */
+  /** Of `method: on-policy`; absent from a validated spec with another. */
+  onPolicy: onPolicySchema.optional(),
+  /** The model that `logit`, `feature`, `cross-tokenizer` and `on-policy` learn from, run here beside the student. In a campaign: the teacher, where that is a local model. */
   teacher: teacherModelSchema.optional(),
   /** What is trained: `lora` adapters beside frozen weights, or the `full` model, every weight of it. */
   tune: z.enum(['lora', 'full']).default('lora'),
@@ -120,16 +144,20 @@ const trainingShape = {
 export const trainingSchema = z
   .strictObject(trainingShape)
   .superRefine((training, context) => {
-    const { tune, lora, method, logit } = training;
+    const { tune, lora, method, logit, onPolicy, batchSize } = training;
     const reject = (key: string, message: string): void => context.addIssue({ code: 'custom', path: [key], message });
     if (tune === 'full' && lora !== undefined) reject('lora', 'expected nothing with tune: full, which trains every weight, got settings of adapters');
-    for (const key of ['stepByStep', 'logit', 'feature', 'crossTokenizer', 'teacher'] as const) {
+    for (const key of ['stepByStep', 'logit', 'feature', 'crossTokenizer', 'onPolicy', 'teacher'] as const) {
       if (training[key] !== undefined && !SETTINGS[key].includes(method)) reject(key, `expected nothing with method: ${method}, got settings of another method`);
     }
     for (const key of ['topK', 'minMass'] as const) {
       if (logit?.targets === 'online' && logit[key] !== undefined) reject('logit', `expected ${key} with targets: offline, got it with online, which needs none`);
     }
-    if (logit?.beta !== undefined && logit.divergence !== 'jensen-shannon') reject('logit', `expected beta with divergence: jensen-shannon, got it with ${logit.divergence}`);
+    for (const [key, settings] of [['logit', logit], ['onPolicy', onPolicy]] as const) {
+      if (settings?.beta !== undefined && settings.divergence !== 'jensen-shannon') reject(key, `expected beta with divergence: jensen-shannon, got it with ${settings.divergence}`);
+    }
+    const written = (onPolicy?.refreshEverySteps ?? 0) * batchSize * (onPolicy?.maxTokens ?? 0);
+    if (written > MOST_WRITTEN_TOKENS) reject('onPolicy', `expected refreshEverySteps × batchSize × maxTokens of at most ${MOST_WRITTEN_TOKENS}, which a checkpoint holds, got ${written}`);
   })
   // What is chosen is there with its defaults, what is not chosen is absent.
   .overwrite((training) => ({
@@ -139,6 +167,7 @@ export const trainingSchema = z
     ...(training.method === 'logit' ? { logit: training.logit ?? logitSchema.parse({}) } : {}),
     ...(training.method === 'feature' ? { feature: training.feature ?? featureSchema.parse({}) } : {}),
     ...(training.method === 'cross-tokenizer' ? { crossTokenizer: training.crossTokenizer ?? crossTokenizerSchema.parse({}) } : {}),
+    ...(training.method === 'on-policy' ? { onPolicy: training.onPolicy ?? onPolicySchema.parse({}) } : {}),
   }));
 
 /** With `lora`, adapters are trained; without, every weight. */
@@ -146,5 +175,6 @@ export type TrainingSpec = z.output<typeof trainingSchema>;
 export type LoraSpec = NonNullable<TrainingSpec['lora']>;
 export type StepByStepSpec = NonNullable<TrainingSpec['stepByStep']>;
 export type LogitSpec = NonNullable<TrainingSpec['logit']>;
+export type OnPolicySpec = NonNullable<TrainingSpec['onPolicy']>;
 export type CrossTokenizerSpec = NonNullable<TrainingSpec['crossTokenizer']>;
 export type FeatureSpec = NonNullable<TrainingSpec['feature']>;

@@ -50,6 +50,8 @@ const loopStateSchema = z.strictObject({
   /** The lowest development loss so far, and after which step it was measured. */
   best: z.strictObject({ step: z.int().min(1), developmentNats: z.number() }).exactOptional(),
   measurementsSinceBest: z.int().min(0),
+  /** What the student wrote itself for the steps of this epoch before `until`, by places in the epoch's order. */
+  written: z.strictObject({ until: z.int().min(1), answers: z.array(z.strictObject({ place: z.int().min(0), ids: z.array(z.int().min(0)).min(1) })) }).exactOptional(),
   /** Patience ran out: no step follows. */
   stopped: z.boolean(),
 });
@@ -71,6 +73,16 @@ const WRITE_BYTES = 1 << 26;
 
 function writeAll(descriptor: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.byteLength; ) done += writeSync(descriptor, bytes, done, Math.min(WRITE_BYTES, bytes.byteLength - done));
+}
+
+/** Trained numbers as they lie in memory. */
+export function writeFlat(path: string, values: Float32Array): void {
+  const descriptor = openSync(path, 'w');
+  try {
+    writeAll(descriptor, new Uint8Array(values.buffer, values.byteOffset, values.byteLength));
+  } finally {
+    closeSync(descriptor);
+  }
 }
 
 /** Writes the file tensor by tensor; the one who keeps it makes it durable. */

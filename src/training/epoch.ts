@@ -15,7 +15,10 @@ import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
 import { methodOf } from './method.ts';
 import type { Method } from './method.ts';
+import { withAnswers, withoutSpent, writeAnswers } from './on-policy.ts';
+import type { Writing } from './on-policy.ts';
 import { adamWStep, clipGradients, learningRateAt } from './optimizer.ts';
+import type { ParameterLayout } from './parameters.ts';
 import { checkSamples, packRow, splitBatch } from './packing.ts';
 import type { PackedRow, TrainingSample } from './packing.ts';
 import { checkMemory, estimateMemory } from './preflight.ts';
@@ -25,7 +28,7 @@ import { stepParts } from './samples.ts';
 import type { StepParts } from './samples.ts';
 import { DEFAULT_MIN_MASS } from './soft-targets/stored.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
-import { createStep } from './step.ts';
+import { createStep, StepSessions } from './step.ts';
 import type { TrainingStep } from './step.ts';
 import type { Trainable } from './trainable.ts';
 import type { TeacherModel } from './white-box-teacher.ts';
@@ -43,6 +46,8 @@ export interface EpochInput {
   readonly teacher?: TeacherModel;
   /** The teacher's distributions, where they are stored. */
   readonly targets?: StoredTargets;
+  /** Of methods whose student writes itself. */
+  readonly writing?: Writing;
   readonly seed: number;
   /** 0-based. */
   readonly epoch: number;
@@ -107,46 +112,66 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
   const { parameters, adam } = run;
   let { state, best } = run;
   const order = permutation(learned.length, randomStream(seed, RANDOM_STREAM.dataOrder, epoch));
+  const samplesFrom = (step: number, count: number): TrainingSample[] => order.slice(step * training.batchSize, (step + count) * training.batchSize).map((i) => learned[i] as TrainingSample);
   const steps = state.stepsPerEpoch;
   const write = (path: string): void => writeCheckpoint(path, layout, { state, parameters, adam, ...(best === undefined ? {} : { best }) });
   if (state.epochStep === steps || state.stopped) return { finished: true, state, writeCheckpoint: write };
 
   hooks.onStart?.({ steps, learnedRows: learned.length, developmentRows: development.length, trainedNumbers: layout.length, memory, free });
-  await using step = await openStep(input, method);
-  const measured = developmentRows(development, step.maxRowTokens);
+  await using sessions = new StepSessions(() => openStep(input, method));
+  let measured: readonly PackedRow[] | undefined;
   const gradients = new Float32Array(layout.length);
   /** Ends the training where it no longer learns. */
   const refuse = async (numbers: Measured, point: LossPoint, batch: readonly TrainingSample[]): Promise<void> => {
     const why = whatIsWrong(numbers, [...state.curve, point], training);
     if (why === undefined) return;
     const about = { why, epoch, step: point.step };
-    hooks.onDiverged?.(await stoppedBatch(step, parameters, batch, { ...about, measured: { ...numbers, 'a learning rate of': point.learningRate } }));
+    hooks.onDiverged?.(await stoppedBatch(await sessions.step(), parameters, batch, { ...about, measured: { ...numbers, 'a learning rate of': point.learningRate } }));
     throw diverged(about, batch);
   };
   while (state.epochStep < steps && !state.stopped) {
     if (hooks.shouldStop()) return { finished: false, state, writeCheckpoint: write };
     const at = state.epochStep;
     const globalStep = epoch * steps + at;
-    const batch = order.slice(at * training.batchSize, (at + 1) * training.batchSize).map((i) => learned[i] as TrainingSample);
+    const answered = await withOwnAnswers(input, { state, layout, parameters, sessions, samples: (count) => samplesFrom(at, count) }, hooks.shouldStop);
+    if (answered === undefined) return { finished: false, state, writeCheckpoint: write };
+    state = answered;
+    const batch = withAnswers(samplesFrom(at, 1), at * training.batchSize, state.written);
+    const step = await sessions.step();
     const { lossNats, tokens } = await batchGradients(step, stepParts(batch, training, input.targets), { parameters, gradients, seed, globalStep });
     const learningRate = learningRateAt(training, globalStep, steps * training.epochs);
     const gradientNorm = clipGradients(gradients, training.maxGradientNorm);
     let point: LossPoint = { epoch, step: globalStep + 1, lossNats, learningRate, tokens, gradientNorm };
     await refuse({ 'a loss of': lossNats, 'a gradient norm of': gradientNorm }, point, batch);
     for (const tensor of layout.tensors) adamWStep(parameters, gradients, adam, tensor, { step: globalStep + 1, learningRate, weightDecay: training.weightDecay });
-    if (measured.length > 0 && measurementDue(training, globalStep + 1, at + 1 === steps)) {
+    if (development.length > 0 && measurementDue(training, globalStep + 1, at + 1 === steps)) {
+      measured ??= developmentRows(development, step.maxRowTokens);
       const developmentNats = await developmentLoss(step, measured, parameters);
       await refuse({ 'a development loss of': developmentNats }, point, batch);
       point = { ...point, developmentNats };
       state = { ...state, ...judge(training, state, point.step, developmentNats) };
       if (state.best?.step === point.step) best = keep(best, parameters);
     }
-    state = { ...state, epochStep: at + 1, curve: [...state.curve, point] };
+    state = { ...withoutSpent(state, at + 1), epochStep: at + 1, curve: [...state.curve, point] };
     const more = at + 1 < steps && !state.stopped;
     hooks.afterStep({ epochStep: at + 1, steps, point, checkpointDue: more && (at + 1) % training.checkpointEverySteps === 0, writeCheckpoint: write });
     await new Promise((resolve) => setImmediate(resolve)); // messages of the parent are read here
   }
   return { finished: true, state, writeCheckpoint: write };
+}
+
+/** On policy, where the state has none: the student's own answers for the next steps, written while the step's memory is free. undefined: it was stopped. */
+async function withOwnAnswers(
+  input: EpochInput,
+  run: { readonly state: LoopState; readonly layout: ParameterLayout; readonly parameters: Float32Array; readonly sessions: StepSessions; readonly samples: (steps: number) => readonly TrainingSample[] },
+  shouldStop: () => boolean,
+): Promise<LoopState | undefined> {
+  const { writing, epoch, seed, training: { onPolicy } } = input;
+  if (onPolicy === undefined || run.state.written !== undefined) return run.state;
+  if (writing === undefined) throw new StillhouseError('INTERNAL', 'training: expected a tokenizer and a folder for a student that writes, got none');
+  await run.sessions.putAway();
+  const written = await writeAnswers({ ...input, ...run }, writing, onPolicy, { epoch, seed, at: run.state.epochStep, samples: run.samples(onPolicy.refreshEverySteps) }, shouldStop);
+  return written === undefined ? undefined : { ...run.state, written };
 }
 
 /** Which samples are learned from and which are measured, all of them fit for it. */

@@ -28,7 +28,7 @@ export interface Method {
 export interface MethodInput {
   /** Of the student. */
   readonly config: ModelConfig;
-  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature' | 'crossTokenizer'>;
+  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature' | 'crossTokenizer' | 'onPolicy'>;
   readonly teacher?: TeacherModel;
   /** What of the teacher is stored. */
   readonly targets?: Pick<StoredTargets, 'source'>;
@@ -36,7 +36,9 @@ export interface MethodInput {
 
 export function methodOf({ config, training, teacher, targets }: MethodInput): Method {
   const base = trainableOf(config, training);
-  const { logit, feature, crossTokenizer } = training;
+  const { feature, crossTokenizer, onPolicy } = training;
+  // Distributions are compared as they are, and labels that the student wrote itself teach nothing.
+  const logit = onPolicy === undefined ? training.logit : { ...onPolicy, temperature: 1, alpha: 1 };
   if (logit === undefined && feature === undefined && crossTokenizer === undefined) return { trainable: base, objective: CROSS_ENTROPY };
   const needed = (): TeacherModel => {
     if (teacher === undefined) throw new StillhouseError('INTERNAL', "training: expected the method's teacher, got none");
@@ -57,7 +59,7 @@ export function methodOf({ config, training, teacher, targets }: MethodInput): M
   };
 }
 
-const logitLoss = ({ divergence, beta, temperature, alpha }: LogitSpec, teacher: TeacherSource): RowLoss => distillation({ divergence: divergenceOf(divergence, beta), temperature, alpha, teacher });
+const logitLoss = ({ divergence, beta, temperature, alpha }: Pick<LogitSpec, 'divergence' | 'beta' | 'temperature' | 'alpha'>, teacher: TeacherSource): RowLoss => distillation({ divergence: divergenceOf(divergence, beta), temperature, alpha, teacher });
 
 const fromHead = (g: Graph, student: ModelConfig, teacher: TeacherModel): TeacherSource => teacherRows(teacherHead(g, teacher, commonTokens(student, teacher.config)));
 

@@ -25,10 +25,12 @@ export interface MemoryEstimate {
 }
 
 /** The largest row of tokens that may go through a model at once, and how many of them are learned. */
-function largestRow(training: Pick<TrainingSpec, 'batchSize' | 'rowTokens'>, samples: readonly TrainingSample[]): { readonly width: number; readonly labels: number } {
+function largestRow(training: Pick<TrainingSpec, 'batchSize' | 'rowTokens' | 'maxTokens' | 'onPolicy'>, samples: readonly TrainingSample[]): { readonly width: number; readonly labels: number } {
   const parts = samples.flatMap(({ rationale, ...sample }) => (rationale === undefined ? [sample] : [sample, rationale]));
-  const longest = parts.reduce((most, part) => Math.max(most, readTokens(part)), 0);
-  const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart), 0);
+  // What the student writes itself may be longer than what the dataset has.
+  const written = (part: { readonly responseStart: number }): number => Math.min(training.onPolicy?.maxTokens ?? 0, training.maxTokens - part.responseStart);
+  const longest = parts.reduce((most, part) => Math.max(most, readTokens(part), part.responseStart + written(part)), 0);
+  const longestAnswer = parts.reduce((most, part) => Math.max(most, part.ids.length - part.responseStart, written(part)), 0);
   const partsPerStep = Math.ceil((training.batchSize * parts.length) / samples.length);
   const width = Math.max(longest, Math.min(training.rowTokens, partsPerStep * longest));
   return { width, labels: Math.min(width, partsPerStep * longestAnswer) };

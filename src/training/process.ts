@@ -109,6 +109,7 @@ async function train(order: TrainingOrder): Promise<void> {
       ...(order.fromPath === undefined ? {} : { from: order.fromPath }),
       ...(development === undefined ? {} : { development }),
       ...(targets === undefined ? {} : { targets }),
+      ...(teacher === undefined ? {} : { writing: { tokenizer: model.tokenizer, folder: order.outFolder, vocabularySize: commonTokens(model.config, teacher.config) } }),
       ...(teacher === undefined ? {} : { teacher: { config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256 } }),
     },
     {

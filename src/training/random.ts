@@ -5,7 +5,7 @@ import type { RandomStream } from '../lm/random.ts';
 export { randomStream };
 
 /** What the draws are for; the first part of a stream's name. */
-export const RANDOM_STREAM = { initialWeights: 1, dataOrder: 2, dropout: 3, heldOut: 4, projections: 5 } as const;
+export const RANDOM_STREAM = { initialWeights: 1, dataOrder: 2, dropout: 3, heldOut: 4, projections: 5, ownRows: 6, ownAnswers: 7 } as const;
 
 /** 0 … length − 1 in random order (Fisher and Yates). */
 export function permutation(length: number, random: RandomStream): number[] {

@@ -48,6 +48,30 @@ interface StepInput extends Pick<SessionOptions, 'threads' | 'executionProviders
   readonly teacher?: { readonly model: TeacherModel; readonly observed?: Observed };
 }
 
+/** A step that is put away while its memory is needed, and opened again. */
+export class StepSessions implements AsyncDisposable {
+  readonly #open: () => Promise<TrainingStep>;
+  #step: Promise<TrainingStep> | undefined;
+
+  constructor(open: () => Promise<TrainingStep>) {
+    this.#open = open;
+  }
+
+  step(): Promise<TrainingStep> {
+    return (this.#step ??= this.#open());
+  }
+
+  async putAway(): Promise<void> {
+    const open = await this.#step;
+    this.#step = undefined;
+    await open?.[Symbol.asyncDispose]();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.putAway();
+  }
+}
+
 /** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
 const asked = ({ inputNames }: InferenceSession, feeds: Feeds): Feeds => Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
 
