@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
 import { patchOf } from './patch.ts';
 import { MAX_TOURNAMENT_EPOCHS, contestantStudent, contestantTraining, tournamentSchema } from './tournament-spec.ts';
-import { learnsFromModel, trainingSchema } from './training-spec.ts';
+import { lacksTeacher, trainingSchema } from './training-spec.ts';
 import type { TrainingSpec } from './training-spec.ts';
 import { StillhouseError } from './errors.ts';
 import { datasetSchema, samplingSchema, sourcesOf } from './sampling-spec.ts';
@@ -230,8 +230,8 @@ function checkTraining({ training, sampling, teacher }: TrainingParts, reject: R
   if (training.method === 'step-by-step' && !sampling.rationale) {
     reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
   }
-  if (learnsFromModel(training.method) && training.teacher === undefined && teacher.provider !== 'local') {
-    reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint`);
+  if (teacher.provider !== 'local' && lacksTeacher(training, sampling.softTargets !== undefined)) {
+    reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint; logit with targets: offline can do with sampling.softTargets`);
   }
 }
 
@@ -345,7 +345,7 @@ export function contestantsOf({ tournament, ...spec }: CampaignSpec): readonly C
 
 /** How the campaign trains: where it learns from a model and names none, from its own teacher. */
 export function trainingOf({ training, teacher }: Pick<CampaignSpec, 'training' | 'teacher'>): TrainingSpec {
-  return learnsFromModel(training.method) && training.teacher === undefined ? { ...training, teacher: { model: teacher.model } } : training;
+  return teacher.provider === 'local' && lacksTeacher(training, false) ? { ...training, teacher: { model: teacher.model } } : training;
 }
 
 /** How to reach a hosted student: the model as it was, or the fine-tuned one. */

@@ -1,13 +1,14 @@
 /** What a user says about one training run without a campaign: `still train`. */
 import { z } from 'zod';
 import { localStudentSchema } from './campaign-spec.ts';
-import { learnsFromModel, trainingSchema } from './training-spec.ts';
+import { lacksTeacher, trainingSchema } from './training-spec.ts';
 
 const shape = z.strictObject({
   student: localStudentSchema,
   /**
    * Rows to learn from. A .jsonl line is a chat, `{ "messages": [ … ] }` whose last message is the assistant's, or
-   * `{ "input": …, "output": … }`; a .csv has these two as columns. A "rationale" beside them is what step-by-step learns too.
+   * `{ "input": …, "output": … }`; a .csv has these two as columns. A "rationale" beside them is what step-by-step learns
+   * too, "softTargets" (src/dataset/soft-targets.ts) what logit does with targets: offline and no teacher.
    */
   dataset: z.string().min(1),
   /** Rows whose loss is measured and that are never learned from, in place of a share of the dataset. */
@@ -23,7 +24,8 @@ const shape = z.strictObject({
   /** The folder of the student, its checkpoint and its loss curve. The same run goes on there where it was stopped. */
   out: z.string().min(1),
 });
-export const trainSpecSchema = shape.superRefine(({ training: { method, teacher } }, context) => {
-  if (learnsFromModel(method) && teacher === undefined) context.addIssue({ code: 'custom', path: ['training', 'teacher'], message: `expected a model to learn from with method: ${method}, as in teacher: { model: … }, got none` });
+export const trainSpecSchema = shape.superRefine(({ training }, context) => {
+  // Whether the rows have soft targets is seen when they are read.
+  if (lacksTeacher(training, true)) context.addIssue({ code: 'custom', path: ['training', 'teacher'], message: `expected a model to learn from with method: ${training.method}, as in teacher: { model: … }, got none` });
 });
 export type TrainSpec = z.output<typeof trainSpecSchema>;

@@ -86,8 +86,8 @@ const SETTINGS: { readonly [Key in 'stepByStep' | 'logit' | 'feature' | 'crossTo
   teacher: ['logit', 'feature', 'cross-tokenizer', 'on-policy'],
 };
 
-/** Does the method need a teacher that runs here? */
-export const learnsFromModel = (method: (typeof METHODS)[number]): boolean => SETTINGS.teacher.includes(method);
+/** Can the method learn from a model that runs here? */
+const learnsFromModel = (method: (typeof METHODS)[number]): boolean => SETTINGS.teacher.includes(method);
 
 const trainingShape = {
   /**
@@ -178,3 +178,7 @@ export type LogitSpec = NonNullable<TrainingSpec['logit']>;
 export type OnPolicySpec = NonNullable<TrainingSpec['onPolicy']>;
 export type CrossTokenizerSpec = NonNullable<TrainingSpec['crossTokenizer']>;
 export type FeatureSpec = NonNullable<TrainingSpec['feature']>;
+
+/** Does training need a model to learn from that the spec does not name? Distributions that came with the answers are an alternative where no hidden states are asked for. */
+export const lacksTeacher = ({ method, logit, teacher }: Pick<TrainingSpec, 'method' | 'logit' | 'teacher'>, answersHaveTargets: boolean): boolean =>
+  learnsFromModel(method) && teacher === undefined && !(method === 'logit' && logit?.targets === 'offline' && answersHaveTargets);

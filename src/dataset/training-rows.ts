@@ -9,18 +9,18 @@ import { excerpt } from './pairs.ts';
 import { studentMessages } from './student-prompt.ts';
 
 /** What the trainer reads of a sample. */
-export type TrainingRow = Pick<Sample, 'id' | 'messages' | 'rationale'>;
+export type TrainingRow = Pick<Sample, 'id' | 'messages' | 'rationale' | 'softTargets'>;
 type Asking = Pick<TaskSpec, 'instruction' | 'system'>;
 
-const rationaleField = { rationale: z.string().optional() };
+const extraFields = { rationale: z.string().optional(), softTargets: z.base64().optional() };
 const chatSchema = z.looseObject({
-  ...rationaleField,
+  ...extraFields,
   messages: z
     .array(z.looseObject({ role: z.enum(['system', 'user', 'assistant']), content: z.string() }))
     .min(2)
     .refine((messages) => messages.at(-1)?.role === 'assistant'),
 });
-const pairSchema = z.looseObject({ ...rationaleField, input: z.string().min(1), output: z.string().min(1) });
+const pairSchema = z.looseObject({ ...extraFields, input: z.string().min(1), output: z.string().min(1) });
 const EXPECTED = '{"messages": […, {"role": "assistant", …}]} or {"input": "…", "output": "…"}';
 
 /** Every row of the file, in its order, named by its line. BAD_INPUT with file and line where a row is not one. */
@@ -37,13 +37,17 @@ export async function* readTrainingRows(path: string, asking: Asking): AsyncGene
     const value = parseJson(text, `${path}:${line}`);
     const chat = chatSchema.safeParse(value);
     const pair = pairSchema.safeParse(value);
-    if (chat.success) yield { id: `line ${line}`, messages: chat.data.messages.map(({ role, content }) => ({ role, content })), ...rationaleOf(chat.data) };
-    else if (pair.success) yield { id: `line ${line}`, messages: answered(pair.data.input, pair.data.output), ...rationaleOf(pair.data) };
+    if (chat.success) yield { id: `line ${line}`, messages: chat.data.messages.map(({ role, content }) => ({ role, content })), ...extrasOf(chat.data) };
+    else if (pair.success) yield { id: `line ${line}`, messages: answered(pair.data.input, pair.data.output), ...extrasOf(pair.data) };
     else throw new StillhouseError('BAD_INPUT', `${path}:${line}: expected ${EXPECTED}, got ${excerpt(text)}`);
   }
 }
 
-const rationaleOf = ({ rationale }: { readonly rationale?: string | undefined }): { readonly rationale?: string } => (rationale === undefined ? {} : { rationale });
+interface Extras {
+  readonly rationale?: string | undefined;
+  readonly softTargets?: string | undefined;
+}
+const extrasOf = ({ rationale, softTargets }: Extras): Pick<TrainingRow, 'rationale' | 'softTargets'> => ({ ...(rationale === undefined ? {} : { rationale }), ...(softTargets === undefined ? {} : { softTargets }) });
 
 function parseJson(text: string, where: string): unknown {
   try {

@@ -17,6 +17,7 @@ import { checkMemory, checkTime, estimateReading, TIMED_STEPS } from './prefligh
 import type { TrainingSample } from './packing.ts';
 import type { PartsProgress } from './parts.ts';
 import { tokenizeSamples } from './samples.ts';
+import { givenTargets } from './soft-targets/given.ts';
 import { makeSoftTargets } from './soft-targets/make.ts';
 import { DEFAULT_TOP_K } from './soft-targets/stored.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
@@ -66,6 +67,11 @@ async function storedTargets({ training, cache, threads, executionProviders }: T
   return await makeTeacherRows(job, onPart);
 }
 
+/** The distributions that came with the rows, where these are what is learned. */
+function givenWith(rows: string, samples: readonly TrainingSample[], { tokenizer }: LoadedModel, { logit }: TrainingSpec): StoredTargets | undefined {
+  return logit === undefined ? undefined : givenTargets({ rows, samples, tokenizer, topK: logit.topK ?? DEFAULT_TOP_K });
+}
+
 /** The samples as teacher and student are compared on them; BAD_INPUT where they cannot be. */
 function readBeside(teacher: LoadedModel, student: LoadedModel, { crossTokenizer }: TrainingSpec, rows: string, samples: TrainingSample[]): readonly TrainingSample[] {
   const [ofTeacher, ofStudent] = [teacher, student].map(({ identity, tokenizer }) => ({ name: identity.name, tokenizer })) as [Reader, Reader];
@@ -83,7 +89,7 @@ async function train(order: TrainingOrder): Promise<void> {
   const samples = teacher === undefined ? read : readBeside(teacher, model, order.training, rows, read);
   const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
-  const targets = teacher === undefined ? undefined : await storedTargets(order, model, teacher, samples);
+  const targets = teacher === undefined ? givenWith(rows, samples, model, training) : await storedTargets(order, model, teacher, samples);
   const begun = performance.now();
   let lastStep = begun;
   let lastCheckpoint = begun;
