@@ -345,7 +345,7 @@ export function contestantsOf({ tournament, ...spec }: CampaignSpec): readonly C
 
 /** How the campaign trains: where it learns from a model and names none, from its own teacher. */
 export function trainingOf({ training, teacher }: Pick<CampaignSpec, 'training' | 'teacher'>): TrainingSpec {
-  return teacher.provider === 'local' && lacksTeacher(training, false) ? { ...training, teacher: { model: teacher.model } } : training;
+  return lacksTeacher(training, false) && teacher.provider === 'local' ? { ...training, teacher: { model: teacher.model } } : training;
 }
 
 /** How to reach a hosted student: the model as it was, or the fine-tuned one. */

@@ -67,3 +67,21 @@ test('a loop takes the memory of one run of its body at a time', () => {
   assert.equal(bytes(100) - bytes(1), 99 * 4);
   assert.ok(bytes(1) >= 2 * 40_000);
 });
+
+for (const tune of ['lora', 'full'] as const) {
+  for (const source of [{ kind: 'rows' }, { kind: 'top-k', k: 50 }] as const) {
+    test(`with a vocabulary of 152k and ${tune}, learning distributions (${source.kind}) takes at most 1.3 times what learning the text does`, (t) => {
+      const shape = { batch: 4, width: 127, labels: 508 };
+      const head = { shape: [QWEN.vocabularySize, QWEN.hiddenSize], offsetBytes: 0, lengthBytes: 4 * QWEN.vocabularySize * QWEN.hiddenSize };
+      const teacher = { config: QWEN, weights: { path: '/weights/teacher', tensors: new Map([['model.embed_tokens.weight', head]]) }, sha256: 't' };
+      const tuned = tune === 'lora' ? QUERY_AND_VALUE : { tune };
+      const text = estimateStepBytes({ config: QWEN, training: trainingSpec(tuned) }, shape);
+      const ratio = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher, targets: { source } }, shape) / text;
+      t.diagnostic(`${ratio.toFixed(2)} of it`);
+      assert.ok(ratio > 1 && ratio <= 1.3, `${ratio} of it`);
+      // A teacher beside the student has its own weights there as well.
+      const beside = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher }, shape);
+      assert.ok(beside - text > 0.9 * 4 * 494e6, `${beside - text} bytes more`);
+    });
+  }
+}

@@ -71,6 +71,16 @@ describe('trainEpoch activity', () => {
     assert.equal(trainer.jobs[0]?.student.model, 'student-model');
   });
 
+  it("hands the trainer the campaign's own teacher where that is a local model that is learned from", async () => {
+    const trainer = scriptedTrainer(() => Promise.resolve(EPOCH));
+    const training = { epochs: 1, method: 'logit', logit: { targets: 'online' } };
+    const local = await putJson(store, 'spec', { student: { model: 'student-model' }, teacher: { provider: 'local', model: 'teacher-model' }, training, seed: 5 });
+    await environment().run(activityOf(trainer), { ...input(), spec: local });
+    const named = await putJson(store, 'spec', { student: { model: 'student-model' }, teacher: { provider: 'local', model: 'teacher-model' }, training: { ...training, teacher: { model: 'other' } }, seed: 5 });
+    await environment().run(activityOf(trainer), { ...input(), spec: named });
+    assert.deepEqual(trainer.jobs.map((job) => job.training.teacher), [{ model: 'teacher-model' }, { model: 'other' }]);
+  });
+
   it('goes on from the checkpoint that the attempt before named, and keeps naming it', async () => {
     const trainer = scriptedTrainer(async ({ onProgress }) => {
       onProgress?.(progress(3));
