@@ -85,10 +85,12 @@ function reporter(screen: Screen, epochs: number): Pick<LocalRunOptions, 'onPrep
   let lastLineMs = 0;
   let startedMs = 0;
   let startedAt = 0;
+  let prepared = false;
   return {
-    onPrepare: ({ rows, of }) => {
+    onPrepare: ({ rows, of, tokens, sizeBytes }) => {
       screen.live(`the teacher has read ${rows} of ${of} rows`);
-      if (rows === of) screen.line(`the teacher's distributions of ${of} rows are stored`);
+      if (rows === of && !prepared) screen.line(`the teacher has read ${of} rows: ${tokens} tokens of answers, ${(sizeBytes / tokens).toFixed(1)} bytes a token are stored`);
+      prepared = rows === of;
     },
     onStart: ({ epoch, resumedAt, steps, learnedRows, developmentRows, trainedNumbers, memory, free }) => {
       startedMs = performance.now();

@@ -18,6 +18,7 @@ import type { LoopState } from './checkpoint.ts';
 import { trainedStudent, writeStudentFolder } from './export.ts';
 import { decisiveTraining } from './epoch.ts';
 import type { RunFacts } from './epoch.ts';
+import type { PartsProgress } from './parts.ts';
 import { superviseTraining } from './supervise.ts';
 import type { EpochProgress } from './trainer.ts';
 
@@ -31,7 +32,7 @@ export interface LocalRunOptions {
   readonly executionProviders: readonly ExecutionProvider[];
   readonly signal?: AbortSignal;
   /** While the teacher's distributions are made: rows that have them. */
-  readonly onPrepare?: (done: { readonly rows: number; readonly of: number }) => void;
+  readonly onPrepare?: (done: PartsProgress) => void;
   /** Once an epoch, before its first step. */
   readonly onStart?: (facts: RunFacts & { readonly epoch: number; readonly resumedAt: number }) => void;
   readonly onProgress?: (progress: Omit<EpochProgress, 'checkpoint'> & { readonly epoch: number; readonly checkpointed: boolean }) => void;
@@ -50,6 +51,8 @@ export interface LocalRunResult {
   /** The development loss ended it before its last epoch. */
   readonly stopped: boolean;
   readonly best?: { readonly step: number; readonly developmentNats: number };
+  /** What was stored of the teacher: of so many tokens of answers, in so many bytes. */
+  readonly stored?: Pick<PartsProgress, 'tokens' | 'sizeBytes'>;
   /** Steps that an earlier start had done. */
   readonly resumedAt: number;
 }
@@ -68,6 +71,7 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
     await claim(out, { student: spec.student, dataset: dataset.sha256, development: development?.sha256 ?? null, training: decisiveTraining(training), seed: spec.seed });
     let state = existsSync(checkpoint) ? readCheckpointState(checkpoint) : undefined;
     const resumedAt = state?.curve.length ?? 0;
+    let stored: LocalRunResult['stored'];
     while (state === undefined || !isOver(state, training.epochs)) {
       const epoch: number = state === undefined ? 0 : state.epochStep === state.stepsPerEpoch ? state.epoch + 1 : state.epoch;
       const at = state?.epoch === epoch ? state.epochStep : 0;
@@ -89,14 +93,17 @@ export async function trainLocally(spec: TrainSpec, options: LocalRunOptions): P
             return target;
           },
           named: (path) => path,
-          onPrepare: options.onPrepare,
+          onPrepare: (done) => {
+            stored = { tokens: done.tokens, sizeBytes: done.sizeBytes };
+            options.onPrepare?.(done);
+          },
           onStart: (facts) => options.onStart?.({ ...facts, epoch, resumedAt: at }),
           onProgress: ({ checkpoint: written, ...progress }) => options.onProgress?.({ ...progress, epoch, checkpointed: written !== undefined }),
         },
       );
       state = readCheckpointState(checkpoint);
     }
-    return { ...(await writeStudent(spec, options.model, checkpoint, dataset.sha256)), checkpoint, lossCurve: join(out, PLACES['loss-curve']), ...summary(state), resumedAt };
+    return { ...(await writeStudent(spec, options.model, checkpoint, dataset.sha256)), checkpoint, lossCurve: join(out, PLACES['loss-curve']), ...summary(state), ...(stored === undefined ? {} : { stored }), resumedAt };
   } finally {
     await rm(work, { recursive: true, force: true });
   }

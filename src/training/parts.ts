@@ -3,7 +3,7 @@
  * killed goes on where it was, and rows that a later dataset begins with as well are not read again.
  */
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { writeDurably } from '../assets/files.ts';
 import type { TrainingSample } from './packing.ts';
@@ -15,13 +15,16 @@ export interface Part {
   readonly path: string;
 }
 
-/** Rows that are there by now. */
+/** What is there by now. */
 export interface PartsProgress {
   readonly rows: number;
   readonly of: number;
+  /** Learned tokens of these rows, and bytes of their files. */
+  readonly tokens: number;
+  readonly sizeBytes: number;
 }
 
-/** Makes the files that are not there yet; `onPart` is told after each of them. `madeOf` says what besides the rows decides their bytes. */
+/** Makes the files that are not there yet; `onPart` is told after each, those that were there included. `madeOf` says what besides the rows decides their bytes. */
 export async function makeParts(options: {
   readonly samples: readonly TrainingSample[];
   readonly folder: string;
@@ -33,6 +36,7 @@ export async function makeParts(options: {
   const { samples, folder, madeOf } = options;
   mkdirSync(folder, { recursive: true });
   const parts: Part[] = [];
+  let [tokens, sizeBytes] = [0, 0];
   for (let from = 0; from < samples.length; from += PART_ROWS) {
     const rows = samples.slice(from, from + PART_ROWS);
     const hash = createHash('sha256').update(`${madeOf}\n`);
@@ -40,9 +44,10 @@ export async function makeParts(options: {
     const key = hash.digest('hex');
     const path = join(folder, `${key}.${options.ending}`);
     parts.push({ samples: rows, path });
-    if (existsSync(path)) continue;
-    await writeDurably(path, await options.write(rows, key));
-    options.onPart({ rows: from + rows.length, of: samples.length });
+    if (!existsSync(path)) await writeDurably(path, await options.write(rows, key));
+    tokens += rows.reduce((sum, { ids, responseStart }) => sum + ids.length - responseStart, 0);
+    sizeBytes += statSync(path).size;
+    options.onPart({ rows: from + rows.length, of: samples.length, tokens, sizeBytes });
   }
   return parts;
 }

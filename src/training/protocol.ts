@@ -4,6 +4,7 @@ import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { LayerChoice } from '../lm/layers.ts';
 import type { WireError } from '../lm/protocol.ts';
 import type { RunFacts } from './epoch.ts';
+import type { PartsProgress } from './parts.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
 /** A model as the process opens it. */
@@ -46,7 +47,7 @@ export interface WrittenCheckpoint {
 
 export type FromTrainer =
   /** So many rows of the dataset have stored distributions of the teacher by now. */
-  | { readonly kind: 'preparing'; readonly rows: number; readonly of: number }
+  | ({ readonly kind: 'preparing' } & PartsProgress)
   | ({ readonly kind: 'started' } & RunFacts)
   | ({ readonly kind: 'progress' } & Omit<EpochProgress, 'checkpoint'> & Partial<WrittenCheckpoint>)
   | ({ readonly kind: 'finished' | 'interrupted'; readonly step: number; readonly curvePath: string } & Omit<EpochResult, 'checkpoint' | 'lossCurve'> & WrittenCheckpoint)

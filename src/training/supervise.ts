@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { StillhouseError } from '../contracts/errors.ts';
 import { fromWireError } from '../lm/protocol.ts';
 import type { RunFacts } from './epoch.ts';
+import type { PartsProgress } from './parts.ts';
 import type { FromTrainer, ToTrainer, TrainingOrder } from './protocol.ts';
 import type { EpochProgress, EpochResult } from './trainer.ts';
 
@@ -24,7 +25,7 @@ export interface Supervision<Kept> {
   /** How a person finds what was kept. */
   readonly named: (kept: Kept) => string;
   /** Before the first step, while the teacher's distributions are made: rows that have them. */
-  readonly onPrepare?: ((done: { readonly rows: number; readonly of: number }) => void) | undefined;
+  readonly onPrepare?: ((done: PartsProgress) => void) | undefined;
   readonly onStart?: ((facts: RunFacts) => void) | undefined;
   readonly onProgress?: ((progress: KeptProgress<Kept>) => void) | undefined;
 }
@@ -85,9 +86,11 @@ function receive<Kept>(child: ChildProcess, { keep, named, onPrepare, onStart, o
     let batch: string | undefined;
     const handle = async (message: FromTrainer): Promise<void> => {
       switch (message.kind) {
-        case 'preparing':
-          onPrepare?.({ rows: message.rows, of: message.of });
+        case 'preparing': {
+          const { kind: _kind, ...done } = message;
+          onPrepare?.(done);
           return;
+        }
         case 'started': {
           const { kind: _kind, ...facts } = message;
           onStart?.(facts);

@@ -18,6 +18,7 @@ const file = join(folder, 'train.yaml');
 
 before(() => {
   writeTinyLlama(join(folder, 'model'));
+  writeTinyLlama(join(folder, 'teacher'), 8);
   const pairs = Array.from({ length: 40 }, (_, i) => ({ input: `text ${i}`, output: i % 2 === 0 ? 'even' : 'odd' }));
   const chat = { messages: [{ role: 'user', content: 'one?' }, { role: 'assistant', content: 'odd' }, { role: 'user', content: 'two?' }, { role: 'assistant', content: 'even' }] };
   writeFileSync(join(folder, 'rows.jsonl'), [...pairs, chat].map((row) => `${JSON.stringify(row)}\n`).join(''));
@@ -90,6 +91,19 @@ describe('still train', () => {
     const wrong = await still(file, '--set', 'training.epoch=1');
     assert.equal(wrong.code, 2);
     assert.match(wrong.stderr, /training\.epoch: expected one of the keys .*epochs/);
+  });
+
+  test('a model in a folder beside the file teaches what it stored of itself, and says how much that is', async () => {
+    const spec = join(folder, 'learn.yaml');
+    const lines = ['student: { model: ./model }', 'dataset: rows.jsonl', 'training:', '  { method: logit, teacher: { model: ./teacher }, logit: { targets: offline, topK: 20, minMass: 0 }, epochs: 2, batchSize: 8, maxTokens: 128 }', 'out: learned'];
+    writeFileSync(spec, lines.join('\n'));
+    const { code, stdout, stderr } = await still(spec, '--json');
+    assert.equal(code, 0, stderr);
+    const { stored } = JSON.parse(stdout) as { readonly stored: { readonly tokens: number; readonly sizeBytes: number } };
+    assert.ok(stored.tokens > 41 * 3 && stored.sizeBytes / stored.tokens < 120, JSON.stringify(stored));
+    assert.equal(stderr.match(new RegExp(`the teacher has read 41 rows: ${stored.tokens} tokens of answers, ${(stored.sizeBytes / stored.tokens).toFixed(1)} bytes a token are stored`, 'g'))?.length, 1, stderr);
+    writeFileSync(spec, lines.join('\n').replace('teacher: { model: ./teacher }, ', '').replace('offline, topK: 20, minMass: 0', 'online'));
+    assert.match((await still(spec, '--out', 'none')).stderr, /training\.teacher: expected a model to learn from with method: logit, as in teacher: \{ model: … \}, got none/);
   });
 
   test('a row that is none is named by its file and line', async () => {
