@@ -72,10 +72,15 @@ export function openSafetensors(path: string): SafetensorsFile {
 /** In the folder itself: no separator, no parent, no longer than file systems take. */
 const FILE_NAME = /^(?!\.{1,2}$)[^/\\\0]{1,255}$/;
 
-/** The weight files of a Hugging Face folder: `model.safetensors`, or the shards that the index names. */
+/** The weight files of a Hugging Face folder: `model.safetensors`, or the shards that the index names. NOT_FOUND where neither is there. */
 export function safetensorsPaths(folder: string): readonly string[] {
   const index = join(folder, 'model.safetensors.index.json');
-  if (!existsSync(index)) return [join(folder, 'model.safetensors')];
+  if (!existsSync(index)) {
+    const single = join(folder, 'model.safetensors');
+    if (existsSync(single)) return [single];
+    const adapter = existsSync(join(folder, 'adapter_config.json')) ? ' a PEFT adapter alone: merge it into its model first' : ' neither';
+    throw new StillhouseError('NOT_FOUND', `${folder}: expected model.safetensors or model.safetensors.index.json, got${adapter}`);
+  }
   const parsed = readJson(index);
   const map = isRecord(parsed) ? parsed['weight_map'] : undefined;
   if (!isRecord(map)) throw corrupt(index, 'an object weight_map', shown(JSON.stringify(map) ?? 'nothing'));
