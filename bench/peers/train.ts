@@ -6,9 +6,10 @@ import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { trainEpoch } from '../../src/training/epoch.ts';
+import type { EpochInput } from '../../src/training/epoch.ts';
 import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
 import { DEFAULT_TOP_K } from '../../src/training/soft-targets/stored.ts';
-import type { StoredTargets } from '../../src/training/soft-targets/stored.ts';
+import { makeTeacherRows } from '../../src/training/teacher-rows.ts';
 import { forgetPeak, peakSince } from './memory.ts';
 import { openRandomModel } from './random-model.ts';
 import type { TrainingTask } from './turns.ts';
@@ -18,15 +19,16 @@ const whole = statSync(task.modelPath).isDirectory() ? openRandomModel(task.mode
 const student = { config: keepLayersOf(whole.config, task.layers), weights: { ...whole.weights, tensors: keepTensors(whole.weights.tensors, task.layers) } };
 const training = campaignSpecSchema.shape.training.parse(task.training);
 
-/** Made before the first turn, as a run makes them before its first epoch. */
-async function storedTargets(folder: string): Promise<StoredTargets> {
-  return makeSoftTargets(
-    {
-      teacher: { ...whole, sha256: '' }, vocabulary: { name: 'teacher', tokens: [] }, samples: task.samples, vocabularySize: whole.config.vocabularySize,
-      k: training.logit?.topK ?? DEFAULT_TOP_K, maxRowTokens: Math.max(training.rowTokens, training.maxTokens), folder, threads: task.threads,
-    },
-    () => undefined,
-  );
+/** What of the teacher is there before the first turn, as a run makes it before its first epoch; else the teacher reads each batch. */
+async function taught(): Promise<Partial<Pick<EpochInput, 'targets' | 'teacher'>>> {
+  if (training.logit === undefined) return {};
+  const teacher = { ...whole, sha256: '' };
+  const job = { teacher, samples: task.samples, maxRowTokens: Math.max(training.rowTokens, training.maxTokens), folder: dirname(process.argv[2] ?? ''), threads: task.threads };
+  const silent = (): void => undefined;
+  if (training.logit.targets === 'offline') {
+    return { targets: await makeSoftTargets({ ...job, vocabulary: { name: 'teacher', tokens: [] }, vocabularySize: whole.config.vocabularySize, k: training.logit.topK ?? DEFAULT_TOP_K }, silent) };
+  }
+  return { teacher, ...(task.teacherReads === 'before' ? { targets: await makeTeacherRows(job, silent) } : {}) };
 }
 
 /** Waits for the next turn, in the middle of the epoch: 0 at the end of the input. */
@@ -35,8 +37,7 @@ function nextTurn(): number {
   return Number(buffer.toString('utf8', 0, readSync(0, buffer)).trim());
 }
 
-const { logit } = training;
-const taught = logit === undefined ? {} : logit.targets === 'offline' ? { targets: await storedTargets(dirname(process.argv[2] ?? '')) } : { teacher: { ...whole, sha256: '' } };
+const teaching = await taught();
 const loading = forgetPeak();
 let left = nextTurn();
 let startedMs = performance.now();
@@ -44,7 +45,7 @@ let used = process.cpuUsage();
 let lossNats: number[] = [];
 let computedTokens = 0;
 await trainEpoch(
-  { ...student, ...taught, modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
+  { ...student, ...teaching, modelSha256: '', datasetSha256: '', samples: task.samples, training, seed: task.seed, epoch: 0, threads: task.threads },
   {
     shouldStop: () => left === 0,
     afterStep({ point }) {

@@ -46,6 +46,8 @@ export interface TrainingCase {
   readonly studentLayers?: number;
   /** The student learns the whole model's distributions: the settings of the method. */
   readonly logit?: TrainingSpec['logit'];
+  /** Default: each batch, so that it counts in every turn. */
+  readonly teacherReads?: 'before';
   readonly batchSize: number;
   readonly padTo: number;
   readonly warmUpSteps: number;
@@ -83,7 +85,7 @@ async function modelOf({ model, name }: TrainingCase, folder: string): Promise<O
 }
 
 async function taskOf(measured: TrainingCase, pairs: number, folder: string): Promise<TrainingTask> {
-  const { batchSize, padTo, studentLayers, logit } = measured;
+  const { batchSize, padTo, studentLayers, logit, teacherReads = 'each-batch' } = measured;
   const { path: modelPath, config: whole, weights } = await modelOf(measured, folder);
   const layers = evenlySpaced(studentLayers ?? whole.layers, whole.layers);
   // One step more than is taken: the epoch does not end while turns remain.
@@ -97,7 +99,7 @@ async function taskOf(measured: TrainingCase, pairs: number, folder: string): Pr
   const adapterPath = join(folder, `${measured.name}.safetensors`);
   await writeFile(adapterPath, encodeSafetensors(layout.tensors.map((tensor) => ({ name: tensor.name, shape: tensor.shape, values: tensorView(adapter, tensor) }))));
   const order = permutation(samples.length, randomStream(SEED, RANDOM_STREAM.dataOrder, 0));
-  return { modelPath, layers, adapterPath, threads: THREADS, seed: SEED, training, samples, order: [...order], padTo };
+  return { modelPath, layers, teacherReads, adapterPath, threads: THREADS, seed: SEED, training, samples, order: [...order], padTo };
 }
 
 const mebibytes = (bytes: readonly number[]): number => Math.round(Math.max(...bytes) / 2 ** 20);

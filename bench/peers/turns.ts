@@ -13,6 +13,8 @@ export interface TrainingTask {
   readonly modelPath: string;
   /** The model's layers that the student is made of. With `logit` the whole model is its teacher. */
   readonly layers: readonly number[];
+  /** Does our teacher read each batch beside the student, in its turn, or all rows before the first? */
+  readonly teacherReads: 'each-batch' | 'before';
   /** Safetensors of the A matrices that both begin with; B is zero. */
   readonly adapterPath: string;
   readonly threads: number;
