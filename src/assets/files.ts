@@ -31,6 +31,16 @@ export function storageError(error: unknown, path: string): unknown {
   return error;
 }
 
+/** Makes renames in a folder durable. */
+export async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
 /** Makes a finished temporary file the real one: fsync, rename, fsync of the folder. */
 export async function placeFile(temporary: string, target: string, mode?: number): Promise<void> {
   try {
@@ -42,12 +52,7 @@ export async function placeFile(temporary: string, target: string, mode?: number
       await handle.close();
     }
     await rename(temporary, target);
-    const folder = await open(dirname(target), 'r');
-    try {
-      await folder.sync();
-    } finally {
-      await folder.close();
-    }
+    await syncFolder(dirname(target));
   } catch (error) {
     throw storageError(error, target);
   }

@@ -85,6 +85,20 @@ export function openDatabase(path: string): DatabaseSync {
   }
 }
 
+/** All of `work` or nothing of it. What it throws comes through as it is. */
+export function inTransaction<T>(database: DatabaseSync, work: () => T): T {
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    const result = work();
+    database.exec('COMMIT');
+    return result;
+  } catch (error) {
+    // SQLite has rolled back by itself after a full disk; then there is nothing left to undo.
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
 /** SQLite's primary result codes, https://sqlite.org/rescode.html; the extended code's low byte. */
 export function asLedgerError(error: unknown, path: string): unknown {
   if (!(error instanceof Error) || !('errcode' in error) || typeof error.errcode !== 'number') return error;

@@ -10,7 +10,7 @@ import { isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
 import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerPurpose, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
 import { answerOf, BOUGHT_SUMS, keyBytes, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
 import type { Row } from './rows.ts';
-import { asLedgerError, openDatabase } from './schema.ts';
+import { asLedgerError, inTransaction, openDatabase } from './schema.ts';
 import { createSpareSpace } from './spare-space.ts';
 import type { SpareSpace } from './spare-space.ts';
 import { createSubmissionBook } from './submissions.ts';
@@ -280,15 +280,10 @@ class SqliteLedger implements Ledger {
 
   #transaction<T>(work: () => T): T {
     return this.#guarded(() => {
-      this.#database.exec('BEGIN IMMEDIATE');
       try {
-        const result = work();
-        this.#database.exec('COMMIT');
-        return result;
+        return inTransaction(this.#database, work);
       } catch (error) {
-        this.#names.clear();
-        // SQLite has rolled back by itself after a full disk; then there is nothing left to undo.
-        if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
+        this.#names.clear(); // of rows that may have been taken back
         throw error;
       }
     });

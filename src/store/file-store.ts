@@ -7,6 +7,7 @@ import { createReadStream } from 'node:fs';
 import { access, copyFile, mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, relative, resolve, sep } from 'node:path';
+import { syncFolder } from '../assets/files.ts';
 import type { ArtifactKind, ArtifactRef, FolderManifest } from '../contracts/artifacts.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { canonicalJson } from './jsonl.ts';
@@ -29,16 +30,6 @@ async function asDiskFull<T>(path: string, write: () => Promise<T>): Promise<T> 
       throw new StillhouseError('DISK_FULL', `expected free space to write ${path}, got ${errno}: free some space and resume`, { cause: error });
     }
     throw error;
-  }
-}
-
-/** Makes a rename in `path` durable. */
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

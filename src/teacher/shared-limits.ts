@@ -6,7 +6,7 @@ import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { SQLOutputValue } from 'node:sqlite';
-import { asLedgerError } from '../ledger/schema.ts';
+import { asLedgerError, inTransaction } from '../ledger/schema.ts';
 import { admit, isLimited, learn, limitOf, newAccount, refund } from './rate-account.ts';
 import type { Account, Admission, Bucket, Demand, Drawer, Stamp } from './rate-account.ts';
 import type { RateFeedback } from './rate-headers.ts';
@@ -148,15 +148,7 @@ class SqliteLimits implements SharedLimits {
 
   #transaction<T>(work: () => T): T {
     try {
-      this.#database.exec('BEGIN IMMEDIATE');
-      try {
-        const result = work();
-        this.#database.exec('COMMIT');
-        return result;
-      } catch (error) {
-        if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-        throw error;
-      }
+      return inTransaction(this.#database, work);
     } catch (error) {
       throw asLedgerError(error, this.#path);
     }

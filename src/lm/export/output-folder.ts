@@ -3,6 +3,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { syncFolder } from '../../assets/files.ts';
 import { StillhouseError } from '../../contracts/errors.ts';
 
 export interface WrittenFile {
@@ -52,15 +53,6 @@ class HashedFile implements OutputFile {
   async pad(alignmentBytes: number): Promise<void> {
     const over = this.#sizeBytes % alignmentBytes;
     if (over !== 0) await this.write(new Uint8Array(alignmentBytes - over));
-  }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 
