@@ -26,8 +26,18 @@ export class TeacherReader implements AsyncDisposable {
     const { teacher, maxRowTokens } = this.#options;
     this.#opened ??= await openTeacher(teacher, { rows: true, layers: [] }, maxRowTokens, { ...this.#options, packWeights: packsWeights(teacher.config) });
     const read: Float32Array[] = [];
-    for (const group of splitBatch(samples, maxRowTokens)) read.push(...(await this.#readRow(this.#opened, group)));
+    for (const group of splitBatch(samples, maxRowTokens)) read.push(...(await this.#readGroup(this.#opened, group)));
     return read;
+  }
+
+  /** What is wrong with one sample can spoil a whole row: the refusal is the sample's own. */
+  async #readGroup(opened: WhiteBoxTeacher, samples: readonly TrainingSample[]): Promise<readonly Float32Array[]> {
+    try {
+      return await this.#readRow(opened, samples);
+    } catch (error) {
+      for (const sample of samples) await this.#readRow(opened, [sample]);
+      throw error;
+    }
   }
 
   async #readRow(opened: WhiteBoxTeacher, samples: readonly TrainingSample[]): Promise<readonly Float32Array[]> {

@@ -1,6 +1,6 @@
 /** Learning from a model beside the student: its distributions, its hidden states, or both, on the tiny model. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
@@ -36,6 +36,18 @@ describe('what the head of a teacher sees', () => {
     const { state: kept } = await runs.runAll({ training, teacher: teacherModel(), targets });
     kept.curve.forEach(({ lossNats }, i) => assert.ok(Math.abs(lossNats - (beside.curve[i]?.lossNats ?? NaN)) < 1e-5, `step ${i + 1}: ${lossNats} against ${beside.curve[i]?.lossNats}`));
   });
+});
+
+test('a teacher whose numbers are none is refused with the row that shows it', async () => {
+  const broken = await loadModel({ path: writeTinyLlama(join(runs.folder, 'broken'), 10), cache: join(runs.folder, 'cache') });
+  const embedding = broken.weights.tensors.get('model.embed_tokens.weight');
+  assert.ok(embedding !== undefined);
+  const [id = 0] = broken.tokenizer.encode('k'); // of "it broke" alone
+  const file = openSync(broken.weights.path, 'r+');
+  writeSync(file, Buffer.from(Float32Array.of(NaN).buffer), 0, 4, embedding.offsetBytes + 4 * broken.config.hiddenSize * id);
+  closeSync(file);
+  const made = makeTeacherRows({ teacher: { config: broken.config, weights: broken.weights, sha256: 'broken' }, samples: runs.input().samples, maxRowTokens: 512, folder: join(runs.folder, 'rows'), threads: 1 }, () => undefined);
+  await assert.rejects(made, /teacher, rows row-5: expected finite numbers in teacherRows \[.*\], got NaN/);
 });
 
 describe('stored distributions', () => {
