@@ -43,27 +43,26 @@ async function storedTargets({ training, cache, threads, executionProviders }: T
     if (stopAsked) process.exit(0);
     send({ kind: 'preparing', ...done });
   };
+  const refuseTooLarge = (read: readonly TrainingSample[]) => (): void => checkMemory(estimateReading(config, training, read));
   const job = {
     teacher: { config, weights, sha256: identity.sha256 },
     samples,
+    beforeOpening: refuseTooLarge(samples),
     maxRowTokens: Math.max(rowTokens, maxTokens),
     folder: join(cache, 'soft-targets'),
     threads,
     ...(executionProviders === undefined ? {} : { executionProviders }),
   };
   if (logit?.targets === 'offline') {
-    checkMemory(estimateReading(config, training, samples));
     return await makeSoftTargets({ ...job, vocabulary: { name: identity.name, tokens: tokenizer.tokens }, vocabularySize: commonTokens(model.config, config), k: logit.topK ?? DEFAULT_TOP_K }, onPart);
   }
   if (crossTokenizer !== undefined) {
     const read = teacherSamples(samples);
     if (!keepsTeacherRows(read, config.hiddenSize)) return undefined;
-    checkMemory(estimateReading(config, training, read));
-    return besideStudent(await makeTeacherRows({ ...job, samples: read }, onPart), samples, read);
+    return besideStudent(await makeTeacherRows({ ...job, samples: read, beforeOpening: refuseTooLarge(read) }, onPart), samples, read);
   }
   // Hidden states are asked for at every batch anyway.
   if (feature !== undefined || !keepsTeacherRows(samples, config.hiddenSize)) return undefined;
-  checkMemory(estimateReading(config, training, samples));
   return await makeTeacherRows(job, onPart);
 }
 

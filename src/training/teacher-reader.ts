@@ -11,6 +11,8 @@ import type { TeacherModel, WhiteBoxTeacher } from './white-box-teacher.ts';
 export interface TeacherReaderOptions extends Pick<SessionOptions, 'threads' | 'executionProviders'> {
   readonly teacher: TeacherModel;
   readonly maxRowTokens: number;
+  /** Asked before the teacher is opened, which it is when something is missing: may refuse. */
+  readonly beforeOpening?: () => void;
 }
 
 export class TeacherReader implements AsyncDisposable {
@@ -24,6 +26,7 @@ export class TeacherReader implements AsyncDisposable {
   /** For each sample, in its order, (learned tokens, Ht). The teacher is opened when it is first asked. */
   async read(samples: readonly TrainingSample[]): Promise<readonly Float32Array[]> {
     const { teacher, maxRowTokens } = this.#options;
+    if (this.#opened === undefined) this.#options.beforeOpening?.();
     this.#opened ??= await openTeacher(teacher, { rows: true, layers: [] }, maxRowTokens, { ...this.#options, packWeights: packsWeights(teacher.config) });
     const read: Float32Array[] = [];
     for (const group of splitBatch(samples, maxRowTokens)) read.push(...(await this.#readGroup(this.#opened, group)));
