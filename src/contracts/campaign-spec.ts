@@ -230,8 +230,8 @@ function checkTraining({ training, sampling, teacher }: TrainingParts, reject: R
   if (training.method === 'step-by-step' && !sampling.rationale) {
     reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
   }
-  if (teacher.provider !== 'local' && lacksTeacher(training, sampling.softTargets !== undefined)) {
-    reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint; logit with targets: offline can do with sampling.softTargets`);
+  if (teacher.provider !== 'local' && lacksTeacher(training, sampling.softTargets?.onMissing === 'refuse')) {
+    reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint; logit with targets: offline can do with sampling.softTargets: { onMissing: refuse }`);
   }
 }
 

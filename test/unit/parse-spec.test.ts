@@ -97,7 +97,9 @@ test('what is learned from a model is learned from the campaign\'s own teacher, 
   assert.deepEqual(trainingOf(own).teacher, { model: own.teacher.model });
   assert.deepEqual(trainingOf(parseSpec(method(', teacher: { model: other, keepLayers: 3 }'), 'mine.yaml')).teacher, { model: 'other', keepLayers: 3 });
   const hosted = method('').replace('provider: local', 'provider: openai').replace('calibration: prior', 'calibration: none');
-  assert.match(failure(() => parseSpec(hosted, 'mine.yaml')).message, /training\.teacher: expected a model to learn from with method: logit, which needs more of a teacher than its answers, got none and a teacher at an endpoint/);
+  assert.match(failure(() => parseSpec(hosted, 'mine.yaml')).message, /training\.teacher: expected a model to learn from with method: logit, which needs more of a teacher than its answers, got none and a teacher at an endpoint; logit with targets: offline can do with sampling\.softTargets: \{ onMissing: refuse \}/);
+  const stored = hosted.replace('method: logit', 'method: logit, logit: { targets: offline }').replace('  rows: 480', '  softTargets: { onMissing: refuse }\n  rows: 480');
+  assert.equal(trainingOf(parseSpec(stored, 'mine.yaml')).teacher, undefined);
 });
 
 test('every mistake is listed, each with its line', () => {
