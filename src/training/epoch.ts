@@ -82,6 +82,8 @@ export interface RunFacts {
 export interface EpochHooks {
   /** Before the first step of this start. */
   readonly onStart?: (facts: RunFacts) => void;
+  /** After the student has written its own answers to the rows of the next steps. */
+  readonly onWritten?: () => void;
   /** After each optimizer step that is followed by another. */
   readonly afterStep: (done: StepDone) => void;
   /** Before DIVERGED is thrown. */
@@ -133,7 +135,7 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
     if (hooks.shouldStop()) return { finished: false, state, writeCheckpoint: write };
     const at = state.epochStep;
     const globalStep = epoch * steps + at;
-    const answered = await withOwnAnswers(input, { state, layout, parameters, sessions, samples: (count) => samplesFrom(at, count) }, hooks.shouldStop);
+    const answered = await withOwnAnswers(input, { state, layout, parameters, sessions, samples: (count) => samplesFrom(at, count) }, hooks);
     if (answered === undefined) return { finished: false, state, writeCheckpoint: write };
     state = answered;
     const batch = withAnswers(samplesFrom(at, 1), at * training.batchSize, state.written);
@@ -164,14 +166,16 @@ export async function trainEpoch(input: EpochInput, hooks: EpochHooks): Promise<
 async function withOwnAnswers(
   input: EpochInput,
   run: { readonly state: LoopState; readonly layout: ParameterLayout; readonly parameters: Float32Array; readonly sessions: StepSessions; readonly samples: (steps: number) => readonly TrainingSample[] },
-  shouldStop: () => boolean,
+  { shouldStop, onWritten }: EpochHooks,
 ): Promise<LoopState | undefined> {
   const { writing, epoch, seed, training: { onPolicy } } = input;
   if (onPolicy === undefined || run.state.written !== undefined) return run.state;
   if (writing === undefined) throw new StillhouseError('INTERNAL', 'training: expected a tokenizer and a folder for a student that writes, got none');
   await run.sessions.putAway();
   const written = await writeAnswers({ ...input, ...run }, writing, onPolicy, { epoch, seed, at: run.state.epochStep, samples: run.samples(onPolicy.refreshEverySteps) }, shouldStop);
-  return written === undefined ? undefined : { ...run.state, written };
+  if (written === undefined) return undefined;
+  onWritten?.();
+  return { ...run.state, written };
 }
 
 /** Which samples are learned from and which are measured, all of them fit for it. */

@@ -68,6 +68,12 @@ export function checkMemory(estimate: MemoryEstimate, free: FreeMemory = freeMem
 /** Steps that are timed before the whole is estimated, after a first one that also warms up. */
 export const TIMED_STEPS = 2;
 
+/** Of the steps that follow: the mean of those after the first, and a step's part of the time that the student writes for so many of them. */
+export function secondsPerStep(stepSeconds: readonly number[], { writingSeconds, forSteps }: { readonly writingSeconds: number; readonly forSteps: number }): number {
+  const timed = stepSeconds.slice(1);
+  return timed.reduce((sum, seconds) => sum + seconds, 0) / timed.length + writingSeconds / forSteps;
+}
+
 export function duration(seconds: number): string {
   if (seconds < 90) return `${Math.round(seconds)} s`;
   return seconds < 5_400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3_600).toFixed(1)} h`;

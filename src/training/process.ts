@@ -13,7 +13,7 @@ import { curveJsonl } from './checkpoint.ts';
 import { besideStudent, teacherSamples, withTeacherReadings } from './cross-reading.ts';
 import { trainEpoch } from './epoch.ts';
 import { commonTokens } from './method.ts';
-import { checkMemory, checkTime, estimateReading, TIMED_STEPS } from './preflight.ts';
+import { checkMemory, checkTime, estimateReading, secondsPerStep, TIMED_STEPS } from './preflight.ts';
 import type { TrainingSample } from './packing.ts';
 import type { PartsProgress } from './parts.ts';
 import { tokenizeSamples } from './samples.ts';
@@ -93,6 +93,7 @@ async function train(order: TrainingOrder): Promise<void> {
   let lastStep = begun;
   let lastCheckpoint = begun;
   const stepSeconds: number[] = [];
+  let writingSeconds = 0;
   const place = (name: string, write: (path: string) => void): string => {
     const path = join(order.outFolder, name);
     write(path);
@@ -125,6 +126,11 @@ async function train(order: TrainingOrder): Promise<void> {
         writeFileSync(path, `${canonicalJson({ ...batch, rows: batch.rows.map((row) => ({ ...row, tokens: texts(row.ids) })) })}\n`);
         send({ kind: 'diverged', batchPath: path });
       },
+      onWritten: () => {
+        const now = performance.now();
+        writingSeconds = (now - lastStep) / 1000;
+        lastStep = now;
+      },
       onStart: (facts) => send({ kind: 'started', ...facts }),
       afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();
@@ -132,8 +138,7 @@ async function train(order: TrainingOrder): Promise<void> {
         stepSeconds.push((now - lastStep) / 1000);
         lastStep = now;
         if (order.leftSeconds !== undefined && stepSeconds.length === 1 + TIMED_STEPS) {
-          const secondsPerStep = stepSeconds.slice(1).reduce((sum, seconds) => sum + seconds, 0) / TIMED_STEPS;
-          checkTime({ secondsPerStep, steps: steps * training.epochs - point.step }, order.leftSeconds);
+          checkTime({ secondsPerStep: secondsPerStep(stepSeconds, { writingSeconds, forSteps: Math.min(steps, training.onPolicy?.refreshEverySteps ?? 1) }), steps: steps * training.epochs - point.step }, order.leftSeconds);
         }
         const { lossNats, developmentNats } = point;
         const due = checkpointDue || (epochStep < steps && now - lastCheckpoint >= training.checkpointEveryMinutes * 60_000);

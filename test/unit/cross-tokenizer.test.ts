@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { ChatTokenizer } from '../../src/lm/tokenizer.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { besideStudent, teacherSamples, withTeacherReadings } from '../../src/training/cross-reading.ts';
@@ -12,6 +13,19 @@ import { makeTeacherRows } from '../../src/training/teacher-rows.ts';
 import { openTrainingRuns, trainingSpec } from '../support/training-runs.ts';
 import type { TrainingRuns } from '../support/training-runs.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
+
+/** As Llama 2's: a mark for each space and one before the text, merges over characters, bytes where there is none. */
+function sentencePiece(...normalizers: readonly object[]): ChatTokenizer {
+  const bytes = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`);
+  const merges = [['g', 'o'], ['▁', 'go'], ['o', 'd'], ['▁', 'a']] as const;
+  const tokens = ['<unk>', '<s>', '</s>', ...bytes, '▁', ...'abcdefghijklmnopqrstuvwxyzR:<>|_', ...merges.map((pair) => pair.join(''))];
+  const normalizer = { type: 'Sequence', normalizers: [...normalizers, { type: 'Prepend', prepend: '▁' }, { type: 'Replace', pattern: { String: ' ' }, content: '▁' }] };
+  const decoder = { type: 'Sequence', decoders: [{ type: 'Replace', pattern: { String: '▁' }, content: ' ' }, { type: 'ByteFallback' }, { type: 'Fuse' }, { type: 'Strip', content: ' ', start: 1, stop: 0 }] };
+  const model = { type: 'BPE', unk_token: '<unk>', fuse_unk: true, byte_fallback: true, vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges };
+  const added = ['<unk>', '<s>', '</s>'].map((content, id) => ({ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: true }));
+  const chatTemplate = "{% for message in messages %}{{ '<s>' + message['content'] }}{% endfor %}";
+  return new ChatTokenizer({ tokenizerJson: { added_tokens: added, normalizer, pre_tokenizer: null, post_processor: null, decoder, model }, chatTemplate, beginText: '<s>', beginId: 1, endIds: [2], where: 'llama' });
+}
 
 let runs: TrainingRuns;
 let teacher: LoadedModel;
@@ -40,6 +54,22 @@ describe('two readings of one answer', () => {
       [0, -1, 1, 2], // b·a·d beside ba·d
       [0, 1, 2, 3, -1, -1, -1, 4],
     ]);
+  });
+
+  test('meet in a SentencePiece vocabulary too, which begins a text with a space and falls back to bytes', () => {
+    const rows = rowsOf(['good', 'a 好 dog', '<|im_end|> good']);
+    const samples = withTeacherReadings({ name: 'llama', tokenizer: sentencePiece() }, named(runs.model), rows, tokenizeSamples(rows, runs.model.tokenizer, {}));
+    assert.deepEqual(samples.map(({ reading }) => reading?.partners), [
+      [0, -1, 1, -1, 2], // ▁go·od beside g·o·o·d
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], // ▁a·▁·(three bytes)·▁·d·o·g
+      [0, 11, -1, -1, 12, -1, 13], // ▁·<·|·i·m·_·e·n·d·|·>·▁go·od beside one token, then single bytes
+    ]);
+  });
+
+  test('that do not spell one answer are refused with the row and both spellings', () => {
+    const rows = rowsOf(['Good']);
+    const lowering = { name: 'lowering', tokenizer: sentencePiece({ type: 'Lowercase' }) };
+    assert.throws(() => withTeacherReadings(lowering, named(runs.model), rows, tokenizeSamples(rows, runs.model.tokenizer, {})), /dataset, row row-0: expected tokens of teacher and student that spell the same answer, got " good" by lowering and "Good" by /);
   });
 
   test('are packed each in its own row, whose places still belong together', () => {

@@ -8,7 +8,7 @@ import type { TestContext } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { ModelConfig } from '../../src/lm/config.ts';
 import { freeMemory } from '../../src/training/free-memory.ts';
-import { checkMemory, checkTime, duration, estimateMemory } from '../../src/training/preflight.ts';
+import { checkMemory, checkTime, duration, estimateMemory, secondsPerStep } from '../../src/training/preflight.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
 const config: ModelConfig = {
@@ -67,6 +67,8 @@ test('training all weights needs their gradients and moments too, and a copy of 
 });
 
 test('a run that would outlast what is left is refused after a few measured steps', () => {
+  assert.equal(secondsPerStep([9, 2, 4], { writingSeconds: 0, forSteps: 1 }), 3);
+  assert.equal(secondsPerStep([9, 2, 4], { writingSeconds: 20, forSteps: 10 }), 5, 'what a student writes is shared by the steps that learn from it');
   assert.doesNotThrow(() => checkTime({ secondsPerStep: 2, steps: 1_800 }, 3_600));
   assert.throws(() => checkTime({ secondsPerStep: 2.5, steps: 7_200 }, 3_600), REFUSED(/expected 7200 steps in the 60 min that are left, got about 5\.0 h \(2\.5 s a step, measured\)/));
   assert.deepEqual([12, 90, 3_600, 7_200].map(duration), ['12 s', '2 min', '60 min', '2.0 h']);
