@@ -5,6 +5,7 @@ import { graphMemory } from '../../src/graph/liveness.ts';
 import { Graph } from '../../src/graph/graph.ts';
 import type { ModelConfig } from '../../src/lm/config.ts';
 import { estimateStepBytes } from '../../src/training/memory.ts';
+import type { MethodInput } from '../../src/training/method.ts';
 import type { StepShape } from '../../src/training/memory.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
@@ -20,8 +21,13 @@ const LARGER: ModelConfig = { ...QWEN, layers: 28, hiddenSize: 1536, attentionHe
 const QUERY_AND_VALUE = { lora: { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] } };
 const ALL = { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 
+const HEAD = { shape: [QWEN.vocabularySize, QWEN.hiddenSize], offsetBytes: 0, lengthBytes: 4 * QWEN.vocabularySize * QWEN.hiddenSize };
+/** A teacher of the student's shape. */
+const TEACHER = { config: QWEN, weights: { path: '/weights/teacher', tensors: new Map([['model.embed_tokens.weight', HEAD]]) }, sha256: 't' };
+const LEARNED = { ...QUERY_AND_VALUE, method: 'logit' };
+
 /** Resident memory at its highest in MiB (VmHWM, weights mapped, those of the small model packed), without what is trained, its gradients and moments. */
-const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; readonly spec: object; readonly shape: StepShape; readonly mebibytes: number }[] = [
+const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; readonly spec: object; readonly shape: StepShape; readonly mebibytes: number; readonly taught?: Pick<MethodInput, 'teacher' | 'targets'> }[] = [
   { name: '126 tokens', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 1, width: 126, labels: 126 }, mebibytes: 1_426 },
   { name: '4 × 127 tokens', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_718 },
   { name: 'one row of 511', config: SMOLLM2, spec: QUERY_AND_VALUE, shape: { batch: 1, width: 511, labels: 511 }, mebibytes: 1_696 },
@@ -30,12 +36,15 @@ const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; 
   { name: 'adapters everywhere with dropout', config: SMOLLM2, spec: { lora: { ...ALL, dropout: 0.1 } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_106 },
   { name: 'all weights', config: SMOLLM2, spec: { tune: 'full' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_390 },
   { name: 'a vocabulary of 152k', config: QWEN, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_830 },
+  { name: 'a vocabulary of 152k and the rows of a teacher that has read before', config: QWEN, spec: LEARNED, taught: { teacher: TEACHER, targets: { source: { kind: 'rows' } } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 3_631 },
+  { name: 'a vocabulary of 152k and 50 stored tokens of each distribution', config: QWEN, spec: LEARNED, taught: { teacher: TEACHER, targets: { source: { kind: 'top-k', k: 50 } } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 3_106 },
+  { name: 'a vocabulary of 152k and a teacher beside each batch', config: QWEN, spec: LEARNED, taught: { teacher: TEACHER }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 5_453 },
   { name: '1.5 B parameters', config: LARGER, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 7_622 },
 ];
 
-for (const { name, config, spec, shape, mebibytes } of MEASURED) {
+for (const { name, config, spec, shape, mebibytes, taught = {} } of MEASURED) {
   test(`the estimate for ${name} lies within a fifth of what was measured`, (t) => {
-    const ratio = estimateStepBytes({ config, training: trainingSpec(spec) }, shape) / 2 ** 20 / mebibytes;
+    const ratio = estimateStepBytes({ config, training: trainingSpec(spec), ...taught }, shape) / 2 ** 20 / mebibytes;
     t.diagnostic(`${ratio.toFixed(2)} of it`);
     assert.ok(Math.abs(ratio - 1) < 0.2, `${ratio} of it`);
   });
@@ -72,15 +81,13 @@ for (const tune of ['lora', 'full'] as const) {
   for (const source of [{ kind: 'rows' }, { kind: 'top-k', k: 50 }] as const) {
     test(`with a vocabulary of 152k and ${tune}, learning distributions (${source.kind}) takes at most 1.3 times what learning the text does`, (t) => {
       const shape = { batch: 4, width: 127, labels: 508 };
-      const head = { shape: [QWEN.vocabularySize, QWEN.hiddenSize], offsetBytes: 0, lengthBytes: 4 * QWEN.vocabularySize * QWEN.hiddenSize };
-      const teacher = { config: QWEN, weights: { path: '/weights/teacher', tensors: new Map([['model.embed_tokens.weight', head]]) }, sha256: 't' };
       const tuned = tune === 'lora' ? QUERY_AND_VALUE : { tune };
       const text = estimateStepBytes({ config: QWEN, training: trainingSpec(tuned) }, shape);
-      const ratio = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher, targets: { source } }, shape) / text;
+      const ratio = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher: TEACHER, targets: { source } }, shape) / text;
       t.diagnostic(`${ratio.toFixed(2)} of it`);
       assert.ok(ratio > 1 && ratio <= 1.3, `${ratio} of it`);
       // A teacher beside the student has its own weights there as well.
-      const beside = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher }, shape);
+      const beside = estimateStepBytes({ config: QWEN, training: trainingSpec({ ...tuned, method: 'logit' }), teacher: TEACHER }, shape);
       assert.ok(beside - text > 0.9 * 4 * 494e6, `${beside - text} bytes more`);
     });
   }
