@@ -71,6 +71,8 @@ const crossTokenizerSchema = z.strictObject({
   weight: z.number().gt(0).max(1e6).default(1.5),
   /** Both distributions are softened by it. */
   temperature: z.number().gt(0).max(100).default(1),
+  /** So many of the likeliest tokens are compared rank by rank, and what is left of both together. Omitted: all. */
+  ranks: z.int().min(1).max(1_000_000).optional(),
 });
 
 const teacherModelSchema = z.strictObject(modelChoiceShape).superRefine(checkLayerChoice);

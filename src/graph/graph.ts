@@ -336,11 +336,12 @@ export class Graph implements Subgraph {
     return this.#float('GatherElements', [x, indices], { axis: at }, indices.shape);
   }
 
-  /** The last dimension, whose size is known, in descending order; of equal elements the first comes first. */
-  sortDescending(x: FloatValue): FloatValue {
+  /** The largest `count` of the last dimension, whose size is known, in descending order; of equal elements the first comes first. */
+  largest(x: FloatValue, count: number): FloatValue {
     const size = x.shape.at(-1);
-    if (typeof size !== 'number') throw expected('sortDescending', 'a last dimension of known size', formatShape(x.shape));
-    return this.#node('TopK', [x, this.ints([size], [1])], {}, [x.shape, x.shape], ['float32', 'int64'])[0] as FloatValue;
+    if (typeof size !== 'number' || count < 1 || count > size) throw expected('largest', `a last dimension of ${count} or more`, formatShape(x.shape));
+    const shape = [...x.shape.slice(0, -1), count];
+    return this.#node('TopK', [x, this.ints([count], [1])], {}, [shape, shape], ['float32', 'int64'])[0] as FloatValue;
   }
 
   /** x with `updates` added at single elements along an axis. */

@@ -24,7 +24,7 @@ interface Reference {
   readonly chats: readonly (readonly [string, string])[];
   readonly models: Readonly<Record<Kind, { readonly config: FolderReference['config']; readonly tensors: FolderReference['huggingFace']['tensors']; readonly tokenizer: object; readonly endToken: string; readonly chatTemplate: string }>>;
   readonly partners: readonly (readonly number[])[];
-  readonly cases: readonly { readonly weight: number; readonly temperature: number; readonly first: FirstStep }[];
+  readonly cases: readonly { readonly weight: number; readonly temperature: number; readonly ranks?: number; readonly first: FirstStep }[];
 }
 const { chats, models, partners, cases } = JSON.parse(readFileSync(new URL('fixtures/cross-tokenizer-reference.json', import.meta.url), 'utf8')) as Reference;
 const TOLERANCE = 1e-5;
@@ -54,7 +54,7 @@ test("the tokens of two tokenizers pair up where the library's own offsets do", 
 });
 
 for (const { first, ...crossTokenizer } of cases) {
-  test(`weight ${crossTokenizer.weight}, temperature ${crossTokenizer.temperature}: loss and gradients are PyTorch's`, async (t) => {
+  test(`weight ${crossTokenizer.weight}, temperature ${crossTokenizer.temperature}, ${crossTokenizer.ranks ?? 'all'} ranks: loss and gradients are PyTorch's`, async (t) => {
     const training = trainingSpec({ batchSize: chats.length, tune: 'full', method: 'cross-tokenizer', crossTokenizer });
     const { config, weights, identity } = teacher;
     const error = await gradientError({ config: student.config, weights: student.weights, training, samples, seed: 1, teacher: { config, weights, sha256: identity.sha256 } }, first);
