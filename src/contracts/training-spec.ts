@@ -43,7 +43,8 @@ const logitSchema = z.strictObject({
 const featureSchema = z.strictObject({
   /** Which hidden states are compared: `even`, each layer of the student with the teacher's at the same share of its depth, or pairs. 0 is the embedding, n what layer n gives. */
   layers: z.union([z.literal('even'), z.array(z.strictObject({ student: z.int().min(0), teacher: z.int().min(0) })).min(1)]).default('even'),
-  loss: z.enum(['mean-square', 'cosine']).default('cosine'),
+  /** Of two hidden states: 1 − cosine; the mean of squared differences; or of those divided by the variance of the teacher's coordinate, which no large coordinate decides. */
+  loss: z.enum(['cosine', 'mean-square', 'standardised']).default('cosine'),
   /** What the mean over layers and tokens counts beside the loss of the outputs. */
   weight: z.number().gt(0).max(1e6).default(1),
 });

@@ -146,18 +146,29 @@ function mixture(g: Graph, P: FloatValue, Q: FloatValue, beta: number): FloatVal
   return g.log(g.add(g.add(scaled(P, beta), scaled(Q, 1 - beta)), g.scalar(NOTHING)));
 }
 
-export type HiddenStateKind = 'mean-square' | 'cosine';
+export type HiddenStateKind = 'mean-square' | 'cosine' | 'standardised';
 
-/** How a student's hidden state resembles its teacher's: rows (R, H) against (R, Ht) → (R). `projection`, (Ht, H), is needed where the widths differ. */
+/** Beside the variance of a coordinate that never changes. */
+const VARIANCE_EPSILON = 1e-6;
+
+/**
+ * How a student's hidden state resembles its teacher's: rows (R…, H) against (R…, Ht) → (R…). `projection`, (Ht, H), is needed
+ * where the widths differ. `weights`, (R…), say how much each row counts in the statistics of `standardised`: the mean of
+ * squared differences, each divided by the variance of the teacher's coordinate over the rows.
+ */
 export function hiddenStateLoss(
   g: Graph,
-  input: { readonly kind: HiddenStateKind; readonly student: FloatValue; readonly teacher: FloatValue; readonly projection?: FloatValue },
+  input: { readonly kind: HiddenStateKind; readonly student: FloatValue; readonly teacher: FloatValue; readonly projection?: FloatValue; readonly weights: FloatValue },
 ): FloatValue {
   const { teacher, projection } = input;
   const student = projection === undefined ? input.student : g.matMul(input.student, projection, { transB: true });
   switch (input.kind) {
     case 'mean-square': {
       const difference = g.sub(student, teacher);
+      return g.reduceMean(g.mul(difference, difference), [-1], false);
+    }
+    case 'standardised': {
+      const difference = g.mul(g.sub(student, teacher), inverseDeviation(g, teacher, input.weights));
       return g.reduceMean(g.mul(difference, difference), [-1], false);
     }
     case 'cosine': {
@@ -167,4 +178,13 @@ export function hiddenStateLoss(
       return g.sub(g.scalar(1), g.reduceMean(g.mul(unit(student), unit(teacher)), [-1], false));
     }
   }
+}
+
+/** 1 / σ of each coordinate of x: (R…, Ht) over its rows, weighed → (Ht). */
+function inverseDeviation(g: Graph, x: FloatValue, weights: FloatValue): FloatValue {
+  const rows = weights.shape.map((_, axis) => axis);
+  const shares = g.unsqueeze(g.div(weights, g.sumAll(weights)), [rows.length]);
+  const centred = g.sub(x, g.reduceSum(g.mul(x, shares), rows));
+  const variance = g.reduceSum(g.mul(g.mul(centred, centred), shares), rows, false);
+  return g.exp(g.mul(g.log(g.add(variance, g.scalar(VARIANCE_EPSILON))), g.scalar(-0.5)));
 }

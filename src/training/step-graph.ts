@@ -68,6 +68,7 @@ function hiddenStateRoots(g: Graph, { kind, pairs, width, projected }: HiddenObj
       kind,
       student: layerHidden[pair.student] as FloatValue,
       teacher: teacher.get(pair.teacher) as FloatValue,
+      weights: seed,
       ...(projected ? { projection: parameter(projectionName(pair)) } : {}),
     }),
     seed,

@@ -81,7 +81,7 @@ for (const entry of reference.hidden) {
     const g = new Graph();
     const [student, projection] = [g.input('rows', 'float32', ['R', H]), g.input('projection', 'float32', [HT, H])];
     const seed = g.input('weights', 'float32', ['R']);
-    const losses = hiddenStateLoss(g, { kind: entry.name, student, teacher: g.input('teacherRows', 'float32', ['R', HT]), projection });
+    const losses = hiddenStateLoss(g, { kind: entry.name, student, teacher: g.input('teacherRows', 'float32', ['R', HT]), projection, weights: seed });
     const [dRows, dProjection] = gradients(g, [{ of: losses, seed }], [student, projection]) as [FloatValue, FloatValue];
     for (const [name, value] of Object.entries({ losses: g.mul(losses, seed), dRows, dProjection })) g.output(name, value);
     const results = await run(g, [R]);
