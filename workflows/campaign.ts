@@ -62,7 +62,7 @@ async function prepare(run: CampaignRun): Promise<RoundStart> {
 /** The report of what exists. It is tried within its time limits and not waited for: a cancelled campaign must end. */
 async function closeCancelled(run: CampaignRun, findings: Findings): Promise<void> {
   run.apply({ type: 'stopped', reason: 'cancelled' });
-  if (run.state.history !== undefined) {
+  if (run.state.history !== undefined || run.state.tournament !== undefined) {
     try {
       await report(run, findings);
     } catch (error) {

@@ -189,6 +189,8 @@ describe('tournament', () => {
       await handle.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
       const state = await handle.result();
       assert.equal(state.status, 'cancelled');
+      assert.ok(state.report !== undefined);
+      assert.deepEqual(script.inputs('writeReport')[0]?.tournament?.contestants.map(({ name, status }) => [name, status]), [['a', 'competing'], ['b', 'competing']]);
       for (const name of ['a', 'b']) assert.equal(await statusOf('cancelled', name), 'CANCELLED', name);
       held.release();
     });
