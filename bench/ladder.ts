@@ -14,7 +14,7 @@ import { createRandom, shuffled } from '../src/dataset/random.ts';
 import { CellFolder, computeCells, mean, standardDeviation } from './experiments/cells.ts';
 import type { Cell } from './experiments/cells.ts';
 import { intervalChart } from './experiments/charts.ts';
-import { answers, benchFolder, datasetPath, trainStudent } from './experiments/students.ts';
+import { answers, answersOf, benchFolder, datasetPath, openStudent, trainStudent } from './experiments/students.ts';
 import type { Answers, Asking, TrainingFacts } from './experiments/students.ts';
 
 const { values } = parseArgs({ options: { json: { type: 'boolean', default: false }, folder: { type: 'string', default: join(benchFolder, 'ladder') }, match: { type: 'string', default: '' }, cells: { type: 'string', default: 'Infinity' }, plot: { type: 'string' } } });
@@ -30,6 +30,8 @@ const TEACHER_ROWS = 400;
 const MOST_CHARACTERS = 100;
 const POOL_ROWS = 2_000;
 const STUDENT_ROWS = 512;
+const SPEED_ROWS = 64;
+const SPEED_TURNS = 5;
 
 interface Row {
   readonly input: string;
@@ -131,7 +133,38 @@ function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
   };
 }
 
-const cells: readonly Cell<unknown>[] = [teacherCell, ...students.map(studentCell)];
+interface Speed {
+  readonly layers: number;
+  readonly parameters: number;
+  /** As float32, which is how they are trained and run here. */
+  readonly sizeBytes: number;
+  /** Prompt tokens a second of each turn, many sentences in one call. */
+  readonly tokensPerSecond: readonly number[];
+}
+/** Teacher and students in turns on the same sentences; what was learned does not change their speed. */
+const speedCell: Cell<readonly Speed[]> = {
+  name: 'speed',
+  spec: { teacher: teacherSpec, sizes: SIZES.map(layersOf), rows: SPEED_ROWS, turns: SPEED_TURNS },
+  compute: async () => {
+    await folder.get(teacherCell);
+    await using opened = new AsyncDisposableStack();
+    const contenders = [];
+    for (const layers of [TEACHER_LAYERS, ...SIZES]) {
+      const model = opened.use(await openStudent({ model: teacherFolder, ...(layers === TEACHER_LAYERS ? {} : { layers: layersOf(layers) }) }));
+      contenders.push({ layers, model, rates: [] as number[] });
+    }
+    const inputs = test.slice(0, SPEED_ROWS).map(({ input }) => input);
+    for (let turn = 0; turn <= SPEED_TURNS; turn += 1) {
+      for (const { model, rates } of contenders) {
+        const { promptTokens, seconds } = await answersOf(model, ASKING, inputs, LABELS);
+        if (turn > 0) rates.push(promptTokens / seconds);
+      }
+    }
+    return contenders.map(({ layers, model: { identity }, rates }) => ({ layers, parameters: identity.parameters, sizeBytes: 4 * identity.parameters, tokensPerSecond: rates }));
+  },
+};
+
+const cells: readonly Cell<unknown>[] = [teacherCell, ...students.map(studentCell), speedCell];
 const progress = await computeCells(folder, cells.filter(({ name }) => new RegExp(values.match).test(name)), { most: Number(values.cells), say });
 say(`${progress.done} of ${progress.of} cells are done`);
 
@@ -146,9 +179,21 @@ const rows = SIZES.flatMap((layers) =>
   }),
 );
 const percent = (value: number): string => (100 * value).toFixed(1);
+function speedLines(): readonly string[] {
+  const speeds = folder.kept(speedCell);
+  const whole = speeds?.find(({ layers }) => layers === TEACHER_LAYERS);
+  if (speeds === undefined || whole === undefined) return [];
+  const lines = speeds.map(({ layers, parameters, sizeBytes, tokensPerSecond }) => {
+    const ratios = tokensPerSecond.map((rate, turn) => rate / (whole.tokensPerSecond[turn] ?? NaN)).toSorted((a, b) => a - b);
+    const rates = tokensPerSecond.toSorted((a, b) => a - b);
+    const middle = (sorted: readonly number[]): number => sorted[Math.floor(sorted.length / 2)] ?? NaN;
+    return `| ${layers} | ${(parameters / 1e6).toFixed(1)} M | ${(sizeBytes / 1e6).toFixed(0)} MB | ${middle(rates).toFixed(0)} (${rates[0]?.toFixed(0)}–${rates.at(-1)?.toFixed(0)}) | ${middle(ratios).toFixed(2)} (${ratios[0]?.toFixed(2)}–${ratios.at(-1)?.toFixed(2)}) |`;
+  });
+  return ['', '| layers | parameters | float32 | prompt tokens a second | to the teacher |', '|---|---|---|---|---|', ...lines];
+}
 function markdown(): string {
   const lines = rows.map(({ layers, method, accuracy, retention, agreement, divergenceNats }) => `| ${layers} | ${method} | ${percent(accuracy.mean)} ± ${percent(accuracy.standardDeviation)} | ${accuracy.each.map(percent).join(', ')} | ${percent(retention)} | ${percent(agreement.mean)} ± ${percent(agreement.standardDeviation)} | ${divergenceNats.mean.toFixed(3)} ± ${divergenceNats.standardDeviation.toFixed(3)} |`);
-  return [`teacher: ${percent(teacher?.accuracy ?? NaN)} % of ${test.length} test rows`, '', '| layers | method | accuracy, % | seeds | of the teacher, % | agreement, % | divergence, nats |', '|---|---|---|---|---|---|---|', ...lines].join('\n');
+  return [`teacher: ${percent(teacher?.accuracy ?? NaN)} % of ${test.length} test rows`, '', '| layers | method | accuracy, % | seeds | of the teacher, % | agreement, % | divergence, nats |', '|---|---|---|---|---|---|---|', ...lines, ...speedLines()].join('\n');
 }
 if (values.plot !== undefined && teacher !== undefined) {
   const chart = intervalChart({
@@ -159,4 +204,4 @@ if (values.plot !== undefined && teacher !== undefined) {
   await writeFile(values.plot, chart);
 }
 const { test: _test, pool: _pool, ...teacherFacts } = teacher ?? { test: undefined, pool: undefined };
-process.stdout.write(values.json ? `${JSON.stringify({ bench: 'ladder', testRows: test.length, studentRows: STUDENT_ROWS, teacher: teacherFacts, rows }, undefined, 2)}\n` : `${markdown()}\n`);
+process.stdout.write(values.json ? `${JSON.stringify({ bench: 'ladder', testRows: test.length, studentRows: STUDENT_ROWS, teacher: teacherFacts, rows, speed: folder.kept(speedCell) }, undefined, 2)}\n` : `${markdown()}\n`);

@@ -9,7 +9,7 @@ import { trainSpecSchema } from '../../src/contracts/train-spec.ts';
 import type { TaskSpec } from '../../src/contracts/campaign-spec.ts';
 import { studentMessages } from '../../src/dataset/student-prompt.ts';
 import { createModelHost } from '../../src/lm/host.ts';
-import type { OpenModelOptions } from '../../src/lm/model.ts';
+import type { LanguageModel, OpenModelOptions } from '../../src/lm/model.ts';
 import { readCheckpointState } from '../../src/training/checkpoint.ts';
 import { trainedStudent } from '../../src/training/export.ts';
 import { trainLocally } from '../../src/training/local-run.ts';
@@ -85,16 +85,23 @@ export interface Answers {
   readonly seconds: number;
 }
 
+export function openStudent(model: OpenModelOptions): Promise<LanguageModel> {
+  return createModelHost({ assets, cache: config.cache, executionProviders: config.executionProviders, threads }).open(model);
+}
+
 /** The labels' probabilities after each input. */
 export async function answers(model: OpenModelOptions, asking: Asking, inputs: readonly string[], labels: readonly string[]): Promise<Answers> {
-  const host = createModelHost({ assets, cache: config.cache, executionProviders: config.executionProviders, threads });
-  await using opened = await host.open(model);
+  await using opened = await openStudent(model);
+  return answersOf(opened, asking, inputs, labels);
+}
+
+export async function answersOf(model: LanguageModel, asking: Asking, inputs: readonly string[], labels: readonly string[]): Promise<Answers> {
   const logProbs: number[][] = [];
   let promptTokens = 0;
   const startedMs = performance.now();
   for (let at = 0; at < inputs.length; at += ROWS_PER_CALL) {
     const prompts = inputs.slice(at, at + ROWS_PER_CALL).map((input) => ({ messages: studentMessages(asking, input) }));
-    for (const scores of await opened.scoreLabels({ prompts, labels })) {
+    for (const scores of await model.scoreLabels({ prompts, labels })) {
       logProbs.push(normalise(scores.logProbs));
       promptTokens += scores.promptTokens;
     }
