@@ -92,7 +92,8 @@ export function openStudent(model: OpenModelOptions): Promise<LanguageModel> {
 /** The labels' probabilities after each input. */
 export async function answers(model: OpenModelOptions, asking: Asking, inputs: readonly string[], labels: readonly string[]): Promise<Answers> {
   await using opened = await openStudent(model);
-  return answersOf(opened, asking, inputs, labels);
+  // Awaited here: it is closed when this returns.
+  return await answersOf(opened, asking, inputs, labels);
 }
 
 export async function answersOf(model: LanguageModel, asking: Asking, inputs: readonly string[], labels: readonly string[]): Promise<Answers> {
