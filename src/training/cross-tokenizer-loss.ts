@@ -9,7 +9,7 @@ import type { RowLoss } from './row-loss.ts';
  * Cross-entropy with the label plus, where the teacher has read the same text, `weight` times the distance of both
  * distributions by rank: Σ_i |p_(i) − q_(i)|, p_(1) ≥ p_(2) ≥ …, the shorter one filled up with zeros (ULD, Boizard et
  * al. 2024, arXiv 2402.12030, section 3.2). With `ranks` what is left after so many of them is one more class: to sort whole
- * vocabularies takes longer than all the rest of a step. head: (Vt, Ht).
+ * vocabularies can take longer than the rest of a step. head: (Vt, Ht).
  */
 export function crossTokenizerLoss({ weight, temperature, ranks = Infinity }: CrossTokenizerSpec, head: FloatValue): RowLoss {
   return {
