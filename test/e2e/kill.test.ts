@@ -32,7 +32,7 @@ const SPEC: CampaignSpecInput = {
       { input: 'A warm, funny film with a wonderful lead performance.', output: 'positive' },
     ],
   },
-  sampling: { source: { kind: 'inputs', dataset: 'catalogue:hutto-reviews-pool' }, rows: 64, batchSize: 16 },
+  sampling: { source: { kind: 'inputs', dataset: 'catalogue:hutto-reviews-pool' }, rows: 48, batchSize: 16 },
   student: { model: 'smollm2-135m-instruct' },
   training: { epochs: 2, batchSize: 4, learningRate: 1e-3, checkpointEverySteps: 3 },
   evaluation: { source: { kind: 'dataset', dataset: 'catalogue:hutto-reviews-gold' }, developmentRows: 16, testRows: 16, scorer: { kind: 'label' }, bootstrapResamples: 200 },
