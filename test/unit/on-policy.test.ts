@@ -8,9 +8,11 @@ import { generateFromTokens } from '../../src/lm/generation.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { readCheckpointState } from '../../src/training/checkpoint.ts';
+import { trainEpoch } from '../../src/training/epoch.ts';
 import type { EpochInput } from '../../src/training/epoch.ts';
 import { trainedStudent } from '../../src/training/export.ts';
 import { withAnswers } from '../../src/training/on-policy.ts';
+import type { Written } from '../../src/training/on-policy.ts';
 import { permutation, RANDOM_STREAM, randomStream } from '../../src/training/random.ts';
 import { openTrainingRuns, trainingSpec } from '../support/training-runs.ts';
 import type { TrainingRuns } from '../support/training-runs.ts';
@@ -86,6 +88,35 @@ describe('on-policy distillation', () => {
     const [a, b] = runs.input().samples;
     assert.ok(a !== undefined && b !== undefined);
     assert.deepEqual(withAnswers([a, b], 6, { until: 4, answers: [{ place: 7, ids: [5, 2] }] }), [a, { ...b, ids: [...b.ids.slice(0, b.responseStart), 5, 2] }]);
+  });
+
+  test('a run that is stopped while the student writes goes on to the same bytes', async () => {
+    const input = onPolicy({ share: 1, refreshEverySteps: 4 });
+    const whole = await runs.run(input);
+    let asked = 0;
+    // Asked before the step, and then before the first group of answers.
+    const stopped = await trainEpoch(runs.input(input), { afterStep: () => assert.fail('a step without answers'), shouldStop: () => ++asked > 1 });
+    assert.deepEqual([stopped.finished, stopped.state.epochStep, stopped.state.written], [false, 0, undefined]);
+    const path = join(runs.folder, 'stopped');
+    stopped.writeCheckpoint(path);
+    assert.ok((await runs.run({ ...input, from: path })).checkpoint.equals(whole.checkpoint));
+  });
+
+  test('an answer ends before a token that is padding of the vocabulary, and at the longest row', async () => {
+    const { samples } = runs.input();
+    const longest = Math.max(...samples.map(({ ids }) => ids.length));
+    const input = onPolicy({ share: 1, maxTokens: 64, refreshEverySteps: 4 }, { maxTokens: longest });
+    const answersOf = async (vocabularySize: number): Promise<Written['answers']> => {
+      const run = await runs.run({ ...input, writing: { tokenizer: runs.model.tokenizer, folder: runs.folder, vocabularySize } }, 1);
+      return run.state.written?.answers ?? [];
+    };
+    const [whole, cut] = [await answersOf(runs.model.config.vocabularySize), await answersOf(130)];
+    assert.ok(whole.some(({ ids }) => ids.some((id) => id >= 130)));
+    whole.forEach(({ ids }, i) => {
+      const first = ids.findIndex((id) => id >= 130);
+      assert.deepEqual(cut[i]?.ids, first < 0 ? ids : [...ids.slice(0, first), runs.model.tokenizer.endId]);
+      assert.ok(ids.length < 64);
+    });
   });
 
   for (const [what, changes] of [['adapters', {}], ['all weights', { tune: 'full' }]] as const) {
