@@ -60,9 +60,9 @@ const SILENCE_MS = 15_000;
 
 function activityText(activities: readonly RunningActivity[] | undefined): string {
   return (activities ?? [])
-    .map(({ name, attempt, done, total, lossNats, note, lastFailure }) =>
+    .map(({ name, contestant, attempt, done, total, lossNats, note, lastFailure }) =>
       [
-        name,
+        contestant === undefined ? name : `${contestant}: ${name}`,
         ...(done === undefined ? [] : [total === undefined ? String(done) : `${done}/${total}`]),
         ...(lossNats === undefined ? [] : [`loss ${lossNats.toFixed(3)}`]),
         ...(note === undefined ? [] : [note]),

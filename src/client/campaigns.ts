@@ -9,6 +9,8 @@ export type CampaignRunStatus = 'running' | 'completed' | 'cancelled' | 'failed'
 /** An activity that runs or waits for its next attempt; what it last reported, a few seconds old. */
 export interface RunningActivity {
   readonly name: string;
+  /** In a tournament: whose it is. */
+  readonly contestant?: string;
   /** 1-based. */
   readonly attempt: number;
   readonly done?: number;

@@ -9,7 +9,7 @@ import type { CampaignInput } from '../contracts/campaign.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
 import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setTeacherUpdate, stateQuery } from '../contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignOfWorkflowId, campaignWorkflowId, failureType } from '../contracts/names.ts';
+import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignOfWorkflowId, campaignWorkflowId, contestantOfWorkflowId, contestantWorkflowId, failureType } from '../contracts/names.ts';
 import type { CampaignState } from '../contracts/state.ts';
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns, RunningActivity } from './campaigns.ts';
 
@@ -53,6 +53,16 @@ export function createCampaigns(client: Client): Campaigns {
     }
   }
 
+  /** What the campaign's children do. One that has ended meanwhile does nothing. */
+  async function contestantActivities(campaign: string, { raw }: WorkflowExecutionDescription): Promise<readonly RunningActivity[]> {
+    const names = (raw.pendingChildren ?? []).flatMap(({ workflowId }) => contestantOfWorkflowId(campaign, workflowId ?? '') ?? []);
+    const found = await Promise.all(names.map(async (contestant) => {
+      const described = await within(SERVER_DEADLINE_MS, () => client.workflow.getHandle(contestantWorkflowId(campaign, contestant)).describe()).catch(() => undefined);
+      return (described?.raw.pendingActivities ?? []).map((pending) => ({ ...runningActivity(pending), contestant }));
+    }));
+    return found.flat();
+  }
+
   return {
     async start(input) {
       const workflowId = campaignWorkflowId(input.campaign);
@@ -69,8 +79,11 @@ export function createCampaigns(client: Client): Campaigns {
     async describe(campaign) {
       const description = await describeWorkflow(campaign);
       const handle = handleOf(campaign);
-      const { state, failure } = await stateOf(description.status.name, handle, (call) => within(WORKER_DEADLINE_MS, call));
-      return describeCampaign(campaign, description, state, failure);
+      const [{ state, failure }, contestants] = await Promise.all([
+        stateOf(description.status.name, handle, (call) => within(WORKER_DEADLINE_MS, call)),
+        contestantActivities(campaign, description),
+      ]);
+      return describeCampaign(campaign, description, contestants, state, failure);
     },
     async rounds(campaign) {
       try {
@@ -134,9 +147,9 @@ async function stateOf(status: string, handle: WorkflowHandle, within: <T>(call:
   }
 }
 
-function describeCampaign(campaign: string, description: WorkflowExecutionDescription, state: CampaignState | undefined, failure: string | undefined): CampaignDescription {
+function describeCampaign(campaign: string, description: WorkflowExecutionDescription, contestants: readonly RunningActivity[], state: CampaignState | undefined, failure: string | undefined): CampaignDescription {
   const { specSha256, startedAtMs } = memoOf(description);
-  const activities = (description.raw.pendingActivities ?? []).map(runningActivity);
+  const activities = [...(description.raw.pendingActivities ?? []).map(runningActivity), ...contestants];
   return {
     campaign,
     status: runStatus(description.status.name, state?.status ?? description.typedSearchAttributes.get(ATTRIBUTES.status)),

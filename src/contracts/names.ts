@@ -14,6 +14,12 @@ export const CONTESTANT_WORKFLOW = 'contestant';
 /** Workflow id of a contestant in a campaign's tournament. */
 export const contestantWorkflowId = (campaign: string, contestant: string): string => `contestant-${campaign}/${contestant}`;
 
+/** The contestant whose workflow it is; undefined for any other workflow. */
+export function contestantOfWorkflowId(campaign: string, workflowId: string): string | undefined {
+  const before = contestantWorkflowId(campaign, '');
+  return workflowId.startsWith(before) ? workflowId.slice(before.length) : undefined;
+}
+
 /** Search attributes, for lists and dashboards only: no decision may read them. */
 export const SEARCH_ATTRIBUTES = {
   StillhouseCampaign: 'Keyword',

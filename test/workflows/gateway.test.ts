@@ -56,6 +56,19 @@ describe('gateway', () => {
     });
   });
 
+  it('shows what the contestants of a tournament do', async () => {
+    const script = new ScriptedActivities();
+    await withWorkers(env, bundle, script.activities, async () => {
+      const held = script.hold('trainEpoch');
+      await campaigns.start(campaignInput('competing', { tournament: { firstRung: 1, reductionFactor: 2, concurrent: 2 } }));
+      await held.reached;
+      const { activities } = await until(() => campaigns.describe('competing'), (description) => description.activities?.length === 2);
+      assert.deepEqual(activities?.map(({ name, contestant }) => [contestant, name]).sort(), [['sft', 'trainEpoch'], ['step-by-step', 'trainEpoch']]);
+      await campaigns.cancel('competing', 'seen');
+      assert.equal((await over('competing')).status, 'cancelled');
+    });
+  });
+
   it('lists open and closed campaigns, each once', async () => {
     const script = new ScriptedActivities();
     await withWorkers(env, bundle, script.activities, async () => {
@@ -63,7 +76,7 @@ describe('gateway', () => {
       await campaigns.start(campaignInput('listed'));
       await held.reached;
       const named = await until(() => campaigns.list(), (list) => list.some(({ campaign, stage }) => campaign === 'listed' && stage === 'filtering'));
-      assert.deepEqual(named.map(({ campaign }) => campaign).sort(), ['listed', 'once', 'steered']);
+      assert.deepEqual(named.map(({ campaign }) => campaign).sort(), ['competing', 'listed', 'once', 'steered'], 'contestants are no campaigns');
       const once = named.find(({ campaign }) => campaign === 'once');
       assert.equal(once?.status, 'completed');
       assert.equal(once?.round, 2);
