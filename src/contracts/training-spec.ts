@@ -45,6 +45,8 @@ const featureSchema = z.strictObject({
   layers: z.union([z.literal('even'), z.array(z.strictObject({ student: z.int().min(0), teacher: z.int().min(0) })).min(1)]).default('even'),
   /** Of two hidden states: 1 − cosine; the mean of squared differences; or of those divided by the variance of the teacher's coordinate, which no large coordinate decides. */
   loss: z.enum(['cosine', 'mean-square', 'standardised']).default('cosine'),
+  /** Where they are compared: at `all` tokens that the models read, the question's too, or where those of the `answer` are predicted. */
+  tokens: z.enum(['all', 'answer']).default('all'),
   /** What the mean over layers and tokens counts beside the loss of the outputs. */
   weight: z.number().gt(0).max(1e6).default(1),
 });

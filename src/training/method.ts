@@ -69,14 +69,14 @@ export const commonTokens = (student: Pick<ModelConfig, 'vocabularySize'>, teach
 const divergenceOf = (kind: LogitSpec['divergence'], beta = 0.5): Divergence => (kind === 'jensen-shannon' ? { kind, beta } : { kind });
 
 /** BAD_INPUT for layers that one of the models does not have. */
-function hiddenObjective({ layers, loss, weight }: FeatureSpec, student: ModelConfig, teacher: ModelConfig): HiddenObjective {
+function hiddenObjective({ layers, loss, tokens, weight }: FeatureSpec, student: ModelConfig, teacher: ModelConfig): HiddenObjective {
   const pairs = layers === 'even' ? evenPairs(student.layers, teacher.layers) : layers;
   for (const [of, { layers: count }] of Object.entries({ student, teacher })) {
     const beyond = pairs.find((pair) => pair[of as keyof LayerPair] > count);
     if (beyond !== undefined) throw new StillhouseError('BAD_INPUT', `training.feature.layers: expected layers of the ${of} from 0, its embedding, to ${count}, got ${beyond[of as keyof LayerPair]}`);
   }
   if (new Set(pairs.map(projectionName)).size < pairs.length) throw new StillhouseError('BAD_INPUT', `training.feature.layers: expected each pair once, got ${JSON.stringify(pairs)}`);
-  return { kind: loss, pairs, width: teacher.hiddenSize, projected: student.hiddenSize !== teacher.hiddenSize, weight };
+  return { kind: loss, tokens, pairs, width: teacher.hiddenSize, projected: student.hiddenSize !== teacher.hiddenSize, weight };
 }
 
 /** Each layer of the student with that of the teacher at the same share of its depth: the last with the last (Jiao et al. 2020, TinyBERT, section 3.1). */

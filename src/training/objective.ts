@@ -21,9 +21,13 @@ export interface HiddenObjective {
   readonly width: number;
   /** Is the student's width another, so that a trained matrix (Ht, H) for each pair leads from one to the other? */
   readonly projected: boolean;
+  readonly tokens: HiddenTokens;
   /** What the mean over pairs and tokens counts in the loss of a batch. */
   readonly weight: number;
 }
+
+/** Where hidden states are compared: at every token that is read, or where the answer's tokens are predicted. */
+export type HiddenTokens = 'all' | 'answer';
 
 export interface LayerPair {
   readonly student: number;

@@ -1,6 +1,7 @@
 /** A packed row as what a graph is given. N chunks of C learned rows each. */
 import { Tensor } from 'onnxruntime-node';
 import { elementCount } from '../lm/weights/tensor-file.ts';
+import type { HiddenTokens } from './objective.ts';
 import type { PackedRow } from './packing.ts';
 import { chunkRows } from './row-loss.ts';
 
@@ -13,8 +14,8 @@ export interface RowFeeds {
   readonly observed: Feeds;
   /** `weights` times `scale`, `labels` and what else is known of each learned token: (N, C, …). */
   readonly known: (scale: number) => Feeds;
-  /** `hiddenWeights` (B, T): how many samples read a token, times `scale`. */
-  readonly hiddenWeights: (scale: number) => Feeds;
+  /** `hiddenWeights` (B, T), times `scale`: of `all` tokens how many samples read each, of those that predict an `answer` one. */
+  readonly hiddenWeights: (tokens: HiddenTokens, scale: number) => Feeds;
 }
 
 /** Learned rows in chunks as the head of a vocabulary of this size takes them, with zeros, whose weight is zero, to the end of the last. */
@@ -46,6 +47,13 @@ export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
       labels: chunked(row.labels),
       ...Object.fromEntries(Object.entries(row.values).map(([name, { shape, data }]) => [name, chunked(data, shape)])),
     }),
-    hiddenWeights: (scale) => ({ hiddenWeights: new Tensor('float32', row.readers.map((readers) => readers * scale), [row.batch, row.width]) }),
+    hiddenWeights: (tokens, scale) => ({ hiddenWeights: new Tensor('float32', (tokens === 'all' ? row.readers : predicting(row)).map((weight) => weight * scale), [row.batch, row.width]) }),
   };
+}
+
+/** 1 at each token after which something is learned: (B, T). */
+function predicting({ rows, tokens }: PackedRow): Float32Array<ArrayBuffer> {
+  const weights = new Float32Array(tokens);
+  for (const row of rows) weights[Number(row)] = 1;
+  return weights;
 }

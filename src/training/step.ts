@@ -111,8 +111,9 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
     async accumulate({ row, scale, hiddenScale = scale, parameters, gradients, dropout: stream }) {
       const { model, observed: read, known, hiddenWeights } = rowFeeds(row, widestVocabulary(config, objective));
       const observed = (await observer?.observe(read, row.samples)) ?? {};
-      const hidden = objective.hidden === undefined ? {} : hiddenWeights((hiddenScale * objective.hidden.weight) / objective.hidden.pairs.length);
-      const feeds = { ...model, ...known(scale), ...observed, ...hidden, ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
+      const { hidden } = objective;
+      const compared = hidden === undefined ? {} : hiddenWeights(hidden.tokens, ((hidden.tokens === 'all' ? hiddenScale : scale) * hidden.weight) / hidden.pairs.length);
+      const feeds = { ...model, ...known(scale), ...observed, ...compared, ...parameterFeeds(parameters), ...Object.fromEntries(dropoutMasks(row, stream)) };
       const results = await session.run(asked(session, feeds), rowGradientTensors);
       for (let i = 0; i < gradients.length; i++) gradients[i] = (gradients[i] as number) + (rowGradients[i] as number);
       return results['loss']?.data[0] as number;
