@@ -180,6 +180,18 @@ describe('tournament', () => {
     });
   });
 
+  it('bills each contestant what judging it has cost, and pauses when the money is over in the middle of it', async () => {
+    const script = scripted();
+    await run(script, async () => {
+      // $0.30 for teaching, then $0.20 for judging the first contestant: two batches of up to $0.20 that cost $0.10.
+      const handle = await start(campaignInput('judged', { ...HALVING, usesJudge: true }, { usd: 0.6 }));
+      const state = await paused(handle);
+      assert.deepEqual([state.pauseKind, state.stage, state.tournament?.contestants.map(({ usd, measured }) => [usd, measured.length])], ['budget', 'evaluating', [[0.2, 1], [0, 0]]]);
+      await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 5 }] });
+      assert.deepEqual((await handle.result()).tournament?.contestants.map(({ status, usd, measured }) => [status, usd, measured.length]), [['stopped', 0.2, 1], ['winner', 0.4, 2]]);
+    });
+  });
+
   it('cancels its children, and reports how far they came', async () => {
     const script = scripted();
     await run(script, async () => {
