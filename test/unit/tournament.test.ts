@@ -59,6 +59,12 @@ describe('a tournament', () => {
     assert.match(refused([{ name: 'a', training: { epochs: 300 } }, { name: 'b', training: { epochs: 201 } }]), /tournament\.contestants: expected at most 500 epochs, all contestants together, got 501/);
   });
 
+  it('is valid as the page on methods shows it', async () => {
+    const page = await readFile(new URL('../../docs/methods.md', import.meta.url), 'utf8');
+    const shown = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, part]) => parse(part ?? '') as Partial<CampaignSpecInput>).find((part) => part.tournament !== undefined);
+    assert.equal(contestantsOf(validateSpec(base(shown))).length, 4);
+  });
+
   it('is planned as one spec a contestant', async () => {
     const store = createMemoryStore();
     const whole = spec([{ name: 'a' }, { name: 'b', training: { epochs: 7 } }]);
