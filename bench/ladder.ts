@@ -119,13 +119,12 @@ function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
   return {
     name,
     spec: { teacher: teacherSpec, layers: layersOf(layers), rows: STUDENT_ROWS, training: { ...STUDENT_TRAINING, ...decisive }, seed },
-    compute: async () => {
+    compute: async (work) => {
       const teacher = await folder.get(teacherCell);
       const rows = shuffled(pool.map(({ input }, i) => ({ input, output: LABELS[teacher.pool.chosen[i] as number] as string })), createRandom(seed, 'ladder')).slice(0, STUDENT_ROWS);
-      const out = join(values.folder, `${name}-work`);
-      const student = await trainStudent({ student: { model: teacherFolder, layers: layersOf(layers) }, ...ASKING, training, seed }, rows, out);
+      const student = await trainStudent({ student: { model: teacherFolder, layers: layersOf(layers) }, ...ASKING, training, seed }, rows, work);
       const onTest = await answers(student.model, ASKING, test.map(({ input }) => input), LABELS);
-      await rm(out, { recursive: true });
+      await rm(work, { recursive: true });
       const scores = compare(onTest, teacher.test);
       say(`${name}: accuracy ${scores.accuracy.toFixed(4)}, agreement ${scores.agreement.toFixed(4)}, divergence ${scores.divergenceNats.toFixed(4)}`);
       return { ...scores, training: student.facts, chosen: onTest.chosen };

@@ -57,12 +57,11 @@ function pointCell({ method, labels, seed }: Point): Cell<PointResult> {
   return {
     name,
     spec: { student: STUDENT, asking: ASKING, changes: CHANGES, testRows: TEST_ROWS, labels, training, seed },
-    compute: async () => {
+    compute: async (work) => {
       const { test, learned } = problemsOf(seed, labels);
-      const out = join(values.folder, `${name}-work`);
-      const student = await trainStudent({ student: STUDENT, ...ASKING, training, seed }, learned, out);
+      const student = await trainStudent({ student: STUDENT, ...ASKING, training, seed }, learned, work);
       const { chosen } = await answers(student.model, ASKING, test.map(({ input }) => input), COUNTING_LABELS);
-      await rm(out, { recursive: true });
+      await rm(work, { recursive: true });
       const accuracy = mean(chosen.map((label, i) => (COUNTING_LABELS[label] === test[i]?.output ? 1 : 0)));
       say(`${name}: accuracy ${accuracy.toFixed(4)}`);
       return { accuracy, training: student.facts };

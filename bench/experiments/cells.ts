@@ -1,4 +1,5 @@
 /** The cells of an experiment's table, each computed once: a run that was stopped goes on with the first that is missing. */
+import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -10,7 +11,8 @@ export interface Cell<Result> {
   readonly name: string;
   /** All that decides the result. A kept result of another spec is not used, and is written over. */
   readonly spec: object;
-  readonly compute: () => Promise<Result>;
+  /** Gets the folder of `workOf`. */
+  readonly compute: (work: string) => Promise<Result>;
 }
 
 export class CellFolder {
@@ -28,10 +30,15 @@ export class CellFolder {
     return canonicalJson(kept.spec) === canonicalJson(spec) ? kept.result : undefined;
   }
 
+  /** A folder for what the cell writes while it is computed, of its own under each spec. */
+  workOf({ name, spec }: Pick<Cell<unknown>, 'name' | 'spec'>): string {
+    return join(this.path, `${name}-${createHash('sha256').update(canonicalJson(spec)).digest('hex').slice(0, 12)}`);
+  }
+
   async get<Result>(cell: Cell<Result>): Promise<Result> {
     const kept = this.kept(cell);
     if (kept !== undefined) return kept;
-    const result = await cell.compute();
+    const result = await cell.compute(this.workOf(cell));
     await mkdir(this.path, { recursive: true });
     await writeDurably(join(this.path, `${cell.name}.json`), `${JSON.stringify({ spec: cell.spec, result })}\n`);
     return result;
