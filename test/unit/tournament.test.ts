@@ -13,6 +13,9 @@ import { certainty } from '../../src/evaluation/report/tournament.ts';
 import { writeReport } from '../../src/evaluation/report.ts';
 import { getJson, putJson } from '../../src/store/jsonl.ts';
 import { createMemoryStore } from '../../src/store/memory-store.ts';
+import type { ApiClient, CampaignResource } from '../../src/cli/api-client.ts';
+import { follow } from '../../src/cli/follow.ts';
+import { campaignText } from '../../src/cli/format.ts';
 import { withAbsolutePaths } from '../../src/cli/spec-file.ts';
 import { realisticReport } from '../support/report-data.ts';
 import { workspace } from '../support/rows.ts';
@@ -112,6 +115,24 @@ describe('a tournament', () => {
     assert.deepEqual((await getJson<{ readonly tournament: unknown }>(store, manifest)).tournament, tournament);
     const { report: undecided } = await writeReport({ store, models }, { ...input, tournament: { ...tournament, contestants: tournament.contestants.map((each) => ({ ...each, status: 'competing' as const, measured: [] })) } });
     assert.match((await store.get(undecided)).toString('utf8'), /It was not decided: the campaign ended before one contestant was left/);
+  });
+
+  it('is followed line by line, each score and each end once, and shown as a table', async () => {
+    const contestant = (name: string, fields: Partial<ContestantState>): ContestantState => ({
+      name, status: 'competing', epochs: 3, trained: 1, measured: [], trainedTokens: 0, trainedSeconds: 0, answeredTokens: 0, answeredSeconds: 0, usd: 0, ...fields,
+    });
+    const measured = { trained: 1, measured: [{ epoch: 1, score: 0.86 }] };
+    const stopped = contestant('sft', { ...measured, status: 'stopped', ended: { epoch: 1, reason: 'place 2 of 2' } });
+    const resource = (status: 'running' | 'completed', contestants: readonly ContestantState[]): CampaignResource => ({
+      campaign: 'x', status, specSha256: '', startedAtMs: 0, rounds: [],
+      state: { campaign: 'x', status, stage: 'training', round: 1, maxRounds: 1, progress: 0, budget: {}, spending: { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 }, startedAtMs: 0, tournament: { spec: { kind: 'spec', sha256: '', sizeBytes: 0 }, contestants } },
+    });
+    const answers = [resource('running', [contestant('sft', {})]), resource('running', [contestant('sft', measured)]), resource('completed', [stopped])];
+    const lines: string[] = [];
+    const screen = { line: (line: string) => void lines.push(line), live: () => undefined, plain: () => undefined };
+    await follow({ get: () => Promise.resolve(answers.length > 1 ? answers.shift() : answers[0]) } as unknown as ApiClient, 'x', screen, AbortSignal.timeout(20_000));
+    assert.deepEqual(lines.filter((line) => line.includes('sft')), ['  sft: 86.0 % on the development rows after epoch 1 of 3', '  sft stopped: place 2 of 2']);
+    assert.match(campaignText(answers[0] as CampaignResource), /sft +stopped +1\/3 +place 2 of 2/);
   });
 
   it('calls a difference proven only where its interval leaves zero out', () => {
