@@ -174,7 +174,7 @@ const rows = SIZES.flatMap((layers) =>
     const results = SEEDS.flatMap((seed) => folder.kept(studentCell({ layers, method, seed })) ?? []);
     if (results.length === 0 || teacher === undefined) return [];
     const accuracy = spread(results.map((result) => result.accuracy));
-    return [{ layers, method, accuracy, retention: accuracy.mean / teacher.accuracy, agreement: spread(results.map((result) => result.agreement)), divergenceNats: spread(results.map((result) => result.divergenceNats)), trainingSeconds: spread(results.map(({ training }) => training.seconds)) }];
+    return [{ layers, method, accuracy, retention: accuracy.mean / teacher.accuracy, agreement: spread(results.map((result) => result.agreement)), divergenceNats: spread(results.map((result) => result.divergenceNats)) }];
   }),
 );
 const percent = (value: number): string => (100 * value).toFixed(1);

@@ -77,7 +77,7 @@ const series = METHODS.map((method) => ({
   name: method,
   points: LABELS.flatMap((labels) => {
     const results = SEEDS.flatMap((seed) => folder.kept(pointCell({ method, labels, seed })) ?? []);
-    return results.length === 0 ? [] : [{ x: labels, values: results.map(({ accuracy }) => accuracy), trainingSeconds: mean(results.map(({ training }) => training.seconds)) }];
+    return results.length === 0 ? [] : [{ x: labels, values: results.map(({ accuracy }) => accuracy) }];
   }),
 }));
 

@@ -36,6 +36,7 @@ export interface TrainingFacts {
   readonly steps: number;
   /** Tokens that went through the model, padding included. */
   readonly tokens: number;
+  /** Of the last start alone, where it went on from a checkpoint. */
   readonly seconds: number;
   readonly lossFirstNats: number;
   readonly lossLastNats: number;
