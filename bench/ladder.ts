@@ -94,6 +94,7 @@ const feature = (layers: number): object => ({ layers: [{ student: layers, teach
 /** The same distributions at k = 50 of 49,152 tokens, and whole. */
 const OFFLINE = { targets: 'offline', topK: 50 };
 const ONLINE = 'logit, online';
+const UNSOFTENED = 'logit, online, T = 1';
 const teacherModel = { model: teacherFolder };
 const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   sft: () => ({ method: 'sft' }),
@@ -101,6 +102,7 @@ const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   feature: (layers) => ({ method: 'feature', feature: feature(layers), teacher: teacherModel }),
   'logit+feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: {}, teacher: teacherModel }),
   [ONLINE]: () => ({ method: 'logit', teacher: teacherModel }),
+  [UNSOFTENED]: () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
 };
 
 interface Student {
@@ -109,7 +111,7 @@ interface Student {
   readonly seed: number;
 }
 /** Stored and present targets are compared in the larger student alone. */
-const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => method !== ONLINE || layers === SIZES[0]);
+const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => ![ONLINE, UNSOFTENED].includes(method) || layers === SIZES[0]);
 const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => methodsOf(layers).map((method) => ({ layers, method, seed }))));
 
 function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
@@ -178,6 +180,9 @@ const rows = SIZES.flatMap((layers) =>
   }),
 );
 const percent = (value: number): string => (100 * value).toFixed(1);
+const nats = (value: number): string => value.toFixed(3);
+/** One value has no spread. */
+const range = ({ mean: middle, standardDeviation: deviation, each }: ReturnType<typeof spread>, text: (value: number) => string): string => (each.length < 2 ? text(middle) : `${text(middle)} ± ${text(deviation)}`);
 function speedLines(): readonly string[] {
   const speeds = folder.kept(speedCell);
   const whole = speeds?.find(({ layers }) => layers === TEACHER_LAYERS);
@@ -191,12 +196,12 @@ function speedLines(): readonly string[] {
   return ['', '| layers | parameters | float32 | prompt tokens a second | to the teacher |', '|---|---|---|---|---|', ...lines];
 }
 function markdown(): string {
-  const lines = rows.map(({ layers, method, accuracy, retention, agreement, divergenceNats }) => `| ${layers} | ${method} | ${percent(accuracy.mean)} ± ${percent(accuracy.standardDeviation)} | ${accuracy.each.map(percent).join(', ')} | ${percent(retention)} | ${percent(agreement.mean)} ± ${percent(agreement.standardDeviation)} | ${divergenceNats.mean.toFixed(3)} ± ${divergenceNats.standardDeviation.toFixed(3)} |`);
+  const lines = rows.map(({ layers, method, accuracy, retention, agreement, divergenceNats }) => `| ${layers} | ${method} | ${range(accuracy, percent)} | ${accuracy.each.map(percent).join(', ')} | ${percent(retention)} | ${range(agreement, percent)} | ${range(divergenceNats, nats)} |`);
   return [`teacher: ${percent(teacher?.accuracy ?? NaN)} % of ${test.length} test rows`, '', '| layers | method | accuracy, % | seeds | of the teacher, % | agreement, % | divergence, nats |', '|---|---|---|---|---|---|---|', ...lines, ...speedLines()].join('\n');
 }
 if (values.plot !== undefined && teacher !== undefined) {
   const chart = intervalChart({
-    title: 'Accuracy of students of 15 and 10 of 30 layers by method, three seeds each',
+    title: 'Accuracy of students of 15 and 10 of 30 layers by method, a dot for each seed',
     rows: rows.map(({ layers, method, accuracy }) => ({ name: `${layers} layers, ${method}`, values: accuracy.each })),
     line: { name: 'teacher', value: teacher.accuracy },
   });
