@@ -26,20 +26,27 @@ const LIMIT_MS = 180_000;
 const folder = mkdtempSync(join(tmpdir(), 'stillhouse-secrets-'));
 after(() => rm(folder, { recursive: true, force: true }));
 
+/** Written once: a campaign may be reading when the next is submitted. */
+function written(name: string, rows: readonly object[]): string {
+  const path = join(folder, name);
+  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
+  return path;
+}
+const text = (index: number): string => ((index + 1) * 2_654_435_761).toString(36).repeat(2);
+const POOL = written('pool.jsonl', Array.from({ length: 40 }, (_, index) => ({ input: text(index) })));
+const GOLD = written('gold.jsonl', Array.from({ length: 16 }, (_, index) => ({ input: text(index + 1_000), gold: LABELS[index % 2] })));
+const STUDENT = writeTinyLlama(join(folder, 'student'));
+
 function specOf(name: string, teacher: CampaignSpecInput['teacher']): CampaignSpecInput {
-  const text = (index: number): string => ((index + 1) * 2_654_435_761).toString(36).repeat(2);
-  const [pool, gold] = [join(folder, 'pool.jsonl'), join(folder, 'gold.jsonl')];
-  writeFileSync(pool, Array.from({ length: 40 }, (_, index) => `${JSON.stringify({ input: text(index) })}\n`).join(''));
-  writeFileSync(gold, Array.from({ length: 16 }, (_, index) => `${JSON.stringify({ input: text(index + 1_000), gold: LABELS[index % 2] })}\n`).join(''));
   return {
     name,
     task: { description: 'Tell good from bad.', instruction: 'Review: {input}\nSentiment:', output: { kind: 'label', labels: LABELS } },
     teacher,
-    sampling: { source: { kind: 'inputs', dataset: pool }, rows: 16 },
+    sampling: { source: { kind: 'inputs', dataset: POOL }, rows: 16 },
     filter: { nearDuplicateSimilarity: 1 },
-    student: { model: writeTinyLlama(join(folder, 'student')) },
+    student: { model: STUDENT },
     training: { epochs: 1, batchSize: 8, maxTokens: 256 },
-    evaluation: { source: { kind: 'dataset', dataset: gold }, developmentRows: 4, testRows: 4, scorer: { kind: 'label' }, bootstrapResamples: 100 },
+    evaluation: { source: { kind: 'dataset', dataset: GOLD }, developmentRows: 4, testRows: 4, scorer: { kind: 'label' }, bootstrapResamples: 100 },
   };
 }
 
