@@ -6,7 +6,7 @@ import { tokenizeSamples } from './samples.ts';
 import { alignByOffsets } from './soft-targets/alignment.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
 import type { Reader } from './teacher-check.ts';
-import { TEACHER_ROWS } from './white-box-teacher.ts';
+import { TEACHER_ROWS } from './objective.ts';
 
 /**
  * The samples with the teacher's reading of each. Both models write the same answer: where both have a token that begins

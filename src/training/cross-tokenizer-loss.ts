@@ -2,6 +2,7 @@
 import type { CrossTokenizerSpec } from '../contracts/training-spec.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
+import { TEACHER_ROWS } from './objective.ts';
 import { crossEntropy } from './row-loss.ts';
 import type { RowLoss } from './row-loss.ts';
 
@@ -13,10 +14,10 @@ import type { RowLoss } from './row-loss.ts';
  */
 export function crossTokenizerLoss({ weight, temperature, ranks = Infinity }: CrossTokenizerSpec, head: FloatValue): RowLoss {
   return {
-    inputs: [...crossEntropy.inputs, { name: 'teacherRows', dtype: 'float32', shape: head.shape.slice(1) }, { name: 'partnered', dtype: 'float32', shape: [] }],
+    inputs: [...crossEntropy.inputs, { name: TEACHER_ROWS, dtype: 'float32', shape: head.shape.slice(1) }, { name: 'partnered', dtype: 'float32', shape: [] }],
     loss(g, logits, input) {
       const softened = (x: FloatValue): FloatValue => g.softmax(g.mul(x, g.scalar(1 / temperature)));
-      const apart = distanceByRank(g, softened(g.matMul(input('teacherRows') as FloatValue, head, { transB: true })), softened(logits), ranks);
+      const apart = distanceByRank(g, softened(g.matMul(input(TEACHER_ROWS) as FloatValue, head, { transB: true })), softened(logits), ranks);
       return g.add(crossEntropy.loss(g, logits, input), g.mul(apart, g.mul(input('partnered') as FloatValue, g.scalar(weight))));
     },
   };

@@ -5,6 +5,7 @@
  */
 import type { Graph } from '../graph/graph.ts';
 import type { FloatValue, IntValue, Value } from '../graph/ops.ts';
+import { TEACHER_ROWS } from './objective.ts';
 import { crossEntropy, differentiated, labelled } from './row-loss.ts';
 import type { LossWithGradient, RowLoss } from './row-loss.ts';
 
@@ -24,10 +25,10 @@ export interface TeacherSource {
  */
 export function teacherRows(head: FloatValue): TeacherSource {
   return {
-    inputs: [{ name: 'teacherRows', dtype: 'float32', shape: head.shape.slice(1) }],
+    inputs: [{ name: TEACHER_ROWS, dtype: 'float32', shape: head.shape.slice(1) }],
     classes: (g, logits, input) => ({
       student: head.shape[0] === logits.shape[1] ? logits : g.slice(logits, 1, 0, Number(head.shape[0])),
-      teacher: g.matMul(input('teacherRows') as FloatValue, head, { transB: true }),
+      teacher: g.matMul(input(TEACHER_ROWS) as FloatValue, head, { transB: true }),
     }),
   };
 }
@@ -74,8 +75,8 @@ export function distillation({ divergence, temperature, alpha, teacher }: Distil
   const softened = (g: Graph, x: FloatValue): FloatValue => g.logSoftmax(temperature === 1 ? x : g.mul(x, g.scalar(1 / temperature)));
   const loss: RowLoss['loss'] = (g, logits, input) => {
     const classes = teacher.classes(g, logits, input);
-    const apart = diverge(g, softened(g, classes.teacher), softened(g, classes.student), divergence);
-    const soft = g.mul(apart, g.scalar(alpha * temperature ** 2));
+    const { losses } = diverge(g, softened(g, classes.teacher), softened(g, classes.student), divergence);
+    const soft = g.mul(losses, g.scalar(alpha * temperature ** 2));
     return alpha < 1 ? g.add(soft, g.mul(crossEntropy.loss(g, logits, input), g.scalar(1 - alpha))) : soft;
   };
   return {
@@ -86,7 +87,7 @@ export function distillation({ divergence, temperature, alpha, teacher }: Distil
       // Where tokens are put together into classes, the operators' rules find the way back to the logits.
       if (classes.student !== logits) return differentiated(g, loss, logits, input);
       const q = softened(g, logits);
-      const { losses, gradient } = divergeWithGradient(g, softened(g, classes.teacher), q, divergence);
+      const { losses, gradient } = diverge(g, softened(g, classes.teacher), q, divergence);
       const soft = { losses: g.mul(losses, g.scalar(alpha * temperature ** 2)), gradient: g.mul(gradient, g.scalar(alpha * temperature)) };
       if (alpha === 1) return soft;
       const hard = labelled(g, temperature === 1 ? q : g.logSoftmax(logits), input('labels') as IntValue, 1 - alpha);
@@ -95,28 +96,11 @@ export function distillation({ divergence, temperature, alpha, teacher }: Distil
   };
 }
 
-/** p and q: log-probabilities (C, classes) → (C). */
-function diverge(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence): FloatValue {
-  /** Σ eᵃ·(a − b) */
-  const kl = (a: FloatValue, b: FloatValue): FloatValue => g.reduceSum(g.mul(g.exp(a), g.sub(a, b)), [1], false);
-  switch (divergence.kind) {
-    case 'forward-kl':
-      return kl(p, q);
-    case 'reverse-kl':
-      return kl(q, p);
-    case 'jensen-shannon': {
-      const { beta } = divergence;
-      const m = mixture(g, g.exp(p), g.exp(q), beta);
-      return g.add(g.mul(kl(p, m), g.scalar(beta)), g.mul(kl(q, m), g.scalar(1 - beta)));
-    }
-  }
-}
-
 /**
- * The same with its gradient by the logits whose log-softmax q is. With Q = eᑫ it is Q − P for KL(P ‖ Q), and Q·(d − Σ Q·d) for
+ * p and q: log-probabilities (C, classes). The gradient is by the logits whose log-softmax q is. With Q = eᑫ it is Q − P for KL(P ‖ Q), and Q·(d − Σ Q·d) for
  * the others, d being what Q is multiplied by: q − p for KL(Q ‖ P), (1 − β)·(q − m) for the mixture, by which the terms in M cancel.
  */
-function divergeWithGradient(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence): LossWithGradient {
+function diverge(g: Graph, p: FloatValue, q: FloatValue, divergence: Divergence): LossWithGradient {
   const [P, Q] = [g.exp(p), g.exp(q)];
   const expected = (of: FloatValue, x: FloatValue): FloatValue => g.reduceSum(g.mul(of, x), [1]); // (C, 1)
   const narrow = (x: FloatValue): FloatValue => g.reshape(x, q.shape.slice(0, 1));

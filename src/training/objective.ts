@@ -44,5 +44,7 @@ const PROJECTION = 'projection.';
 /** The trained matrix of a pair; it is part of checkpoints, and of no student. */
 export const projectionName = ({ student, teacher }: LayerPair): string => `${PROJECTION}${student}.${teacher}`;
 export const isProjection = (name: string): boolean => name.startsWith(PROJECTION);
+/** What the teacher's head would see at each learned token: (N, C, Ht). */
+export const TEACHER_ROWS = 'teacherRows';
 /** The teacher's hidden states of a layer: (B, T, Ht). */
 export const teacherHiddenName = ({ teacher }: Pick<LayerPair, 'teacher'>): string => `teacherHidden.${teacher}`;

@@ -5,7 +5,8 @@ import { packsWeights } from './packed-weights.ts';
 import { packRow, splitBatch } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
 import { rowFeeds } from './row-feeds.ts';
-import { openTeacher, TEACHER_ROWS } from './white-box-teacher.ts';
+import { TEACHER_ROWS } from './objective.ts';
+import { openTeacher } from './white-box-teacher.ts';
 import type { TeacherModel, WhiteBoxTeacher } from './white-box-teacher.ts';
 
 export interface TeacherReaderOptions extends Pick<SessionOptions, 'threads' | 'executionProviders'> {

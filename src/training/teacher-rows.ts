@@ -11,7 +11,7 @@ import type { PartsProgress } from './parts.ts';
 import type { StoredTargets } from './soft-targets/stored.ts';
 import { TeacherReader } from './teacher-reader.ts';
 import type { TeacherReaderOptions } from './teacher-reader.ts';
-import { TEACHER_ROWS } from './white-box-teacher.ts';
+import { TEACHER_ROWS } from './objective.ts';
 
 /** Of all rows of a dataset; above it the teacher reads each batch beside the student. */
 const MOST_BYTES = 2 ** 32;

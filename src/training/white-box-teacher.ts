@@ -13,7 +13,7 @@ import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession } from '../lm/session.ts';
 import type { SessionOptions } from '../lm/session.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import { teacherHiddenName } from './objective.ts';
+import { TEACHER_ROWS, teacherHiddenName } from './objective.ts';
 import type { Feeds } from './row-feeds.ts';
 
 /** A model whose distributions or hidden states are learned. */
@@ -23,8 +23,6 @@ export interface TeacherModel {
   readonly weights: WeightFile;
   readonly sha256: string;
 }
-
-export const TEACHER_ROWS = 'teacherRows';
 
 /** What is asked of the teacher. */
 export interface Observed {
