@@ -65,12 +65,37 @@ export const SCHEMA_VERSION = MIGRATIONS.length;
 /** How long a writer waits for another process's transaction, which takes milliseconds. */
 const BUSY_TIMEOUT_MS = 20_000;
 
-/** Opens the file, made when absent and brought to this version when older. Write-ahead log with synchronous=FULL: a commit is on the disk when it returns. */
-export function openDatabase(path: string): DatabaseSync {
-  mkdirSync(dirname(path), { recursive: true });
+/** How long it waits between two attempts to change a file to a write-ahead log. */
+const WAL_RETRY_MS = 20;
+
+/** The file, made when absent, with a write-ahead log: processes read while one of them writes. */
+export function openShared(path: string): DatabaseSync {
+  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
   const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+  const untilMs = performance.now() + BUSY_TIMEOUT_MS;
+  for (;;) {
+    try {
+      database.exec('PRAGMA journal_mode = WAL');
+      return database;
+    } catch (error) {
+      // Two processes that open a new file at once: for this change SQLite does not wait as it does for a transaction.
+      if (!isBusy(error) || performance.now() > untilMs) {
+        database.close();
+        throw error;
+      }
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, WAL_RETRY_MS);
+    }
+  }
+}
+
+/** SQLITE_BUSY, whatever its extended code. */
+const isBusy = (error: unknown): boolean => error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5;
+
+/** Opens the ledger, made when absent and brought to this version when older; with synchronous=FULL a commit is on the disk when it returns. */
+export function openDatabase(path: string): DatabaseSync {
+  const database = openShared(path);
   try {
-    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
+    database.exec('PRAGMA synchronous = FULL; BEGIN IMMEDIATE');
     const version = Number(database.prepare('PRAGMA user_version').get()?.['user_version']);
     for (const step of MIGRATIONS.slice(version)) database.exec(step);
     if (version < SCHEMA_VERSION) database.exec(`PRAGMA user_version = ${SCHEMA_VERSION}`);

@@ -2,11 +2,8 @@
  * The accounts of all provider keys of a home, in a small SQLite file that every worker process reads
  * and writes. Nothing in it is worth a disk write: a crash of the machine may lose the last seconds.
  */
-import { mkdirSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { DatabaseSync } from 'node:sqlite';
-import type { SQLOutputValue } from 'node:sqlite';
-import { asLedgerError, inTransaction } from '../ledger/schema.ts';
+import type { DatabaseSync, SQLOutputValue } from 'node:sqlite';
+import { asLedgerError, inTransaction, openShared } from '../ledger/schema.ts';
 import { admit, isLimited, learn, limitOf, newAccount, refund } from './rate-account.ts';
 import type { Account, Admission, Bucket, Demand, Drawer, Stamp } from './rate-account.ts';
 import type { RateFeedback } from './rate-headers.ts';
@@ -18,7 +15,6 @@ const SCHEMA = `
     keyName TEXT NOT NULL,
     state TEXT NOT NULL                -- JSON
   ) STRICT`;
-const BUSY_TIMEOUT_MS = 20_000;
 
 export interface KeyAccount {
   /** Digest of the key. */
@@ -85,9 +81,8 @@ class SqliteLimits implements SharedLimits {
 
   constructor(path: string) {
     this.#path = path;
-    if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true });
-    this.#database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
-    this.#database.exec(`PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF; ${SCHEMA}`);
+    this.#database = openShared(path);
+    this.#database.exec(`PRAGMA synchronous = OFF; ${SCHEMA}`);
     this.#statements = {
       read: this.#database.prepare('SELECT state FROM accounts WHERE id = ?'),
       write: this.#database.prepare('INSERT INTO accounts VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state, keyName = excluded.keyName'),

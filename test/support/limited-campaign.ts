@@ -1,5 +1,6 @@
 /** A process with campaigns that always have more to ask, until its time is up; tells its parent how many answers each got. */
 import { fork } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { EndpointSpec } from '../../src/contracts/campaign-spec.ts';
@@ -20,12 +21,29 @@ export interface LimitedOrder {
 /** Runs the orders in a process each, all from the moment at which the last is ready; answers of every campaign, in order. */
 export async function runLimited(orders: readonly LimitedOrder[], forMs: number): Promise<readonly number[]> {
   const children = orders.map((order) => fork(fileURLToPath(import.meta.url), [JSON.stringify(order)]));
-  await Promise.all(children.map((child) => once(child, 'message')));
-  const results = await Promise.all(children.map((child) => {
-    child.send(forMs);
-    return once(child, 'message') as Promise<[readonly number[]]>;
-  }));
-  return results.flatMap(([answered]) => answered);
+  try {
+    await Promise.all(children.map(nextMessage));
+    const results = await Promise.all(children.map((child) => {
+      child.send(forMs);
+      return nextMessage(child) as Promise<readonly number[]>;
+    }));
+    return results.flat();
+  } finally {
+    for (const child of children) child.kill();
+  }
+}
+
+/** Rejects when the process ends before it says something. */
+async function nextMessage(child: ChildProcess): Promise<unknown> {
+  const ended = new AbortController();
+  try {
+    return await Promise.race([
+      once(child, 'message', { signal: ended.signal }).then(([message]) => message as unknown),
+      once(child, 'exit', { signal: ended.signal }).then(([code]) => Promise.reject(new Error(`expected a message of a limited process, got its end with ${code}`))),
+    ]);
+  } finally {
+    ended.abort();
+  }
 }
 
 /** Answers that one campaign gets until the signal. */
