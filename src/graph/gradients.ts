@@ -6,13 +6,15 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { Graph } from './graph.ts';
 import type { FloatValue, GraphNode, IntValue, OpType, Value } from './ops.ts';
 import { formatShape, multiplyDims } from './shape.ts';
-import type { Shape } from './shape.ts';
+import type { Dim, Shape } from './shape.ts';
 
 interface RuleArguments<Op extends OpType> {
   readonly g: Graph;
   readonly node: GraphNode<Op>;
-  /** The gradient of the node's first output; the others are statistics that no loss depends on. */
+  /** The gradient of the node's first output; the others of most nodes are statistics that no loss depends on. */
   readonly dY: FloatValue;
+  /** That of any output; none where no loss depends on it. */
+  readonly dOutput: (i: number) => FloatValue | undefined;
   /** Per input: is its gradient wanted? */
   readonly needs: readonly boolean[];
   /** The values that the node had in the forward pass: kept from then, or computed again. */
@@ -81,14 +83,15 @@ export const GRADIENTS: GradientTable = {
   },
   // y = ln softmax(x): dx = dy − softmax(x)·Σ dy
   LogSoftmax: ({ g, node, dY, output }) => [g.sub(dY, g.mul(g.exp(output()), g.reduceSum(dY, [node.attributes.axis])))],
-  // y = x·ι·w with ι = 1/sqrt(mean(x²) + ε): dx = ι·(dy·w − x·ι·mean(dy·y)), because mean(dy·w·x·ι) = mean(dy·y); dw = Σ dy·x·ι
-  SimplifiedLayerNormalization: ({ g, node, dY, needs, input, output }) => {
-    const [x, inverse] = [input(0), output(1)];
-    const mean = (): FloatValue => g.reduceMean(g.mul(dY, output()), [-1]);
-    return [
-      when(needs[0], () => g.mul(inverse, g.sub(g.mul(dY, input(1)), g.mul(x, g.mul(inverse, mean()))))),
-      when(needs[1], () => unbroadcast(g, g.mul(dY, g.mul(x, inverse)), node.inputs[1] as Value)),
-    ];
+  // y = x·ι·w with ι = 1/sqrt(mean(x²) + ε): dx = ι·(dy·w − x·ι²·mean(dy·w·x)), dw = Σ dy·x·ι. ι, one number for each row, is kept
+  SimplifiedLayerNormalization: ({ g, node, dY, needs, input }) => {
+    const [x, inverse] = [input(0), node.outputs[1] as FloatValue];
+    const dX = (): FloatValue => {
+      const weighted = g.mul(dY, input(1));
+      const mean = g.reduceMean(g.mul(weighted, x), [-1]);
+      return g.mul(inverse, g.sub(weighted, g.mul(x, g.mul(g.mul(inverse, inverse), mean))));
+    };
+    return [when(needs[0], dX), when(needs[1], () => unbroadcast(g, g.mul(dY, g.mul(x, inverse)), node.inputs[1] as Value))];
   },
   // y = R(θ)·x: dx = R(θ)ᵀ·dy = R(−θ)·dy
   RotaryEmbedding: ({ g, node, dY, input }) => [g.rotary(dY, indices(node, 1), input(2), g.neg(input(3)))],
@@ -100,13 +103,12 @@ export const GRADIENTS: GradientTable = {
   Unsqueeze: ({ g, node, dY }) => [g.reshape(dY, shapeOf(node, 0), node.inputs[0])],
   // each input its own part
   Concat: ({ g, node, dY, needs }) => {
-    let start = 0;
-    return node.inputs.map((part, i) => {
-      const size = part.shape[node.attributes.axis];
-      if (typeof size !== 'number') throw new StillhouseError('INTERNAL', `gradient of Concat: expected known sizes along axis ${node.attributes.axis}, got ${formatShape(part.shape)}`);
-      start += size;
-      return when(needs[i], () => g.slice(dY, node.attributes.axis, start - size, start));
-    });
+    const { axis, lengths: given } = node.attributes;
+    const sizes = node.inputs.map(({ shape }) => shape[axis] as Dim);
+    const lengths = sizes.every((size) => typeof size === 'number') ? g.ints(sizes, [sizes.length]) : given;
+    if (lengths === undefined) throw new StillhouseError('INTERNAL', `gradient of Concat: expected known sizes along axis ${axis}, or their lengths, got ${formatShape(sizes)}`);
+    const parts = g.split(dY, axis, sizes, lengths);
+    return node.inputs.map((_, i) => when(needs[i], () => parts[i] as FloatValue));
   },
   // zeros around the slice
   Slice: ({ g, node, dY, input }) => {
@@ -115,8 +117,13 @@ export const GRADIENTS: GradientTable = {
     const zeros = (width: number): FloatValue[] => (width === 0 ? [] : [g.expandLike(g.mul(g.slice(dY, axis, 0, 1), g.scalar(0)), g.slice(input(0), axis, 0, width))]);
     return [g.concat([...zeros(start), dY, ...zeros(size - end)], axis)];
   },
-  // inference alone: a rule is told of the gradient of one output
-  Split: null,
+  // the parts' gradients put together again; zeros for a part that nothing came of, made from the input, which is there longer than the part
+  Split: ({ g, node, dOutput, input }) => {
+    const { axis } = node.attributes;
+    const sizes = node.outputs.map(({ shape }) => shape[axis] as Dim);
+    const zeros = (i: number): FloatValue => g.mul(g.split(input(0), axis, sizes, indices(node, 1))[i] as FloatValue, g.scalar(0));
+    return [g.concat(node.outputs.map((_, i) => dOutput(i) ?? zeros(i)), axis, indices(node, 1))];
+  },
   // the sum over the repeats
   Expand: ({ g, node, dY }) => [unbroadcast(g, dY, node.inputs[0] as Value)],
   // y = x[i]: dx[i] += dy
@@ -141,9 +148,11 @@ export const GRADIENTS: GradientTable = {
     if (typeof count !== 'number') throw new StillhouseError('INTERNAL', `gradient of ReduceMean: expected known sizes, got ${count}`);
     return [g.mul(spread(g, node, dY), g.scalar(1 / count))];
   },
-  // a shape does not change with the values
+  // a shift that what follows takes back
+  ReduceMax: null,
   /** Of integers alone. */
   CumSum: null,
+  // a shape does not change with the values
   Shape: null,
   // zeros do not change
   ConstantOfShape: null,
@@ -217,13 +226,13 @@ function addGradient({ g, known }: BackwardPass, value: Value, gradient: FloatVa
 
 function backpropagate<Op extends OpType>(pass: BackwardPass, node: GraphNode<Op>): void {
   const { g, needed } = pass;
-  const y = node.outputs[0];
-  const dY = y === undefined ? undefined : pass.known.get(y);
+  const known = node.outputs.map((value) => pass.known.get(value));
+  const first = known.find((gradient) => gradient !== undefined);
   const rule = pass.table[node.op];
   const needs = node.inputs.map((value) => value.dtype === 'float32' && needed.has(value));
-  if (dY === undefined || rule === null || !needs.includes(true)) return;
-  const saved = (values: readonly Value[], i: number): FloatValue => remake(pass, values[i] as FloatValue, dY);
-  const results = rule({ g, node, dY, needs, input: (i) => saved(node.inputs, i), output: (i = 0) => saved(node.outputs, i) });
+  if (first === undefined || rule === null || !needs.includes(true)) return;
+  const saved = (values: readonly Value[], i: number): FloatValue => remake(pass, values[i] as FloatValue, first);
+  const results = rule({ g, node, dY: known[0] ?? first, dOutput: (i) => known[i], needs, input: (i) => saved(node.inputs, i), output: (i = 0) => saved(node.outputs, i) });
   node.inputs.forEach((value, i) => {
     const gradient = results[i] ?? null;
     if (gradient !== null && needs[i] === true) addGradient(pass, value, gradient);

@@ -271,7 +271,8 @@ export class Graph implements Subgraph {
     return this.#node('Unsqueeze', inputs, { axes }, [shape], x.dtype)[0] as Value<D>;
   }
 
-  concat<D extends DataType>(values: readonly Value<D>[], axis: number): Value<D> {
+  /** One after another along an axis. `lengths` (number of values): their sizes along it, without which symbolic ones have no gradient. */
+  concat<D extends DataType>(values: readonly Value<D>[], axis: number, lengths?: IntValue): Value<D> {
     const first = values[0];
     if (first === undefined) throw expected('concat', 'one value or more', 'none');
     if (values.length === 1) return first;
@@ -281,7 +282,7 @@ export class Graph implements Subgraph {
       throw expected('concat', `equal dimensions but for axis ${at}`, values.map((value) => formatShape(value.shape)).join(', '));
     }
     const shape = first.shape.with(at, addDims(values.map((value) => value.shape[at] as Dim)));
-    return this.#node('Concat', values, { axis: at }, [shape], first.dtype)[0] as Value<D>;
+    return this.#node('Concat', values, { axis: at, ...(lengths === undefined ? {} : { lengths }) }, [shape], first.dtype)[0] as Value<D>;
   }
 
   /** x[start … end) along one axis of known size. */
@@ -295,6 +296,7 @@ export class Graph implements Subgraph {
 
   /** Parts along one axis: `sizes` names them, `lengths` (number of parts) holds them at run time. */
   split<D extends DataType>(x: Value<D>, axis: number, sizes: Shape, lengths: IntValue): readonly Value<D>[] {
+    if (sizes.length === 1) return [x];
     const at = resolveAxis(axis, x.shape.length, 'split');
     if (addDims(sizes) !== x.shape[at] || !sameShape(lengths.shape, [sizes.length])) throw expected('split', `sizes that sum to ${x.shape[at]}`, formatShape(sizes));
     return this.#node('Split', [x, lengths], { axis: at }, sizes.map((size) => x.shape.with(at, size)), x.dtype) as readonly Value<D>[];
@@ -372,6 +374,11 @@ export class Graph implements Subgraph {
     return this.#reduce('ReduceMean', x, axes, keepDims);
   }
 
+  /** The largest along `axes`. It has no gradient: what it is taken from, to keep a sum of exponentials in range, does not hang on it. */
+  reduceMax(x: FloatValue, axes: readonly number[], keepDims = true): FloatValue {
+    return this.#reduce('ReduceMax', x, axes, keepDims);
+  }
+
   sumAll(x: FloatValue): FloatValue {
     return this.reduceSum(x, x.shape.map((_, i) => i), false);
   }
@@ -382,7 +389,7 @@ export class Graph implements Subgraph {
     return this.#float(op, [a, b], {}, broadcastShapes(a.shape, b.shape, op));
   }
 
-  #reduce(op: 'ReduceSum' | 'ReduceMean', x: FloatValue, axes: readonly number[], keepDims: boolean): FloatValue {
+  #reduce(op: 'ReduceSum' | 'ReduceMean' | 'ReduceMax', x: FloatValue, axes: readonly number[], keepDims: boolean): FloatValue {
     const at = axes.map((axis) => resolveAxis(axis, x.shape.length, op));
     const shape = keepDims ? x.shape.map((dim, i) => (at.includes(i) ? 1 : dim)) : x.shape.filter((_, i) => !at.includes(i));
     return this.#float(op, [x, this.ints(at, [at.length])], { axes: at, keepDims }, shape);

@@ -28,7 +28,8 @@ export interface OpAttributes {
   Reshape: NoAttributes;
   Transpose: { readonly perm: readonly number[] };
   Unsqueeze: { readonly axes: readonly number[] };
-  Concat: { readonly axis: number };
+  /** `lengths`: sizes of the parts along the axis, where they are known at run time alone; for the gradient. */
+  Concat: { readonly axis: number; readonly lengths?: IntValue };
   Slice: { readonly axis: number; readonly start: number; readonly end: number };
   /** Into parts whose sizes are an input. */
   Split: { readonly axis: number };
@@ -45,6 +46,7 @@ export interface OpAttributes {
   CumSum: { readonly axis: number };
   ReduceSum: { readonly axes: readonly number[]; readonly keepDims: boolean };
   ReduceMean: { readonly axes: readonly number[]; readonly keepDims: boolean };
+  ReduceMax: { readonly axes: readonly number[]; readonly keepDims: boolean };
   /** Of the dimensions from `start` to before `end`. */
   Shape: { readonly start: number; readonly end: number };
   /** Zeros of the shape that the input holds. */

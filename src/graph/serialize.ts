@@ -68,6 +68,7 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   CumSum: plain('CumSum'),
   ReduceSum: reduction('ReduceSum'),
   ReduceMean: reduction('ReduceMean'),
+  ReduceMax: reduction('ReduceMax'),
   Shape: (at) => ({ type: 'Shape', attributes: { start: { int: at.start }, end: { int: at.end } } }),
   ConstantOfShape: plain('ConstantOfShape'),
   Identity: plain('Identity'),

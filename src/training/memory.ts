@@ -1,6 +1,7 @@
 /** How much memory a training step takes, before anything is allocated: its graph is written, and counted instead of run. */
 import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
+import { blockSizes } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
 import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
@@ -46,7 +47,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
     weights: onDisk,
   });
   const { chunks, size } = chunkRows(labels, widestVocabulary(config, objective));
-  const sizes = { B: batch, T: width, N: chunks, C: size };
+  const sizes = { B: batch, ...blockSizes(width), N: chunks, C: size };
   const { constantBytes, inputBytes, resultBytes } = graphMemory(graph, sizes, { packed: packsWeights(config) });
   const trainedBytes = 4 * trainable.layout.length;
   const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
@@ -57,7 +58,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
 /** Of a process in which the teacher reads rows of this shape and nothing is trained. */
 export function estimateReadingBytes(teacher: ModelConfig, { batch, width, labels }: StepShape): number {
   const { chunks, size } = chunkRows(labels, teacher.vocabularySize);
-  return PROCESS_BYTES + teacherBytes(teacher, { rows: true, layers: [] }, width, { B: batch, T: width, N: chunks, C: size });
+  return PROCESS_BYTES + teacherBytes(teacher, { rows: true, layers: [] }, width, { B: batch, ...blockSizes(width), N: chunks, C: size });
 }
 
 function teacherBytes(config: ModelConfig, observed: Observed, width: number, sizes: Readonly<Record<string, number>>): number {

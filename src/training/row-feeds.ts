@@ -1,5 +1,6 @@
 /** A packed row as what a graph is given. N chunks of C learned rows each. */
 import { Tensor } from 'onnxruntime-node';
+import { blockLengths } from '../lm/architectures/decoder.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
 import type { HiddenTokens } from './objective.ts';
 import type { PackedRow } from './packing.ts';
@@ -8,8 +9,8 @@ import { chunkRows } from './row-loss.ts';
 export type Feeds = Readonly<Record<string, Tensor>>;
 
 export interface RowFeeds {
-  /** `ids`, `positions` (B, T), `mask` (B, 1, T, T), `rows` (N, C). */
-  readonly model: Feeds;
+  /** `ids`, `positions` (B, T), `mask` (B, 1, T, T), `blocks`, `rows` (N, C). */
+  readonly model: Feeds & { readonly ids: Tensor };
   /** The same as the teacher reads it. */
   readonly observed: Feeds;
   /** `weights` times `scale`, `labels` and what else is known of each learned token: (N, C, …). */
@@ -33,10 +34,11 @@ export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
     padded.set(values);
     return new Tensor('int64', padded, dims);
   };
-  const tokensOf = ({ batch, width, ids, positions, mask }: PackedRow): Feeds => ({
+  const tokensOf = ({ batch, width, ids, positions, mask }: PackedRow) => ({
     ids: new Tensor('int64', ids, [batch, width]),
     positions: new Tensor('int64', positions, [batch, width]),
     mask: new Tensor('float32', mask, [batch, 1, width, width]),
+    blocks: new Tensor('int64', BigInt64Array.from(blockLengths(width), BigInt), [blockLengths(width).length]),
   });
   const model = { ...tokensOf(row), rows: chunked(row.rows) };
   return {

@@ -21,14 +21,25 @@ export interface RowLoss {
 export interface LossWithGradient {
   readonly losses: FloatValue;
   readonly gradient: FloatValue;
+  /** A factor of each row of `gradient`, (C, 1), which is still to be applied. Absent: 1. */
+  readonly factor?: FloatValue;
 }
 
 /** −log softmax(logits)[label], whose gradient is softmax(logits) − one-hot(label). */
 export const crossEntropy: RowLoss = {
   inputs: [{ name: 'labels', dtype: 'int64', shape: [] }],
   loss: (g, logits, input) => g.crossEntropy(logits, input('labels') as IntValue),
+  // With z = logits − max and s = Σ eᶻ: loss = ln s − z[label], gradient = (eᶻ − s·one-hot) / s. Nodes are made in the order
+  // in which the runtime, latest first, lets each overwrite what it reads: one (C, V) is there at a time.
   withGradient(g, logits, input) {
-    return labelled(g, g.logSoftmax(logits), input('labels') as IntValue, 1);
+    const labels = input('labels') as IntValue;
+    const at = g.unsqueeze(labels, [1]);
+    const shifted = g.sub(logits, g.reduceMax(logits, [-1]));
+    const powers = g.exp(shifted);
+    const sum = g.reduceSum(powers, [-1]); // (C, 1)
+    const logSum = g.log(sum);
+    const losses = g.reshape(g.sub(logSum, g.gatherElements(shifted, at, 1)), labels.shape);
+    return { losses, gradient: g.scatterAddElements(powers, at, g.neg(sum), 1), factor: g.div(g.scalar(1), sum) };
   },
 };
 
@@ -66,12 +77,14 @@ export function chunkedLoss(
     const logits = body.matMul(x, head, { transB: true }); // (C, V)
     const valueOf = (name: string): Value => byName.get(name) as Value;
     if (!input.backward) return { states: [], results: [body.mul(loss.loss(body, logits, valueOf), seed)] };
-    const { losses, gradient } = loss.withGradient?.(body, logits, valueOf) ?? differentiated(body, loss.loss, logits, valueOf);
-    // Each row's weight meets what is narrow, (C, H), and not the row of logits.
-    const column = body.unsqueeze(seed, [1]);
+    const { losses, gradient, factor } = loss.withGradient?.(body, logits, valueOf) ?? differentiated(body, loss.loss, logits, valueOf);
+    // What is one number for each row meets what is narrow, (C, H), and not the row of logits.
+    const weight = body.unsqueeze(seed, [1]);
+    const column = factor === undefined ? weight : body.mul(weight, factor);
+    const weighted = body.mul(losses, seed);
     const dRow = body.mul(body.matMul(gradient, head), column);
     const states = dHead === undefined ? [] : [body.add(dHead, body.matMul(gradient, body.mul(x, column), { transA: true }))];
-    return { states, results: [body.mul(losses, seed), dRow] };
+    return { states, results: [weighted, dRow] };
   });
   const [losses, dRows] = results as readonly [FloatValue, FloatValue?];
   return { losses, ...(dRows === undefined ? {} : { backward: { rows: dRows, ...(states[0] === undefined ? {} : { head: states[0] }) } }) };
@@ -84,7 +97,7 @@ export function differentiated(g: Graph, loss: RowLoss['loss'], logits: FloatVal
 }
 
 /** Bytes of one chunk of logits. The head's weights are read twice for each chunk: larger chunks are faster and take more memory. */
-const CHUNK_BYTES = 2 ** 25;
+const CHUNK_BYTES = 24 * 2 ** 20;
 
 /** N chunks of C rows that hold `rows` rows, all but as many each. */
 export function chunkRows(rows: number, vocabularySize: number): { readonly chunks: number; readonly size: number } {

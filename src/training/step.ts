@@ -6,6 +6,7 @@ import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
 import { packsWeights } from './packed-weights.ts';
+import { EmbeddingRows } from './embedding-rows.ts';
 import { CROSS_ENTROPY, widestVocabulary } from './objective.ts';
 import type { Objective } from './objective.ts';
 import type { PackedRow } from './packing.ts';
@@ -14,7 +15,7 @@ import type { Trainable } from './trainable.ts';
 import { fillDropoutMask, RANDOM_STREAM, randomStream } from './random.ts';
 import { rowFeeds } from './row-feeds.ts';
 import type { Feeds } from './row-feeds.ts';
-import { dropoutInputName, gradientOutputName, trainingStepGraph } from './step-graph.ts';
+import { dropoutInputName, EMBEDDED, gradientOutputName, trainingStepGraph } from './step-graph.ts';
 import { openTeacher } from './white-box-teacher.ts';
 import type { Observed, TeacherModel } from './white-box-teacher.ts';
 
@@ -72,9 +73,6 @@ export class StepSessions implements AsyncDisposable {
   }
 }
 
-/** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
-const asked = ({ inputNames }: InferenceSession, feeds: Feeds): Feeds => Object.fromEntries(Object.entries(feeds).filter(([name]) => inputNames.includes(name)));
-
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
   const { config, weights, training, objective = CROSS_ENTROPY, teacher } = input;
   const { layout, dropout } = trainable;
@@ -86,6 +84,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       { ...input, packWeights: packsWeights(config) },
     );
   const session = await open(true);
+  const embedding = session.inputNames.includes(EMBEDDED) ? new EmbeddingRows(weights, config) : undefined;
   const observer = teacher?.observed === undefined ? undefined : await openTeacher(teacher.model, teacher.observed, maxRowTokens, { ...input, packWeights: packsWeights(teacher.model.config) });
   // The runtime writes a row's gradients here instead of into memory of its own.
   const rowGradients = new Float32Array(layout.length);
@@ -104,6 +103,11 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       return [dropoutInputName(target.name), new Tensor('float32', mask, [batch, width, target.inSize])];
     });
 
+  /** What of the feeds the session's graph has as inputs: an objective may not need all that is known of a row. */
+  const asked = ({ inputNames }: InferenceSession, feeds: Feeds & { readonly ids: Tensor }): Feeds => {
+    const all = { ...feeds, ...(embedding === undefined ? {} : { [EMBEDDED]: embedding.of(feeds.ids) }) };
+    return Object.fromEntries(Object.entries(all).filter(([name]) => inputNames.includes(name)));
+  };
   const parameterFeeds = (parameters: Float32Array): Feeds => Object.fromEntries(layout.tensors.map((tensor) => [tensor.name, new Tensor('float32', tensorView(parameters, tensor), tensor.shape)]));
 
   return {
@@ -126,6 +130,7 @@ export async function createStep(input: StepInput, trainable: Trainable): Promis
       return results['loss']?.data[0] as number;
     },
     [Symbol.asyncDispose]: async () => {
+      embedding?.[Symbol.dispose]();
       await session.release();
       await observer?.[Symbol.asyncDispose]();
       await (await lossSession)?.release();

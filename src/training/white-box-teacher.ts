@@ -32,12 +32,12 @@ export interface Observed {
   readonly layers: readonly number[];
 }
 
-/** Inputs: `ids`, `positions`, `mask`, `rows` as the student's. Outputs: `teacherRows` (N, C, Ht), `teacherHidden.LAYER` (B, T, Ht). */
+/** Inputs: `ids`, `positions`, `mask`, `blocks`, `rows` as the student's. Outputs: `teacherRows` (N, C, Ht), `teacherHidden.LAYER` (B, T, Ht). */
 export function teacherGraph(options: { readonly config: ModelConfig; readonly observed: Observed; readonly maxRowTokens: number; readonly weights: (g: Graph) => WeightLookup }): Graph {
   const { config, observed } = options;
   const g = new Graph();
   const weight = options.weights(g);
-  const { hidden, layerHidden } = decoder(g, config, weight, decoderInputs(g, config), { contextTokens: options.maxRowTokens });
+  const { hidden, layerHidden } = decoder(g, config, weight, decoderInputs(g, config, { blocks: true }), { contextTokens: options.maxRowTokens });
   if (observed.rows) g.output(TEACHER_ROWS, headRows(g, config, weight, hidden, g.input('rows', 'int64', ['N', 'C'])));
   for (const layer of observed.layers) g.output(teacherHiddenName({ teacher: layer }), layerHidden[layer] as FloatValue);
   return g;

@@ -38,7 +38,22 @@ export interface DecoderInputs {
    * of the new tokens alone, and past entries that hold none are the mask's business. For inference: not differentiable.
    */
   readonly lengths?: IntValue;
+  /**
+   * (BLOCKS): tokens of each block that attention takes at a time, T in all. The queries of a block meet no key that lies behind it,
+   * so that less is multiplied than the mask then hides. For rows without a past.
+   */
+  readonly blocks?: IntValue;
 }
+
+/** Two save a quarter of attention's products, at the cost of cutting queries and keys. */
+const BLOCKS = 2;
+const blockNames = Array.from({ length: BLOCKS }, (_, i) => `T${i}`);
+
+/** The tokens of each block of a row of `width`. */
+export const blockLengths = (width: number): readonly number[] => blockNames.map((_, i) => Math.floor((width * (i + 1)) / BLOCKS) - Math.floor((width * i) / BLOCKS));
+
+/** What the symbols of a graph with blocks stand for where rows have `width` tokens. */
+export const blockSizes = (width: number): Readonly<Record<string, number>> => Object.fromEntries(blockLengths(width).map((length, i) => [blockNames[i] as string, length]));
 
 /**
  * Gives a weight as a graph value by its Hugging Face name, checked against `shape`. `as`: the value's name in the graph, for
@@ -62,20 +77,22 @@ export function weightConstants(g: Graph, weights: WeightFile): WeightLookup {
 
 /**
  * Graph inputs `ids`, `positions`, `mask` and, with `past`, `past.N.key`, `past.N.value` and for models with
- * sliding windows `past.positions`; B is a symbol unless given. `apart`: `lengths` besides, see there.
+ * sliding windows `past.positions`; B is a symbol unless given. `apart`: `lengths` besides, `blocks`: `blocks`, see there.
  */
-export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly batch?: number; readonly past?: boolean; readonly apart?: boolean } = {}): DecoderInputs {
+export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly batch?: number; readonly past?: boolean; readonly apart?: boolean; readonly blocks?: boolean } = {}): DecoderInputs {
   const batch: Dim = options.batch ?? 'B';
+  const tokens: Dim = options.blocks === true ? addDims(blockNames) : 'T';
   const withPast = options.past === true || options.apart === true;
   const cache: Shape = [batch, config.keyValueHeads, 'P', config.headSize];
   return {
-    ids: g.input('ids', 'int64', [batch, 'T']),
-    positions: g.input('positions', 'int64', [batch, 'T']),
-    mask: g.input('mask', 'float32', [batch, 1, 'T', withPast ? addDims(['P', 'T']) : 'T']),
+    ids: g.input('ids', 'int64', [batch, tokens]),
+    positions: g.input('positions', 'int64', [batch, tokens]),
+    mask: g.input('mask', 'float32', [batch, 1, tokens, withPast ? addDims(['P', tokens]) : tokens]),
     ...(withPast
       ? { past: Array.from({ length: config.layers }, (_, layer) => ({ key: g.input(`past.${layer}.key`, 'float32', cache), value: g.input(`past.${layer}.value`, 'float32', cache) })) }
       : {}),
     ...(options.apart === true ? { lengths: g.input('lengths', 'int64', [2]) } : {}),
+    ...(options.blocks === true ? { blocks: g.input('blocks', 'int64', [BLOCKS]) } : {}),
     ...(withPast && config.slidingWindow !== undefined ? { pastPositions: g.input('past.positions', 'int64', [batch, 'P']) } : {}),
   };
 }
@@ -83,8 +100,8 @@ export function decoderInputs(g: Graph, config: ModelConfig, options: { readonly
 /** How the layers of one kind see their context. */
 interface AttentionScope {
   readonly rotary: RotaryTables;
-  /** (B, 1, G·T, S): the mask once for each query head of a group. */
-  readonly groupMask: FloatValue;
+  /** Of each block (B, 1, G·T, S), of its queries and the keys that they may meet: the mask once for each query head of a group. */
+  readonly groupMasks: readonly FloatValue[];
 }
 
 /** A decoder under construction: what its parts share. */
@@ -98,6 +115,9 @@ export interface Decoder {
   readonly keyPositions: IntValue | undefined;
   /** (2): P and T, where the past stays apart. */
   readonly lengths: IntValue | undefined;
+  readonly blocks: IntValue | undefined;
+  /** Marks attention shares as made again in a backward pass, where keeping those of all layers would take too much. */
+  readonly shares: (build: () => FloatValue) => FloatValue;
   readonly scope: (layer: number) => AttentionScope;
 }
 
@@ -108,6 +128,9 @@ export interface DecoderOptions {
   readonly contextTokens: number;
 }
 
+/** Attention shares of all layers at the longest row, without what blocks spare: up to this, they are kept for the backward pass. */
+const KEPT_SHARES_BYTES = 2 ** 29;
+
 export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup, inputs: DecoderInputs, options: DecoderOptions): Decoder {
   const { attentionHeads, keyValueHeads, headSize, slidingWindow } = config;
   const group = attentionHeads / keyValueHeads;
@@ -115,14 +138,15 @@ export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup
   const { contextTokens } = options;
   const { positions, pastPositions } = inputs;
   const keyPositions = inputs.past === undefined ? positions : pastPositions === undefined ? undefined : g.concat([pastPositions, positions], 1);
-  const grouped = (mask: FloatValue): FloatValue => g.concat(Array.from({ length: group }, () => mask), 2);
-  const whole: AttentionScope = { rotary: rotaryTables(g, config.rotary, headSize, contextTokens), groupMask: grouped(inputs.mask) };
+  const grouped = (mask: FloatValue): readonly FloatValue[] =>
+    cut(g, mask, 2, inputs.blocks).map((rows, block) => g.concat(Array.from({ length: group }, () => upTo(g, rows, 3, inputs.blocks, block)), 2));
+  const whole: AttentionScope = { rotary: rotaryTables(g, config.rotary, headSize, contextTokens), groupMasks: grouped(inputs.mask) };
   const local = (): AttentionScope => {
     const { tokens, rotary } = slidingWindow as NonNullable<typeof slidingWindow>;
     const narrow = contextTokens > tokens && keyPositions !== undefined;
     return {
       rotary: rotaryTables(g, rotary, headSize, contextTokens),
-      groupMask: narrow ? grouped(g.add(inputs.mask, windowMask(g, positions, keyPositions, tokens, contextTokens))) : whole.groupMask,
+      groupMasks: narrow ? grouped(g.add(inputs.mask, windowMask(g, positions, keyPositions, tokens, contextTokens))) : whole.groupMasks,
     };
   };
   const window = slidingWindow?.layers.includes(true) === true ? local() : undefined;
@@ -134,9 +158,18 @@ export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup
     positions,
     keyPositions,
     lengths: inputs.lengths,
+    blocks: inputs.blocks,
+    shares: 4 * config.layers * attentionHeads * contextTokens ** 2 > KEPT_SHARES_BYTES ? (build) => g.recomputed(build) : (build) => build(),
     scope: (layer) => (window !== undefined && slidingWindow?.layers[layer] === true ? window : whole),
   };
 }
+
+/** The blocks of a value along one axis; the value itself where there are none. */
+const cut = (g: Graph, x: FloatValue, axis: number, blocks: IntValue | undefined): readonly FloatValue[] => (blocks === undefined ? [x] : g.split(x, axis, blockNames, blocks));
+
+/** What of a value lies in a block and those before it. */
+const upTo = (g: Graph, x: FloatValue, axis: number, blocks: IntValue | undefined, block: number): FloatValue =>
+  blocks === undefined || block === BLOCKS - 1 ? x : g.concat(cut(g, x, axis, blocks).slice(0, block + 1), axis);
 
 /** (B, 1, T, S): MASKED where a key lies `tokens` or more before its query. */
 function windowMask(g: Graph, positions: IntValue, keyPositions: IntValue, tokens: number, contextTokens: number): FloatValue {
@@ -172,7 +205,7 @@ export interface AttentionOptions {
 export function attention(d: Decoder, x: FloatValue, layer: number, past: KeyValue | undefined, options: AttentionOptions = {}): { readonly output: FloatValue; readonly present: KeyValue } {
   const { g, config } = d;
   const { hiddenSize: H, attentionHeads, keyValueHeads, headSize } = config;
-  const { rotary, groupMask } = d.scope(layer);
+  const { rotary, groupMasks } = d.scope(layer);
   const name = `model.layers.${layer}.self_attn`;
   const [batch, tokens] = x.shape as readonly [Dim, Dim, Dim];
   const heads = (v: FloatValue, count: number): FloatValue => g.transpose(g.reshape(v, [batch, tokens, count, headSize]), [0, 2, 1, 3]); // (B, heads, T, D)
@@ -187,14 +220,19 @@ export function attention(d: Decoder, x: FloatValue, layer: number, past: KeyVal
   // Keys and values in the parts that lie together: (B, K, …, D), the sum of whose tokens is S.
   const parts: readonly KeyValue[] =
     past === undefined ? [fresh] : d.lengths === undefined ? [{ key: g.concat([past.key, newKeys], 2), value: g.concat([past.value, newValues], 2) }] : [past, fresh];
-  const groupRows = multiplyDims([attentionHeads / keyValueHeads, tokens]); // G·T
-  const queries = g.reshape(heads(query, attentionHeads), [batch, keyValueHeads, groupRows, headSize]);
   const alpha = config.attentionScale ?? 1 / Math.sqrt(headSize);
-  // (B, K, G·T, S): the largest values of a layer where rows are long, and cheap beside its projections.
-  const shares = g.recomputed(() => g.softmax(g.add(g.concat(parts.map(({ key }) => g.matMul(queries, key, { transB: true, alpha })), 3), groupMask)));
-  const split = d.lengths === undefined || parts.length === 1 ? [shares] : g.split(shares, 3, parts.map(({ key }) => key.shape[2] as Dim), d.lengths);
-  const mixed = parts.map(({ value }, i) => g.matMul(split[i] as FloatValue, value)).reduce((sum, part) => g.add(sum, part)); // (B, K, G·T, D)
-  const joined = g.transpose(g.reshape(mixed, [batch, attentionHeads, tokens, headSize]), [0, 2, 1, 3]);
+  // One block after another; without blocks all tokens are one.
+  const mixed = cut(g, heads(query, attentionHeads), 2, d.blocks).map((block, i) => {
+    const rows = multiplyDims([attentionHeads / keyValueHeads, block.shape[2] as Dim]); // G·T
+    const queries = g.reshape(block, [batch, keyValueHeads, rows, headSize]);
+    const met = g.recomputed(() => parts.map(({ key, value }) => ({ key: upTo(g, key, 2, d.blocks, i), value: upTo(g, value, 2, d.blocks, i) })));
+    // (B, K, G·T, S)
+    const shares = d.shares(() => g.softmax(g.add(g.concat(met.map(({ key }) => g.matMul(queries, key, { transB: true, alpha })), 3), groupMasks[i] as FloatValue)));
+    const split = d.lengths === undefined || met.length === 1 ? [shares] : g.split(shares, 3, met.map(({ key }) => key.shape[2] as Dim), d.lengths);
+    const mix = met.map(({ value }, part) => g.matMul(split[part] as FloatValue, value)).reduce((sum, part) => g.add(sum, part)); // (B, K, G·T, D)
+    return g.reshape(mix, block.shape, block);
+  });
+  const joined = g.transpose(g.concat(mixed, 2, d.blocks), [0, 2, 1, 3]); // (B, T, heads, D)
   const flat = g.reshape(joined, [batch, tokens, attentionHeads * headSize]);
   return { output: project(d, flat, `${name}.o_proj`, [attentionHeads * headSize, H]), present: parts.at(-1) ?? fresh };
 }

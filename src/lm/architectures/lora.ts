@@ -60,14 +60,34 @@ export interface LoraBranch {
 /** x where it is kept; cheap enough to be made again rather than kept beside x. */
 const dropped = (g: Graph, x: FloatValue, factors: FloatValue): FloatValue => g.recomputed(() => g.mul(x, factors));
 
-/** A hook for `decoder` that adds the branch to each target. */
+/** Projections of one input. */
+const SIBLINGS = [['q_proj', 'k_proj', 'v_proj'], ['gate_proj', 'up_proj']];
+
+/**
+ * A hook for `decoder` that adds the branch to each target. Where nothing is dropped out, targets that read the same
+ * input share one product with all their A: it is narrow, and costs more by its number than by its size.
+ */
 export function loraLinear(g: Graph, lora: LoraShape, branch: LoraBranch): LinearHook {
+  const { r, targets } = lora;
+  const parts = new Map<string, FloatValue>();
+  const a = (name: string, inSize: number): FloatValue => branch.parameter(loraAName(name), [r, inSize]);
+  /** A·x: (…, r). */
+  const lowOf = (name: string, x: FloatValue, inSize: number): FloatValue => {
+    if (branch.dropout !== undefined) return g.matMul(dropped(g, x, branch.dropout(name, x)), a(name, inSize), { transB: true });
+    if (!parts.has(name)) {
+      const [parent, own] = [name.slice(0, name.lastIndexOf('.') + 1), lastPart(name)];
+      const together = (SIBLINGS.find((names) => names.includes(own)) ?? [own]).filter((sibling) => targets.includes(sibling)).map((sibling) => parent + sibling);
+      const product = g.matMul(x, g.concat(together.map((sibling) => a(sibling, inSize)), 0), { transB: true });
+      const split = g.split(product, -1, together.map(() => r), g.ints(together.map(() => r), [together.length]));
+      together.forEach((sibling, i) => parts.set(sibling, split[i] as FloatValue));
+    }
+    return parts.get(name) as FloatValue;
+  };
   return ({ name, x, base, inSize, outSize }) => {
-    if (!lora.targets.includes(name.slice(name.lastIndexOf('.') + 1))) return base();
-    const a = branch.parameter(loraAName(name), [lora.r, inSize]);
-    const b = branch.parameter(loraBName(name), [outSize, lora.r]);
-    const kept = branch.dropout === undefined ? x : dropped(g, x, branch.dropout(name, x));
-    const low = g.matMul(kept, a, { transB: true }); // (…, r)
-    return g.add(base(), g.matMul(low, b, { transB: true, alpha: loraScale(lora) }));
+    if (!targets.includes(lastPart(name))) return base();
+    const b = branch.parameter(loraBName(name), [outSize, r]);
+    return g.add(base(), g.matMul(lowOf(name, x, inSize), b, { transB: true, alpha: loraScale(lora) }));
   };
 }
+
+const lastPart = (name: string): string => name.slice(name.lastIndexOf('.') + 1);

@@ -30,6 +30,9 @@ export const ARCHITECTURES: { readonly [Name in ArchitectureName]: Architecture 
 /** Positions that the rotary tables of a graph hold when a caller does not say. */
 const DEFAULT_CONTEXT_TOKENS = 8_192;
 
+/** The embedding's name in checkpoints: (V, H). */
+export const EMBEDDING = 'model.embed_tokens.weight';
+
 export interface DecoderOutputs {
   /** (B, T, H) before the final normalisation. */
   readonly hidden: FloatValue;
@@ -41,17 +44,18 @@ export interface DecoderOutputs {
   readonly presentPositions?: IntValue;
 }
 
+/** `embedded`: rows of the embedding (B, T, H), where the caller looks them up and not the graph. */
 export function decoder(
   g: Graph,
   config: ModelConfig,
   weight: WeightLookup,
   inputs: DecoderInputs,
-  options: { readonly linear?: LinearHook; readonly contextTokens?: number } = {},
+  options: { readonly linear?: LinearHook; readonly contextTokens?: number; readonly embedded?: FloatValue } = {},
 ): DecoderOutputs {
   const { embeddingScale, layer: runLayer } = ARCHITECTURES[config.architecture];
   const contextTokens = options.contextTokens ?? Math.min(config.maxPositions, DEFAULT_CONTEXT_TOKENS);
   const d = beginDecoder(g, config, weight, inputs, { ...options, contextTokens });
-  const embedded = g.gather(weight('model.embed_tokens.weight', [config.vocabularySize, config.hiddenSize]), inputs.ids); // (B, T, H)
+  const embedded = options.embedded ?? g.gather(weight(EMBEDDING, [config.vocabularySize, config.hiddenSize]), inputs.ids); // (B, T, H)
   let hidden = embeddingScale === undefined ? embedded : g.mul(embedded, g.scalar(embeddingScale(config)));
   const layerHidden: FloatValue[] = [hidden];
   const present: KeyValue[] = [];
@@ -74,7 +78,7 @@ export function headRows(g: Graph, config: ModelConfig, weight: WeightLookup, hi
 /** (V, H): logits are rows · headᵀ. */
 export function headWeight({ tiedEmbeddings, vocabularySize, hiddenSize }: ModelConfig, weight: WeightLookup): FloatValue {
   const shape = [vocabularySize, hiddenSize];
-  return tiedEmbeddings ? weight('model.embed_tokens.weight', shape, 'lm_head.weight') : weight('lm_head.weight', shape);
+  return tiedEmbeddings ? weight(EMBEDDING, shape, 'lm_head.weight') : weight('lm_head.weight', shape);
 }
 
 /** Final normalisation and head for the given rows of (B·T) alone. rows: (R) → (R, V) */
@@ -86,7 +90,7 @@ export function decoderLogits(g: Graph, config: ModelConfig, weight: WeightLooku
 export function* modelTensors(config: ModelConfig): Generator<ModelTensor> {
   const { hiddenSize: H, vocabularySize: V } = config;
   const { layerTensors, normOffset } = ARCHITECTURES[config.architecture];
-  yield { name: 'model.embed_tokens.weight', ggufName: 'token_embd.weight', shape: [V, H] };
+  yield { name: EMBEDDING, ggufName: 'token_embd.weight', shape: [V, H] };
   for (let layer = 0; layer < config.layers; layer += 1) yield* layerTensors(config, layer);
   yield { name: 'model.norm.weight', ggufName: 'output_norm.weight', shape: [H], ...(normOffset === 0 ? {} : { conversion: onePlus }) };
   if (!config.tiedEmbeddings) yield { name: 'lm_head.weight', ggufName: 'output.weight', shape: [V, H] };
