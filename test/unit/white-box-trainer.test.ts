@@ -54,6 +54,7 @@ describe('learning from a model through the trainer', () => {
     ['stored distributions', { method: 'logit', logit: { targets: 'offline', topK: 30, minMass: 0.1 } }, 0],
     ['hidden states, by trained projections', { method: 'feature', tune: 'full', lora: undefined }, 2],
     ['hidden states and stored distributions', { method: 'feature', logit: { targets: 'offline', topK: 30, minMass: 0.1 }, feature: { layers: [{ student: 1, teacher: 2 }] } }, 1],
+    ['hidden states and whole distributions', { method: 'feature', logit: {}, feature: { layers: [{ student: 1, teacher: 2 }] } }, 1],
     ['distributions of another vocabulary, by rank', { method: 'cross-tokenizer', teacher: { model: 'worded' } }, 0],
     ['distributions of what the student writes', { method: 'on-policy', onPolicy: { maxTokens: 6, refreshEverySteps: 7 } }, 0],
   ] as const) {
