@@ -105,12 +105,13 @@ function openGgufModel(path: string): OpenedModel {
 }
 
 function openFolderModel(folder: string): OpenedModel {
+  const paths = safetensorsPaths(folder);
   const config = huggingFaceConfig(folder);
   const tokenizer = tokenizerFromFolder(folder);
   const resources = new DisposableStack();
   try {
     const tensors = new Map<string, StoredTensor>();
-    for (const path of safetensorsPaths(folder)) for (const tensor of resources.use(openSafetensors(path)).tensors.values()) tensors.set(textModelName(tensor.name), tensor);
+    for (const path of paths) for (const tensor of resources.use(openSafetensors(path)).tensors.values()) tensors.set(textModelName(tensor.name), tensor);
     return { config, tensors, tokenizer, license: cardLicense(folder), [Symbol.dispose]: () => resources.dispose() };
   } catch (error) {
     resources.dispose();

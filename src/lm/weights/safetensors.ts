@@ -78,7 +78,7 @@ export function safetensorsPaths(folder: string): readonly string[] {
   if (!existsSync(index)) {
     const single = join(folder, 'model.safetensors');
     if (existsSync(single)) return [single];
-    const adapter = existsSync(join(folder, 'adapter_config.json')) ? ' a PEFT adapter alone: merge it into its model first' : ' neither';
+    const adapter = existsSync(join(folder, 'adapter_config.json')) ? ` a PEFT adapter alone, which \`still export --model NAME --adapter ${folder} --format safetensors FOLDER\` merges into its model` : ' neither';
     throw new StillhouseError('NOT_FOUND', `${folder}: expected model.safetensors or model.safetensors.index.json, got${adapter}`);
   }
   const parsed = readJson(index);
