@@ -70,6 +70,13 @@ describe('training', () => {
     assert.ok(Math.abs((a?.gradientNorm ?? 0) - (b?.gradientNorm ?? 1)) < 1e-4);
   });
 
+  test('gives the same bits whether attention shares are kept or, where rows may be long, made again', async () => {
+    const train = (rowTokens: number) => run({ training: trainingSpec({ rowTokens, lora: { targets: [...ALL_LINEAR], dropout: 0 } }) });
+    const [kept, made] = [await train(512), await train(8_192)];
+    assert.equal(made.state.curve.length, 4);
+    assert.deepEqual(made.state.curve, kept.state.curve);
+  });
+
   test('refuses long rows by their ids before it starts', async () => {
     const longest = input().samples.toSorted((a, b) => b.ids.length - a.ids.length)[0];
     assert.ok(longest !== undefined);
