@@ -39,7 +39,7 @@ export interface DecoderInputs {
    */
   readonly lengths?: IntValue;
   /**
-   * (BLOCKS): tokens of each block that attention takes at a time, T in all. The queries of a block meet no key that lies behind it,
+   * (BLOCKS): tokens of each block that attention takes at a time, T in all. The queries of a block meet no key that comes after it,
    * so that less is multiplied than the mask then hides. For rows without a past.
    */
   readonly blocks?: IntValue;
