@@ -29,7 +29,7 @@ const TEACHER_ROWS = 400;
 /** Of the sentences that students learn from and are tested on: what a step costs grows with their length. */
 const MOST_CHARACTERS = 100;
 const POOL_ROWS = 2_000;
-const STUDENT_ROWS = 512;
+const STUDENT_ROWS = 1_536;
 const SPEED_ROWS = 64;
 const SPEED_TURNS = 5;
 
@@ -89,20 +89,22 @@ const SIZES = [15, 10];
 const layersOf = (count: number): readonly number[] => [...Array.from({ length: count - 1 }, (_, layer) => layer), TEACHER_LAYERS - 1];
 const LORA = { r: 32, alpha: 64, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 const STUDENT_TRAINING = { tune: 'lora', lora: LORA, epochs: 2, batchSize: 8, learningRate: 4e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
-/** The student's last hidden state beside the teacher's last. It is compared at every token, of which one in twenty decides the label: a weight of 1 leaves the student near chance. */
-const feature = (layers: number): object => ({ layers: [{ student: layers, teacher: TEACHER_LAYERS }], weight: 0.1 });
-/** The same distributions at k = 50 of 49,152 tokens, and whole. */
+/** The student's last hidden state beside the teacher's last, where the answer is predicted. */
+const feature = (layers: number): object => ({ layers: [{ student: layers, teacher: TEACHER_LAYERS }], loss: 'standardised', tokens: 'answer', weight: 0.5 });
+/** The 50 likeliest of 49,152 tokens, and all others as one class. */
 const OFFLINE = { targets: 'offline', topK: 50 };
-const ONLINE = 'logit, online';
-const UNSOFTENED = 'logit, online, T = 1';
+const STORED = 'logit, T = 1';
+const WHOLE = 'logit, T = 1, whole distributions';
+const SOFTENED = 'logit, whole distributions';
 const teacherModel = { model: teacherFolder };
 const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   sft: () => ({ method: 'sft' }),
   logit: () => ({ method: 'logit', logit: OFFLINE, teacher: teacherModel }),
   feature: (layers) => ({ method: 'feature', feature: feature(layers), teacher: teacherModel }),
-  'logit+feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: {}, teacher: teacherModel }),
-  [ONLINE]: () => ({ method: 'logit', teacher: teacherModel }),
-  [UNSOFTENED]: () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
+  'logit + feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: OFFLINE, teacher: teacherModel }),
+  [STORED]: () => ({ method: 'logit', logit: { ...OFFLINE, temperature: 1 }, teacher: teacherModel }),
+  [WHOLE]: () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
+  [SOFTENED]: () => ({ method: 'logit', teacher: teacherModel }),
 };
 
 interface Student {
@@ -110,8 +112,8 @@ interface Student {
   readonly method: string;
   readonly seed: number;
 }
-/** Stored and present targets are compared in the larger student alone. */
-const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => ![ONLINE, UNSOFTENED].includes(method) || layers === SIZES[0]);
+/** Stored and whole distributions are compared in the larger student alone. */
+const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => ![STORED, WHOLE, SOFTENED].includes(method) || layers === SIZES[0]);
 const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => methodsOf(layers).map((method) => ({ layers, method, seed }))));
 
 function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {

@@ -28,7 +28,7 @@ const METHODS = ['sft', 'step-by-step'];
 /** Of all cells alike: whoever has fewer labels sees each more often. */
 const STEPS = 80;
 const BATCH_SIZE = 8;
-const LABELS = [40, 80, 160, 320, 640];
+const LABELS = [40, 160, 640];
 const LORA = { r: 32, alpha: 64, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 const TRAINING = { tune: 'lora', lora: LORA, batchSize: BATCH_SIZE, learningRate: 5e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
 
@@ -85,7 +85,10 @@ const percent = (value: number): string => (100 * value).toFixed(1);
 function markdown(): string {
   const cell = (labels: number, name: string): string => {
     const point = series.find((one) => one.name === name)?.points.find(({ x }) => x === labels);
-    return point === undefined ? '' : `${percent(mean(point.values))} ± ${percent(standardDeviation(point.values))} (${point.values.map(percent).join(', ')})`;
+    if (point === undefined) return '';
+    // One value has no spread.
+    const spread = point.values.length < 2 ? '' : ` ± ${percent(standardDeviation(point.values))}`;
+    return `${percent(mean(point.values))}${spread} (${point.values.map(percent).join(', ')})`;
   };
   return [`| labels | ${METHODS.join(' | ')} |`, `|---|${METHODS.map(() => '---|').join('')}`, ...LABELS.map((labels) => `| ${labels} | ${METHODS.map((method) => cell(labels, method)).join(' | ')} |`)].join('\n');
 }
