@@ -5,7 +5,8 @@
 import { gradients } from '../graph/gradients.ts';
 import type { Graph } from '../graph/graph.ts';
 import type { DataType, FloatValue, IntValue, Value } from '../graph/ops.ts';
-import type { Shape } from '../graph/shape.ts';
+import { multiplyDims } from '../graph/shape.ts';
+import type { Dim, Shape } from '../graph/shape.ts';
 
 /** A loss that depends on one row of logits and on what is known about that row. */
 export interface RowLoss {
@@ -36,12 +37,25 @@ export const crossEntropy: RowLoss = {
     const at = g.unsqueeze(labels, [1]);
     const shifted = g.sub(logits, g.reduceMax(logits, [-1]));
     const powers = g.exp(shifted);
-    const sum = g.reduceSum(powers, [-1]); // (C, 1)
+    const sum = sumOfRows(g, powers);
     const logSum = g.log(sum);
     const losses = g.reshape(g.sub(logSum, g.gatherElements(shifted, at, 1)), labels.shape);
     return { losses, gradient: g.scatterAddElements(powers, at, g.neg(sum), 1), factor: g.div(g.scalar(1), sum) };
   },
 };
+
+/** Runs in which a row is added up, where its length is a multiple of one of them. */
+const RUNS = [256, 128, 64, 32];
+
+/** (C, V) → (C, 1), first run by run: in one go the many small terms of a vocabulary would be lost beside the sum so far. */
+function sumOfRows(g: Graph, x: FloatValue): FloatValue {
+  const [rows, length] = x.shape as readonly [Dim, number];
+  const run = RUNS.find((size) => length % size === 0 && length > size);
+  if (run === undefined) return g.reduceSum(x, [-1]);
+  const runs = length / run;
+  const sums = g.reduceSum(g.reshape(x, [multiplyDims([rows, runs]), run]), [-1]);
+  return g.reduceSum(g.reshape(sums, [rows, runs]), [-1]);
+}
 
 /** `share` times the cross-entropy of labels (C) under log-probabilities (C, V). */
 export function labelled(g: Graph, logProbs: FloatValue, labels: IntValue, share: number): LossWithGradient {
