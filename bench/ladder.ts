@@ -93,18 +93,18 @@ const STUDENT_TRAINING = { tune: 'lora', lora: LORA, epochs: 2, batchSize: 8, le
 const feature = (layers: number): object => ({ layers: [{ student: layers, teacher: TEACHER_LAYERS }], loss: 'standardised', tokens: 'answer', weight: 0.5 });
 /** The 50 likeliest of 49,152 tokens, and all others as one class. */
 const OFFLINE = { targets: 'offline', topK: 50 };
-const STORED = 'logit, T = 1';
-const WHOLE = 'logit, T = 1, whole distributions';
-const SOFTENED = 'logit, whole distributions';
 const teacherModel = { model: teacherFolder };
 const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   sft: () => ({ method: 'sft' }),
   logit: () => ({ method: 'logit', logit: OFFLINE, teacher: teacherModel }),
   feature: (layers) => ({ method: 'feature', feature: feature(layers), teacher: teacherModel }),
   'logit + feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: OFFLINE, teacher: teacherModel }),
-  [STORED]: () => ({ method: 'logit', logit: { ...OFFLINE, temperature: 1 }, teacher: teacherModel }),
-  [WHOLE]: () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
-  [SOFTENED]: () => ({ method: 'logit', teacher: teacherModel }),
+};
+/** Stored and whole distributions, softened or not: compared in the larger student alone. */
+const OF_DISTRIBUTIONS: typeof METHODS = {
+  'logit, T = 1': () => ({ method: 'logit', logit: { ...OFFLINE, temperature: 1 }, teacher: teacherModel }),
+  'logit, T = 1, whole distributions': () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
+  'logit, whole distributions': () => ({ method: 'logit', teacher: teacherModel }),
 };
 
 interface Student {
@@ -112,13 +112,13 @@ interface Student {
   readonly method: string;
   readonly seed: number;
 }
-/** Stored and whole distributions are compared in the larger student alone. */
-const methodsOf = (layers: number): readonly string[] => Object.keys(METHODS).filter((method) => ![STORED, WHOLE, SOFTENED].includes(method) || layers === SIZES[0]);
-const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => methodsOf(layers).map((method) => ({ layers, method, seed }))));
+const methodsOf = (layers: number): typeof METHODS => (layers === SIZES[0] ? { ...METHODS, ...OF_DISTRIBUTIONS } : METHODS);
+const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => Object.keys(methodsOf(layers)).map((method) => ({ layers, method, seed }))));
 
 function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
-  const { teacher: _teacher, ...decisive } = { teacher: undefined, ...METHODS[method]?.(layers) };
-  const training = { ...STUDENT_TRAINING, ...METHODS[method]?.(layers) };
+  const chosen = methodsOf(layers)[method]?.(layers);
+  const { teacher: _teacher, ...decisive } = { teacher: undefined, ...chosen };
+  const training = { ...STUDENT_TRAINING, ...chosen };
   const name = `student-${layers}-${method.replace(/\W+/g, '-')}-${seed}`;
   return {
     name,
@@ -174,7 +174,7 @@ say(`${progress.done} of ${progress.of} cells are done`);
 const teacher = folder.kept(teacherCell);
 const spread = (numbers: readonly number[]) => ({ mean: mean(numbers), standardDeviation: standardDeviation(numbers), each: numbers });
 const rows = SIZES.flatMap((layers) =>
-  methodsOf(layers).flatMap((method) => {
+  Object.keys(methodsOf(layers)).flatMap((method) => {
     const results = SEEDS.flatMap((seed) => folder.kept(studentCell({ layers, method, seed })) ?? []);
     if (results.length === 0 || teacher === undefined) return [];
     const accuracy = spread(results.map((result) => result.accuracy));

@@ -34,12 +34,15 @@ export function rowFeeds(row: PackedRow, vocabularySize: number): RowFeeds {
     padded.set(values);
     return new Tensor('int64', padded, dims);
   };
-  const tokensOf = ({ batch, width, ids, positions, mask }: PackedRow) => ({
-    ids: new Tensor('int64', ids, [batch, width]),
-    positions: new Tensor('int64', positions, [batch, width]),
-    mask: new Tensor('float32', mask, [batch, 1, width, width]),
-    blocks: new Tensor('int64', BigInt64Array.from(blockLengths(width), BigInt), [blockLengths(width).length]),
-  });
+  const tokensOf = ({ batch, width, ids, positions, mask }: PackedRow) => {
+    const blocks = BigInt64Array.from(blockLengths(width), BigInt);
+    return {
+      ids: new Tensor('int64', ids, [batch, width]),
+      positions: new Tensor('int64', positions, [batch, width]),
+      mask: new Tensor('float32', mask, [batch, 1, width, width]),
+      blocks: new Tensor('int64', blocks, [blocks.length]),
+    };
+  };
   const model = { ...tokensOf(row), rows: chunked(row.rows) };
   return {
     model,

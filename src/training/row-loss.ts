@@ -44,17 +44,16 @@ export const crossEntropy: RowLoss = {
   },
 };
 
-/** Runs in which a row is added up, where its length is a multiple of one of them. */
-const RUNS = [256, 128, 64, 32];
+/** The most terms that are added up in one run. */
+const MOST_RUN = 256;
 
-/** (C, V) → (C, 1), first run by run: in one go the many small terms of a vocabulary would be lost beside the sum so far. */
+/** (C, V) → (C, 1), run by run and then over the runs (a prime length is one): in one go the many small terms of a vocabulary are lost beside the sum so far. */
 function sumOfRows(g: Graph, x: FloatValue): FloatValue {
   const [rows, length] = x.shape as readonly [Dim, number];
-  const run = RUNS.find((size) => length % size === 0 && length > size);
-  if (run === undefined) return g.reduceSum(x, [-1]);
-  const runs = length / run;
-  const sums = g.reduceSum(g.reshape(x, [multiplyDims([rows, runs]), run]), [-1]);
-  return g.reduceSum(g.reshape(sums, [rows, runs]), [-1]);
+  let run = Math.min(MOST_RUN, length);
+  while (length % run !== 0) run -= 1;
+  const sums = g.reduceSum(g.reshape(x, [multiplyDims([rows, length / run]), run]), [-1]);
+  return g.reduceSum(g.reshape(sums, [rows, length / run]), [-1]);
 }
 
 /** `share` times the cross-entropy of labels (C) under log-probabilities (C, V). */

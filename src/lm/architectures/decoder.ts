@@ -139,7 +139,10 @@ export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup
   const { positions, pastPositions } = inputs;
   const keyPositions = inputs.past === undefined ? positions : pastPositions === undefined ? undefined : g.concat([pastPositions, positions], 1);
   const grouped = (mask: FloatValue): readonly FloatValue[] =>
-    cut(g, mask, 2, inputs.blocks).map((rows, block) => g.concat(Array.from({ length: group }, () => upTo(g, rows, 3, inputs.blocks, block)), 2));
+    cut(g, mask, 2, inputs.blocks).map((rows, block) => {
+      const met = upTo(g, rows, 3, inputs.blocks, block);
+      return g.concat(Array.from({ length: group }, () => met), 2);
+    });
   const whole: AttentionScope = { rotary: rotaryTables(g, config.rotary, headSize, contextTokens), groupMasks: grouped(inputs.mask) };
   const local = (): AttentionScope => {
     const { tokens, rotary } = slidingWindow as NonNullable<typeof slidingWindow>;
