@@ -11,6 +11,7 @@ import { dirname, join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { inspect } from 'node:util';
+import { descendants, killHard } from './support/processes.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -18,7 +19,7 @@ interface Layer {
   readonly name: string;
   /** Files at once. Layers that start servers or train use all cores by themselves. */
   readonly concurrency: number;
-  /** Of one file. */
+  /** Of one file, from its start to the end of its process; also of each test in it. */
   readonly timeoutMs: number;
 }
 const LAYERS: readonly Layer[] = [
@@ -27,8 +28,11 @@ const LAYERS: readonly Layer[] = [
   { name: 'api', concurrency: availableParallelism(), timeoutMs: 120_000 },
   { name: 'replay', concurrency: 1, timeoutMs: 180_000 },
   { name: 'workflows', concurrency: 1, timeoutMs: 300_000 },
-  { name: 'e2e', concurrency: 1, timeoutMs: 1_800_000 },
+  { name: 'e2e', concurrency: 1, timeoutMs: 900_000 },
 ];
+
+/** A test that timed out is reported by node:test itself, before its file is given up. */
+const GRACE_MS = 15_000;
 
 interface Tally {
   passed: number;
@@ -49,9 +53,24 @@ function describeFailure({ name, file, details }: TestEvent): string {
 /** A parent fails because a child did: the child alone is counted and shown. */
 const isParentOfFailure = ({ details }: TestEvent): boolean => /subtests? failed/.test(details.error?.message ?? '');
 
-function runFiles(files: readonly string[], { concurrency, timeoutMs }: Layer, tally: Tally): Promise<void> {
+/**
+ * Runs one file in a process of its own. node:test ends tests that take too long, but waits for as long
+ * as the process lives, which a server that a failed test left open makes forever: that is ended here.
+ */
+function runFile(file: string, timeoutMs: number, tally: Tally): Promise<void> {
   return new Promise((resolveRun, reject) => {
-    const stream = run({ files: [...files], concurrency, timeout: timeoutMs, isolation: 'process' });
+    const fail = (text: string): void => {
+      tally.failed += 1;
+      tally.failures.push(text);
+      console.log(text);
+    };
+    const stream = run({ files: [file], timeout: timeoutMs, isolation: 'process' });
+    const patience = setTimeout(() => {
+      fail(`✖ ${relative(ROOT, file)}: expected its process to end within ${timeoutMs / 1_000} s, got one that goes on: killed with all that it started`);
+      const own = descendants(process.pid).find(({ parent, command }) => parent === process.pid && command.includes(file));
+      if (own !== undefined) for (const { pid } of [...descendants(own.pid), own]) killHard(pid);
+      setTimeout(resolveRun, GRACE_MS); // whoever still holds its output is nobody's child
+    }, timeoutMs + GRACE_MS);
     stream.on('test:pass', (event: TestEvent) => {
       if (event.details.type === 'suite') return;
       if (event.skip !== undefined && event.skip !== false) {
@@ -62,17 +81,24 @@ function runFiles(files: readonly string[], { concurrency, timeoutMs }: Layer, t
       tally.passed += 1;
     });
     stream.on('test:fail', (event: TestEvent) => {
-      if (isParentOfFailure(event)) return;
-      tally.failed += 1;
-      const text = describeFailure(event);
-      tally.failures.push(text);
-      console.log(text);
+      if (!isParentOfFailure(event)) fail(describeFailure(event));
     });
     stream.on('test:stderr', ({ message }: { readonly message: string }) => process.stderr.write(message));
     stream.on('error', reject);
-    stream.on('end', resolveRun);
+    stream.on('end', () => {
+      clearTimeout(patience);
+      resolveRun();
+    });
     stream.resume();
   });
+}
+
+async function runFiles(files: readonly string[], { concurrency, timeoutMs }: Layer, tally: Tally): Promise<void> {
+  const waiting = [...files];
+  const runner = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) await runFile(file, timeoutMs, tally);
+  };
+  await Promise.all(Array.from({ length: concurrency }, runner));
 }
 
 function choose(args: readonly string[]): readonly { readonly layer: Layer; readonly files: readonly string[] }[] {
@@ -102,4 +128,4 @@ for (const { layer, files } of choose(process.argv.slice(2))) {
 if (tally.failures.length > 0) console.log(`\nfailures\n${tally.failures.join('\n')}\n`);
 if (tally.skipped > 0) console.log(`${tally.skipped} skipped`);
 console.log(`${tally.passed} passed, ${tally.failed} failed`);
-process.exitCode = tally.failed === 0 && tally.passed > 0 ? 0 : 1;
+process.exit(tally.failed === 0 && tally.passed > 0 ? 0 : 1);

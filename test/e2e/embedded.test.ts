@@ -4,8 +4,6 @@ import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { createServer } from 'node:net';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -16,6 +14,7 @@ import type { Config } from '../../src/config.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { findRunning, readNote } from '../../src/embedded/home.ts';
 import { startEmbedded } from '../../src/embedded/start.ts';
+import { freePort } from '../support/free-port.ts';
 import { isAlive, killHard } from '../support/processes.ts';
 
 const MAIN = fileURLToPath(new URL('../support/embedded-main.ts', import.meta.url));
@@ -23,15 +22,6 @@ const started: ChildProcess[] = [];
 let home: string;
 let config: Config;
 let environment: NodeJS.ProcessEnv;
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 before(async () => {
   home = await mkdtemp(join(tmpdir(), 'still-embedded-'));
@@ -62,6 +52,12 @@ async function start(): Promise<ChildProcess> {
   return child;
 }
 
+/** Starts a stack that is expected not to start: one that does is stopped, so that a failed test ends. */
+async function refused(settings: Config): Promise<void> {
+  const stack = await startEmbedded(settings);
+  await stack.stop();
+}
+
 const pidOf = (name: string): number => readNote(home)?.children.find((child) => child.name === name)?.identity.pid ?? -1;
 
 async function until(what: string, holds: () => boolean | Promise<boolean>, limitMs = 30_000): Promise<void> {
@@ -88,7 +84,7 @@ test('a child that is killed comes back: a worker, the Temporal server', async (
 });
 
 test('a second stack on the same home is refused and the first goes on', async () => {
-  await assert.rejects(startEmbedded(config), (error: unknown) => {
+  await assert.rejects(refused(config), (error: unknown) => {
     assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
     assert.ok(error.message.includes(home) && error.message.includes(`pid ${started[0]?.pid}`), error.message);
     return true;
@@ -99,7 +95,7 @@ test('a second stack on the same home is refused and the first goes on', async (
 
 test('another home with the same port is told the port and its setting', async () => {
   const other = await mkdtemp(join(tmpdir(), 'still-embedded-'));
-  await assert.rejects(startEmbedded({ ...config, home: other }), (error: unknown) => {
+  await assert.rejects(refused({ ...config, home: other }), (error: unknown) => {
     assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
     assert.match(error.message, /port \d+ of 127\.0\.0\.1 to be free for the Temporal server.*TEMPORAL_ADDRESS/);
     return true;

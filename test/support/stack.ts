@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, openSync, readFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignDescription, CampaignListing } from '../../src/client/campaigns.ts';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { Budget, RoundSummary } from '../../src/contracts/state.ts';
+import { freePort } from './free-port.ts';
 import { descendants, isAlive, killHard } from './processes.ts';
 import type { ProcessInfo } from './processes.ts';
 
@@ -175,14 +175,4 @@ export class Stack {
       await sleep(POLL_MS);
     }
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('expected a TCP address');
-  server.close();
-  await once(server, 'close');
-  return address.port;
 }
