@@ -48,6 +48,8 @@ export interface TrainingCase {
   readonly logit?: TrainingSpec['logit'];
   /** Default: each batch, so that it counts in every turn. */
   readonly teacherReads?: 'before';
+  /** Of the adapters' inputs; the programs draw other masks, so that their losses differ. Default: 0. */
+  readonly dropout?: number;
   readonly batchSize: number;
   readonly padTo: number;
   readonly warmUpSteps: number;
@@ -85,13 +87,13 @@ async function modelOf({ model, name }: TrainingCase, folder: string): Promise<O
 }
 
 async function taskOf(measured: TrainingCase, pairs: number, folder: string): Promise<TrainingTask> {
-  const { batchSize, padTo, studentLayers, logit, teacherReads = 'each-batch' } = measured;
+  const { batchSize, padTo, dropout = 0, studentLayers, logit, teacherReads = 'each-batch' } = measured;
   const { path: modelPath, config: whole, weights } = await modelOf(measured, folder);
   const layers = evenlySpaced(studentLayers ?? whole.layers, whole.layers);
   // One step more than is taken: the epoch does not end while turns remain.
   const samples = await measured.samples((measured.warmUpSteps + pairs * measured.stepsPerTurn + 1) * batchSize);
   const training = campaignSpecSchema.shape.training.parse({
-    epochs: 1, batchSize, learningRate: 1e-3, schedule: 'constant', warmupRatio: 0, weightDecay: 0.01, lora: { r: 16, alpha: 32, dropout: 0, targets: ['q_proj', 'v_proj'] },
+    epochs: 1, batchSize, learningRate: 1e-3, schedule: 'constant', warmupRatio: 0, weightDecay: 0.01, lora: { r: 16, alpha: 32, dropout, targets: ['q_proj', 'v_proj'] },
     ...(logit === undefined ? {} : { method: 'logit', logit }),
   });
   const { layout, initial } = trainableOf(keepLayersOf(whole, layers), training);
