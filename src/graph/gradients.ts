@@ -3,7 +3,7 @@
  * else. A rule is told which of its inputs lie on such a path and computes gradients for those alone.
  */
 import { StillhouseError } from '../contracts/errors.ts';
-import type { Graph } from './graph.ts';
+import type { Graph, HalfMatMulOptions } from './graph.ts';
 import type { FloatValue, GraphNode, IntValue, OpType, Value } from './ops.ts';
 import { formatShape, multiplyDims } from './shape.ts';
 import type { Dim, Shape } from './shape.ts';
@@ -42,6 +42,9 @@ function flattenRows(g: Graph, x: FloatValue): FloatValue {
   return g.reshape(x, [multiplyDims(x.shape.slice(0, -1)), x.shape.at(-1) ?? 1]);
 }
 
+/** How many times as large gradients stand while they are float16, which holds numbers from 2^-24 to 65,504: those from 2^-32 to 255 are kept. */
+const HALF_GRADIENT_FACTOR = 2 ** 8;
+
 export const GRADIENTS: GradientTable = {
   // y = a + b: da = dy, db = dy
   Add: ({ g, node, dY, needs }) => [when(needs[0], () => unbroadcast(g, dY, node.inputs[0] as Value)), when(needs[1], () => unbroadcast(g, dY, node.inputs[1] as Value))],
@@ -75,7 +78,9 @@ export const GRADIENTS: GradientTable = {
     return [g.mul(dY, g.sub(g.add(share, y), g.mul(y, share)))];
   },
   // y = α·op(A)·op(B): dop(A) = α·dy·op(B)ᵀ, dop(B) = α·op(A)ᵀ·dy; transposed again where op transposes
-  FusedMatMul: (args) => matMulGradients(args),
+  FusedMatMul: (args) => matMulGradients(args, args.node.attributes, (a, b, options) => args.g.matMul(a, b, { ...options, alpha: args.node.attributes.alpha })),
+  // the same products in half precision, in which gradients stand S times as large: dop(A) = (S·dy·op(B)ᵀ)/S, dop(B) = (op(A)ᵀ·S·dy)/S
+  HalfMatMul: halfMatMulGradients(HALF_GRADIENT_FACTOR),
   // y = softmax(x): dx = y·(dy − Σ dy·y)
   Softmax: ({ g, node, dY, output }) => {
     const y = output();
@@ -167,18 +172,28 @@ function spread(g: Graph, node: GraphNode<'ReduceSum' | 'ReduceMean'>, dY: Float
   return g.expandLike(kept, node.inputs[0] as FloatValue);
 }
 
-function matMulGradients({ g, node, dY, needs, input }: RuleArguments<'FusedMatMul'>): readonly (FloatValue | null)[] {
-  const { transA, transB, alpha } = node.attributes;
-  const dA = (): FloatValue =>
-    transA ? g.matMul(input(1), dY, { transA: transB, transB: true, alpha }) : g.matMul(dY, input(1), { transB: !transB, alpha });
+type Product = (a: FloatValue, b: FloatValue, options: HalfMatMulOptions) => FloatValue;
+
+function matMulGradients(
+  { g, node, dY, needs, input }: Pick<RuleArguments<'FusedMatMul' | 'HalfMatMul'>, 'g' | 'node' | 'dY' | 'needs' | 'input'>,
+  { transA, transB }: Required<HalfMatMulOptions>,
+  product: Product,
+): readonly (FloatValue | null)[] {
+  const dA = (): FloatValue => (transA ? product(input(1), dY, { transA: transB, transB: true }) : product(dY, input(1), { transB: !transB }));
   const dB = (): FloatValue => {
     const a = input(0);
     const shared = shapeOf(node, 1).length === 2 && a.shape.length > 2;
-    if (shared && transA) throw new StillhouseError('INTERNAL', `gradient of FusedMatMul: expected no transposed batch against a matrix, got ${formatShape(a.shape)}ᵀ`);
+    if (shared && transA) throw new StillhouseError('INTERNAL', `gradient of ${node.op}: expected no transposed batch against a matrix, got ${formatShape(a.shape)}ᵀ`);
     const [rows, dRows] = shared ? [flattenRows(g, a), flattenRows(g, dY)] : [a, dY];
-    return transB ? g.matMul(dRows, rows, { transA: true, transB: transA, alpha }) : g.matMul(rows, dRows, { transA: !transA, alpha });
+    return transB ? product(dRows, rows, { transA: true, transB: transA }) : product(rows, dRows, { transA: !transA });
   };
   return [when(needs[0], dA), when(needs[1], dB)];
+}
+
+/** `factor`: S, a power of two, so that nothing else of the gradient is rounded. */
+export function halfMatMulGradients(factor: number): GradientRule<'HalfMatMul'> {
+  return ({ g, node, dY, needs, input }) =>
+    matMulGradients({ g, node, dY: g.mul(dY, g.scalar(factor)), needs, input }, node.attributes, (a, b, options) => g.halfMatMul(a, b, options)).map((gradient) => gradient && g.mul(gradient, g.scalar(1 / factor)));
 }
 
 /** What is differentiated: `Σ of`, weighted by `seed` (of the shape of `of`; ones where it is absent). */

@@ -7,9 +7,12 @@ import type { DataType, FloatValue, GraphNode, IntValue, OpAttributes, OpType, S
 import { addDims, broadcastShapes, formatShape, multiplyDims, resolveAxis, sameShape } from './shape.ts';
 import type { Dim, Shape } from './shape.ts';
 
-export interface MatMulOptions {
+export interface HalfMatMulOptions {
   readonly transA?: boolean;
   readonly transB?: boolean;
+}
+
+export interface MatMulOptions extends HalfMatMulOptions {
   /** Factor of the product. */
   readonly alpha?: number;
 }
@@ -195,16 +198,13 @@ export class Graph implements Subgraph {
   // -- products and normalisation ---------------------------------------------------------------
 
   /** a: (…, M, N), b: (…, N, L) or (N, L) → (…, M, L); the transposes swap the last two dimensions. */
-  matMul(a: FloatValue, b: FloatValue, options: MatMulOptions = {}): FloatValue {
-    const { transA = false, transB = false, alpha = 1 } = options;
-    const where = `matMul(${formatShape(a.shape)}${transA ? 'ᵀ' : ''}, ${formatShape(b.shape)}${transB ? 'ᵀ' : ''})`;
-    if (a.shape.length < 2 || b.shape.length < 2) throw expected(where, 'two dimensions or more', 'fewer');
-    const [rows, innerA] = lastTwo(a.shape, transA);
-    const [innerB, columns] = lastTwo(b.shape, transB);
-    if (innerA !== innerB) throw expected(where, 'equal inner dimensions', `${innerA} and ${innerB}`);
-    const batch = a.shape.slice(0, -2);
-    if (b.shape.length > 2 && !sameShape(batch, b.shape.slice(0, -2))) throw expected(where, 'equal batch dimensions', formatShape(b.shape));
-    return this.#float('FusedMatMul', [a, b], { transA, transB, alpha }, [...batch, rows, columns]);
+  matMul(a: FloatValue, b: FloatValue, { transA = false, transB = false, alpha = 1 }: MatMulOptions = {}): FloatValue {
+    return this.#float('FusedMatMul', [a, b], { transA, transB, alpha }, productShape('matMul', a.shape, b.shape, transA, transB));
+  }
+
+  /** The same of a and b rounded to float16, and rounded to float16 itself. */
+  halfMatMul(a: FloatValue, b: FloatValue, { transA = false, transB = false }: HalfMatMulOptions = {}): FloatValue {
+    return this.#float('HalfMatMul', [a, b], { transA, transB }, productShape('halfMatMul', a.shape, b.shape, transA, transB));
   }
 
   softmax(x: FloatValue, axis = -1): FloatValue {
@@ -423,6 +423,17 @@ export class Graph implements Subgraph {
     this.#names.set(stem, count + 1);
     return count === 0 ? stem : `${stem}_${count}`;
   }
+}
+
+function productShape(method: string, a: Shape, b: Shape, transA: boolean, transB: boolean): Shape {
+  const where = `${method}(${formatShape(a)}${transA ? 'ᵀ' : ''}, ${formatShape(b)}${transB ? 'ᵀ' : ''})`;
+  if (a.length < 2 || b.length < 2) throw expected(where, 'two dimensions or more', 'fewer');
+  const [rows, innerA] = lastTwo(a, transA);
+  const [innerB, columns] = lastTwo(b, transB);
+  if (innerA !== innerB) throw expected(where, 'equal inner dimensions', `${innerA} and ${innerB}`);
+  const batch = a.slice(0, -2);
+  if (b.length > 2 && !sameShape(batch, b.slice(0, -2))) throw expected(where, 'equal batch dimensions', formatShape(b));
+  return [...batch, rows, columns];
 }
 
 function lastTwo(shape: Shape, swapped: boolean): [Dim, Dim] {

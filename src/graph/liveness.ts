@@ -25,6 +25,8 @@ function sizeBytes(value: Value, sizes: Sizes): number {
   return value.shape.reduce<number>((product, dim) => product * evaluateDim(dim, sizes), BYTES[value.dtype]);
 }
 
+const isConstant = ({ source: { kind } }: Value): boolean => kind === 'constant' || kind === 'external';
+
 /** The value whose memory this one shares. */
 function owner(value: Value): Value {
   const { source } = value;
@@ -59,10 +61,18 @@ function reads(node: GraphNode): readonly Value[] {
   return isScan(node) ? [...node.inputs, ...reachable(node.attributes.body).captured] : node.inputs;
 }
 
+const isHalf = (node: GraphNode): boolean => node.op === 'HalfMatMul';
+
+/** Of a value that is multiplied in half precision: itself in float16, and the float32 that a provider without such products makes of it again. */
+const HALF_COPIES = (2 + 4) / 4;
+
 function resultBytes(graph: Subgraph, sizes: Sizes): number {
   const order = runtimeOrder(reachable(graph).nodes);
+  const copies = new Map<Value, Value>();
+  for (const value of order.filter(isHalf).flatMap(({ inputs }) => inputs)) if (!isConstant(value)) copies.set(value, { ...value, source: { kind: 'input' } });
+  const copiesFor = (node: GraphNode): readonly Value[] => (isHalf(node) ? node.inputs.flatMap((input) => copies.get(input) ?? []) : []);
   const lastRead = new Map<Value, number>();
-  order.forEach((node, i) => reads(node).forEach((value) => lastRead.set(owner(value), i)));
+  order.forEach((node, i) => [...reads(node), ...copiesFor(node)].forEach((value) => lastRead.set(owner(value), i)));
   for (const { value } of graph.outputs) lastRead.set(owner(value), order.length);
   const alive = new Map<Value, number>();
   let [now, most] = [0, 0];
@@ -72,8 +82,13 @@ function resultBytes(graph: Subgraph, sizes: Sizes): number {
       alive.set(value, sizeBytes(value, sizes));
       now += sizeBytes(value, sizes);
     }
+    for (const copy of copiesFor(node)) {
+      if (alive.has(copy)) continue;
+      alive.set(copy, HALF_COPIES * sizeBytes(copy, sizes));
+      now += HALF_COPIES * sizeBytes(copy, sizes);
+    }
     most = Math.max(most, now + (isScan(node) ? resultBytes(node.attributes.body, sizes) : 0));
-    for (const value of new Set(reads(node).map(owner))) {
+    for (const value of new Set([...reads(node), ...copiesFor(node)].map(owner))) {
       if (lastRead.get(value) !== i) continue;
       now -= alive.get(value) ?? 0;
       alive.delete(value);
@@ -98,11 +113,10 @@ function constantBytes(graph: Subgraph, packed: boolean): number {
   const places = new Map<string, number>();
   for (const node of allNodes(graph)) {
     for (const input of node.inputs) {
-      const { kind } = input.source;
-      if ((kind !== 'constant' && kind !== 'external') || isGathered(node, input)) continue;
+      if (!isConstant(input) || isGathered(node, input)) continue;
       const place = input.source.kind === 'external' ? `${input.source.location}:${input.source.offsetBytes}` : input.name;
-      const copy = packed && isPackable(node, input) ? `${place}, packed ${JSON.stringify(node.attributes)}` : place;
-      places.set(copy, sizeBytes(input, {}));
+      if (isHalf(node)) places.set(`${place}, float16`, HALF_COPIES * sizeBytes(input, {}));
+      else places.set(packed && isPackable(node, input) ? `${place}, packed ${JSON.stringify(node.attributes)}` : place, sizeBytes(input, {}));
     }
   }
   return [...places.values()].reduce((sum, bytes) => sum + bytes, 0);

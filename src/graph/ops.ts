@@ -21,6 +21,8 @@ export interface OpAttributes {
   Silu: NoAttributes;
   /** alpha · op(A) op(B); written as MatMul where nothing is fused. */
   FusedMatMul: { readonly transA: boolean; readonly transB: boolean; readonly alpha: number };
+  /** op(A) op(B) in half precision: A and B are rounded to float16, and so is their product; as values of the graph all are float32. */
+  HalfMatMul: { readonly transA: boolean; readonly transB: boolean };
   Softmax: { readonly axis: number };
   LogSoftmax: { readonly axis: number };
   SimplifiedLayerNormalization: { readonly epsilon: number };

@@ -10,6 +10,8 @@ const MICROSOFT = 'com.microsoft';
 const MICROSOFT_OPSET = 1;
 
 const ELEMENT_TYPE: { readonly [D in DataType]: number } = { float32: 1, int64: 7 };
+/** No value of a graph has it: nodes that compute in it take and give float32. */
+const FLOAT16 = 10;
 const ATTRIBUTE_FLOAT = 1;
 const ATTRIBUTE_INT = 2;
 const ATTRIBUTE_STRING = 3;
@@ -22,6 +24,8 @@ interface WrittenNode {
   readonly type: string;
   readonly domain?: string;
   readonly attributes?: Readonly<Record<string, AttributeValue>>;
+  /** It takes float16 and gives float16. */
+  readonly half?: true;
 }
 type NodeWriter<Op extends OpType> = (attributes: OpAttributes[Op]) => WrittenNode;
 
@@ -29,6 +33,10 @@ const plain = (type: string) => (): WrittenNode => ({ type });
 const flag = (value: boolean): AttributeValue => ({ int: value ? 1 : 0 });
 const reduction = (type: string) => (at: { readonly keepDims: boolean }): WrittenNode => ({ type, attributes: { keepdims: flag(at.keepDims) } });
 const axial = (type: string) => (at: { readonly axis: number }): WrittenNode => ({ type, attributes: { axis: { int: at.axis } } });
+const product = ({ transA, transB, alpha }: OpAttributes['FusedMatMul']): WrittenNode =>
+  transA || transB || alpha !== 1
+    ? { type: 'FusedMatMul', domain: MICROSOFT, attributes: { transA: flag(transA), transB: flag(transB), alpha: { float: alpha } } }
+    : { type: 'MatMul' };
 
 const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Add: plain('Add'),
@@ -42,10 +50,8 @@ const NODE_WRITERS: { readonly [Op in OpType]: NodeWriter<Op> } = {
   Abs: plain('Abs'),
   Sign: plain('Sign'),
   Silu: () => ({ type: 'QuickGelu', domain: MICROSOFT, attributes: { alpha: { float: 1 } } }),
-  FusedMatMul: (at) =>
-    at.transA || at.transB || at.alpha !== 1
-      ? { type: 'FusedMatMul', domain: MICROSOFT, attributes: { transA: flag(at.transA), transB: flag(at.transB), alpha: { float: at.alpha } } }
-      : { type: 'MatMul' },
+  FusedMatMul: product,
+  HalfMatMul: (at) => ({ ...product({ ...at, alpha: 1 }), half: true }),
   Softmax: axial('Softmax'),
   LogSoftmax: axial('LogSoftmax'),
   SimplifiedLayerNormalization: (at) => ({
@@ -138,7 +144,7 @@ export function toOnnx(graph: Graph, name: string, metadata: Readonly<Record<str
   const model = new MessageWriter();
   model.integer(1, IR_VERSION).text(2, 'stillhouse');
   model.message(7, (body) => {
-    for (const node of nodes) body.message(1, (message) => writeNode(message, node, nameOf));
+    writeNodes(body, nodes, nameOf);
     for (const { name: outputName, value } of graph.outputs) {
       if (nameOf(value) !== outputName) body.message(1, (message) => message.text(1, nameOf(value)).text(2, outputName).text(4, 'Identity'));
     }
@@ -155,19 +161,82 @@ export function toOnnx(graph: Graph, name: string, metadata: Readonly<Record<str
 
 /** A body's outputs are results of its own nodes; constants are the outermost graph's. */
 function writeBody(message: MessageWriter, body: Subgraph, nameOf: NameOf): void {
-  for (const node of reachable(body).nodes) message.message(1, (written) => writeNode(written, node, nameOf));
+  writeNodes(message, reachable(body).nodes, nameOf);
   message.text(2, 'body');
   for (const input of body.inputs) message.message(11, (written) => writeValueInfo(written, input.name, input));
   for (const { value } of body.outputs) message.message(12, (written) => writeValueInfo(written, value.name, value));
 }
 
-function writeNode<Op extends OpType>(message: MessageWriter, node: GraphNode<Op>, nameOf: NameOf): void {
-  const written = NODE_WRITERS[node.op](node.attributes);
-  for (const input of node.inputs) message.text(1, nameOf(input));
-  for (const output of node.outputs) message.text(2, nameOf(output));
-  message.text(3, node.outputs[0]?.name ?? '').text(4, written.type);
-  for (const [key, value] of Object.entries(written.attributes ?? {})) message.message(5, (attribute) => writeAttribute(attribute, key, value, nameOf));
-  if (written.domain !== undefined) message.text(7, written.domain);
+function writeNodes(message: MessageWriter, nodes: readonly GraphNode[], nameOf: NameOf): void {
+  const halves = new Halves(message, nameOf);
+  for (const node of nodes) {
+    const written = writtenAs(node);
+    const [first] = node.outputs as readonly [Value, ...Value[]];
+    if (written.half === true) {
+      const output = nameOf(first);
+      const inputs = node.inputs.map((input, i) => halves.narrowed(input, `${output}.${i}`));
+      halves.widened(output, first.shape.length, (result) => writeNode(message, written, { name: result, inputs, outputs: [result] }, nameOf));
+    } else writeNode(message, written, { name: first.name, inputs: node.inputs.map(nameOf), outputs: node.outputs.map(nameOf) }, nameOf);
+  }
+}
+
+const writtenAs = <Op extends OpType>(node: GraphNode<Op>): WrittenNode => NODE_WRITERS[node.op](node.attributes);
+
+function writeNode(message: MessageWriter, written: WrittenNode, { name, inputs, outputs }: { readonly name: string; readonly inputs: readonly string[]; readonly outputs: readonly string[] }, nameOf: NameOf): void {
+  message.message(1, (node) => {
+    for (const input of inputs) node.text(1, input);
+    for (const output of outputs) node.text(2, output);
+    node.text(3, name).text(4, written.type);
+    for (const [key, value] of Object.entries(written.attributes ?? {})) node.message(5, (attribute) => writeAttribute(attribute, key, value, nameOf));
+    if (written.domain !== undefined) node.text(7, written.domain);
+  });
+}
+
+/**
+ * The float16 around the nodes that compute in it. Where a provider has no such node, the runtime casts its inputs back,
+ * and then takes both casts for none: a reshape to the same shape between them, which costs nothing, keeps what they round.
+ */
+class Halves {
+  readonly #message: MessageWriter;
+  readonly #nameOf: NameOf;
+  readonly #narrowed = new Map<Value, string>();
+  readonly #shapes = new Map<number, string>();
+
+  constructor(message: MessageWriter, nameOf: NameOf) {
+    this.#message = message;
+    this.#nameOf = nameOf;
+  }
+
+  /** The name of a value in float16: `name`, or what an earlier node of this body called it. */
+  narrowed(value: Value, name: string): string {
+    const known = this.#narrowed.get(value);
+    if (known !== undefined) return known;
+    const constant = value.source.kind === 'constant' || value.source.kind === 'external';
+    this.#write({ type: 'Cast', attributes: { to: { int: FLOAT16 } } }, [this.#nameOf(value)], constant ? name : `${name}.cast`);
+    if (!constant) this.#sameShape(`${name}.cast`, value.shape.length, name);
+    this.#narrowed.set(value, name);
+    return name;
+  }
+
+  /** Has a result written in float16, and gives it in float32 under `name`. */
+  widened(name: string, rank: number, write: (result: string) => void): void {
+    write(`${name}.product`);
+    this.#sameShape(`${name}.product`, rank, `${name}.float16`);
+    this.#write({ type: 'Cast', attributes: { to: { int: ELEMENT_TYPE.float32 } } }, [`${name}.float16`], name);
+  }
+
+  #sameShape(from: string, rank: number, to: string): void {
+    if (!this.#shapes.has(rank)) {
+      const shape = `${to}.shape`;
+      this.#write({ type: 'Constant', attributes: { value_ints: { ints: Array.from({ length: rank }, () => 0) } } }, [], shape);
+      this.#shapes.set(rank, shape);
+    }
+    this.#write({ type: 'Reshape' }, [from, this.#shapes.get(rank) as string], to);
+  }
+
+  #write(written: WrittenNode, inputs: readonly string[], output: string): void {
+    writeNode(this.#message, written, { name: output, inputs, outputs: [output] }, this.#nameOf);
+  }
 }
 
 function writeAttribute(message: MessageWriter, name: string, value: AttributeValue, nameOf: NameOf): void {

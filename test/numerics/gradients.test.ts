@@ -14,6 +14,8 @@ import { randomStream } from '../../src/training/random.ts';
 
 interface Case {
   readonly name?: string;
+  /** Inputs are whole numbers of it: what a rule is compared with must not be lost to rounding. */
+  readonly grid?: number;
   /** Shapes of the values to differentiate by. */
   readonly shapes: readonly (readonly number[])[];
   readonly build: (g: Graph, inputs: readonly FloatValue[]) => FloatValue;
@@ -29,6 +31,11 @@ const two = (shapes: Case['shapes'], build: (g: Graph, x: FloatValue, y: FloatVa
 const one = (shape: readonly number[], build: (g: Graph, x: FloatValue) => FloatValue, name?: string): Case => ({ shapes: [shape], build: (g, inputs) => build(g, at(inputs, a)), ...(name === undefined ? {} : { name }) });
 const matMul = (left: readonly number[], right: readonly number[], transA: boolean, transB: boolean): Case =>
   two([left, right], (g, x, y) => g.matMul(x, y, { transA, transB, alpha: 0.7 }), `${transA ? 'Aᵀ' : 'A'}${transB ? 'Bᵀ' : 'B'} of ${left.length} and ${right.length} dimensions`);
+/** Multiples of 1/8 in all, and half a step of the quotient: products of them and their sums are exact in float16, the quotient too. */
+const halfMatMul = (left: readonly number[], right: readonly number[], transA: boolean, transB: boolean): Case => ({
+  ...two([left, right], (g, x, y) => g.halfMatMul(x, y, { transA, transB }), `${transA ? 'Aᵀ' : 'A'}${transB ? 'Bᵀ' : 'B'} of ${left.length} and ${right.length} dimensions`),
+  grid: 1 / 8,
+});
 /** Away from zero, for divisors. */
 const shifted = (g: Graph, x: FloatValue): FloatValue => g.add(g.mul(x, g.scalar(0.3)), g.scalar(2));
 
@@ -49,6 +56,10 @@ const CASES: { readonly [Op in OpType]: readonly Case[] } = {
     ...[false, true].flatMap((transA) => [false, true].map((transB) => matMul(transA ? [4, 3] : [3, 4], transB ? [2, 4] : [4, 2], transA, transB))),
     ...[false, true].flatMap((transA) => [false, true].map((transB) => matMul(transA ? [2, 4, 3] : [2, 3, 4], transB ? [2, 2, 4] : [2, 4, 2], transA, transB))),
     ...[false, true].map((transB) => matMul([2, 3, 4], transB ? [2, 4] : [4, 2], false, transB)),
+  ],
+  HalfMatMul: [
+    ...[false, true].flatMap((transA) => [false, true].map((transB) => halfMatMul(transA ? [4, 3] : [3, 4], transB ? [2, 4] : [4, 2], transA, transB))),
+    ...[false, true].map((transB) => halfMatMul([2, 3, 4], transB ? [2, 4] : [4, 2], false, transB)),
   ],
   Softmax: [one([2, 3, 4], (g, x) => g.softmax(x)), one([2, 3, 4], (g, x) => g.softmax(x, 1), 'of an inner axis')],
   LogSoftmax: [one([3, 5], (g, x) => g.crossEntropy(x, g.ints([4, 0, 2], [3])), 'of labels'), one([2, 3, 4], (g, x) => g.logSoftmax(x)), one([2, 3, 4], (g, x) => g.logSoftmax(x, 1), 'of an inner axis')],
@@ -89,7 +100,7 @@ const draw = (length: number, stream: number): Float32Array => {
 };
 
 /** The largest difference between rule and quotient, relative to the largest quotient of the input. */
-async function largestError({ shapes, build }: Case, table: GradientTable = GRADIENTS): Promise<number> {
+async function largestError({ shapes, build, grid }: Case, table: GradientTable = GRADIENTS): Promise<number> {
   const g = new Graph();
   const inputs = shapes.map((shape, i) => g.input(`x${i}`, 'float32', shape));
   const y = build(g, inputs);
@@ -101,7 +112,7 @@ async function largestError({ shapes, build }: Case, table: GradientTable = GRAD
     g.output(`d${i}`, value);
   });
   const session = await InferenceSession.create(toOnnx(g, 'rule'), { intraOpNumThreads: 1, logSeverityLevel: 3 });
-  const values = shapes.map((shape, i) => draw(size(shape), i + 1));
+  const values = shapes.map((shape, i) => draw(size(shape), i + 1).map((value) => (grid === undefined ? value : grid * Math.round(value / grid))));
   const run = () => session.run(Object.fromEntries(values.map((data, i) => [`x${i}`, new Tensor('float32', data, shapes[i] as number[])])));
   const loss = async (): Promise<number> => (await run())['loss']?.data[0] as number;
   const analytic = await run();
