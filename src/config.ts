@@ -4,6 +4,7 @@ import { join, resolve } from 'node:path';
 import { z } from 'zod';
 import { StillhouseError } from './contracts/errors.ts';
 import { EXECUTION_PROVIDERS, type ExecutionProvider } from './contracts/execution-providers.ts';
+import { PRECISIONS, type Precision } from './contracts/precision.ts';
 
 const port = (fallback: number) => z.coerce.number().int().min(0).max(65_535).default(fallback);
 
@@ -27,6 +28,8 @@ const environmentSchema = z.object({
     .default('cpu')
     .transform((text) => text.split(',').map((name) => name.trim()))
     .pipe(z.array(z.enum(EXECUTION_PROVIDERS)).min(1)),
+  /** What models compute the products of their layers in when they answer; how a student is trained is its campaign's own setting. */
+  STILLHOUSE_PRECISION: z.enum(PRECISIONS).default('float32'),
   /** A mirror of the Hugging Face hub. */
   HF_ENDPOINT: z.url().default('https://huggingface.co'),
   HF_TOKEN: z.string().min(1).optional(),
@@ -44,6 +47,7 @@ export interface Config {
   readonly logLevel: string;
   readonly threads?: number;
   readonly executionProviders: readonly ExecutionProvider[];
+  readonly precision: Precision;
   /** The PATH of this process. */
   readonly path: string;
   readonly hub: { readonly endpoint: string; readonly token?: string };
@@ -69,6 +73,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
     logLevel: env.STILLHOUSE_LOG_LEVEL,
     ...(env.STILLHOUSE_THREADS === undefined ? {} : { threads: env.STILLHOUSE_THREADS }),
     executionProviders: env.STILLHOUSE_EXECUTION_PROVIDERS,
+    precision: env.STILLHOUSE_PRECISION,
     path: env.PATH,
     hub: { endpoint: env.HF_ENDPOINT, ...(env.HF_TOKEN === undefined ? {} : { token: env.HF_TOKEN }) },
     temporal: { address: env.TEMPORAL_ADDRESS, namespace: env.TEMPORAL_NAMESPACE, uiPort: env.TEMPORAL_UI_PORT },
@@ -85,6 +90,7 @@ export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = p
     TEMPORAL_ADDRESS: config.temporal.address,
     TEMPORAL_NAMESPACE: config.temporal.namespace,
     STILLHOUSE_EXECUTION_PROVIDERS: config.executionProviders.join(','),
+    STILLHOUSE_PRECISION: config.precision,
     ...(config.threads === undefined ? {} : { STILLHOUSE_THREADS: String(config.threads) }),
   };
 }

@@ -40,12 +40,12 @@ export interface Composition extends AsyncDisposable {
 
 /** Dispose it to close the ledger and the models that are loaded. */
 export function composeWorker(config: Config): Composition {
-  const { cache, threads, executionProviders, home } = config;
+  const { cache, threads, executionProviders, precision, home } = config;
   const paths = homePaths(home);
   const store = createFileStore(paths.artifacts);
   const assets = createAssets(config);
   const modelDeps = { assets, cache, executionProviders, ...(threads === undefined ? {} : { threads }) };
-  const host = createModelHost(modelDeps);
+  const host = createModelHost({ ...modelDeps, precision });
   const resources = new AsyncDisposableStack();
   let opened: { readonly ledger: Ledger; readonly directory: TeacherDirectory } | undefined;
   const teaching = () => {

@@ -87,7 +87,7 @@ export interface Answers {
 }
 
 export function openStudent(model: OpenModelOptions): Promise<LanguageModel> {
-  return createModelHost({ assets, cache: config.cache, executionProviders: config.executionProviders, threads }).open(model);
+  return createModelHost({ assets, cache: config.cache, executionProviders: config.executionProviders, precision: config.precision, threads }).open(model);
 }
 
 /** The labels' probabilities after each input. */

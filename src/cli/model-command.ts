@@ -59,8 +59,8 @@ async function readPrompts(options: PromptOptions): Promise<readonly Prompt[]> {
 
 async function openModel(context: CommandContext, name: string, { adapter }: ModelOptions): Promise<LanguageModel> {
   const { config, signal } = context;
-  const { cache, threads, executionProviders } = config;
-  const host = createModelHost({ assets: createAssets(config), cache, executionProviders, ...(threads === undefined ? {} : { threads }) });
+  const { cache, threads, executionProviders, precision } = config;
+  const host = createModelHost({ assets: createAssets(config), cache, executionProviders, precision, ...(threads === undefined ? {} : { threads }) });
   return host.open({ model: name, signal, ...(adapter === undefined ? {} : { adapterPath: adapter }) });
 }
 

@@ -1,5 +1,6 @@
 /** How a student is trained here: what of it, by which method, for how long, and when its state is kept. */
 import { z } from 'zod';
+import { PRECISIONS } from './precision.ts';
 import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
 
 const loraSchema = z.strictObject({
@@ -119,6 +120,11 @@ const trainingShape = {
   tune: z.enum(['lora', 'full']).default('lora'),
   /** Of `tune: lora`; absent from a validated spec with `tune: full`. */
   lora: loraSchema.optional(),
+  /**
+   * Of the products with the weights of attention and feed-forward layers, the teacher's too where there is one, and of their
+   * gradients: `float16` where an accelerator is faster at it. What is trained, its gradients as they are summed, and everything else stay float32.
+   */
+  precision: z.enum(PRECISIONS).default('float32'),
   epochs: z.int().min(1).max(1_000).default(3),
   /** Samples in one optimizer step. */
   batchSize: z.int().min(1).max(4_096).default(4),

@@ -1,6 +1,7 @@
 /** One runtime session over a model: prefill, packed scoring and decoding are runs of the same graph. */
 import { type InferenceSession, Tensor } from 'onnxruntime-node';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { Precision } from '../contracts/precision.ts';
 import { Graph } from '../graph/graph.ts';
 import { toOnnx } from '../graph/serialize.ts';
 import { withAdapter, type LoraAdapter } from './adapter.ts';
@@ -9,6 +10,7 @@ import { decoder, decoderLogits } from './architectures/registry.ts';
 import { RowCache } from './cache.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
 import { createSession, type SessionOptions } from './session.ts';
+import { requireHalfRange } from './weights/half-range.ts';
 
 /** Longest prompt with its answer. Bounds the rotary tables and the attention scores of one run. */
 const MAX_CONTEXT_TOKENS = 8_192;
@@ -47,11 +49,11 @@ export interface RunOutput {
   readonly hidden: readonly Float32Array[];
 }
 
-function buildGraph(config: ModelConfig, weights: WeightFile, adapter: LoraAdapter | undefined, contextTokens: number): Uint8Array {
+function buildGraph({ config, weights, adapter, precision = 'float32' }: CreateEngineInput, contextTokens: number): Uint8Array {
   const g = new Graph();
   const constants = weightConstants(g, weights);
   const weight = adapter === undefined ? constants : withAdapter(g, constants, adapter);
-  const { hidden, layerHidden, present } = decoder(g, config, weight, decoderInputs(g, config, { apart: true }), { contextTokens });
+  const { hidden, layerHidden, present } = decoder(g, config, weight, decoderInputs(g, config, { apart: true }), { contextTokens, precision });
   const logits = decoderLogits(g, config, weight, hidden, g.input('logitRows', 'int64', ['R']));
   const targetRows = g.input('targetRows', 'int64', ['N']);
   const targetIds = g.input('targetIds', 'int64', ['N']);
@@ -87,12 +89,14 @@ function causalMask(past: readonly number[], capacity: number, tokens: number): 
 export class Engine implements AsyncDisposable {
   readonly config: ModelConfig;
   readonly contextTokens: number;
+  readonly #precision: Precision;
   readonly #session: InferenceSession;
   readonly #cacheNames: readonly string[];
 
-  constructor(config: ModelConfig, contextTokens: number, session: InferenceSession) {
+  constructor({ config, precision = 'float32' }: Pick<CreateEngineInput, 'config' | 'precision'>, contextTokens: number, session: InferenceSession) {
     this.config = config;
     this.contextTokens = contextTokens;
+    this.#precision = precision;
     this.#session = session;
     this.#cacheNames = Array.from({ length: config.layers }, (_, layer) => [`${layer}.key`, `${layer}.value`]).flat();
   }
@@ -108,11 +112,20 @@ export class Engine implements AsyncDisposable {
     const outputs = await this.#session.run(this.#feeds(input, firstRow), ['targetLogProbs', ...(wanted.logits === true ? ['logits'] : []), ...kept, ...hidden]);
     const dataOf = (name: string): Float32Array => outputs[name]?.data as Float32Array;
     if (kept.length > 0) cache.append(firstRow, batch, tokens, kept.map(dataOf));
-    return { logits: wanted.logits === true ? dataOf('logits') : new Float32Array(0), targetLogProbs: dataOf('targetLogProbs'), hidden: hidden.map(dataOf) };
+    const output = { logits: wanted.logits === true ? dataOf('logits') : new Float32Array(0), targetLogProbs: dataOf('targetLogProbs'), hidden: hidden.map(dataOf) };
+    if (this.#precision === 'float16') this.#requireFinite(output);
+    return output;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#session.release();
+  }
+
+  /** A number that float16 does not hold spoils all logits of its row: one of each tells. */
+  #requireFinite({ logits, targetLogProbs }: RunOutput): void {
+    const seen = [...targetLogProbs, ...Array.from({ length: logits.length / this.config.vocabularySize }, (_, row) => logits[row * this.config.vocabularySize] as number)];
+    const wrong = seen.find((value) => !Number.isFinite(value));
+    if (wrong !== undefined) throw new StillhouseError('BAD_INPUT', `model, precision float16: expected finite logits, got ${wrong}: a number inside of it is beyond the range of float16; STILLHOUSE_PRECISION=float32 computes it`);
   }
 
   #feeds(input: RunInput, firstRow: number): Record<string, Tensor> {
@@ -141,12 +154,15 @@ export interface CreateEngineInput extends SessionOptions {
   readonly config: ModelConfig;
   readonly weights: WeightFile;
   readonly adapter?: LoraAdapter;
+  /** Default: float32. */
+  readonly precision?: Precision;
 }
 
 export async function createEngine(input: CreateEngineInput): Promise<Engine> {
-  const { config, weights, adapter } = input;
+  const { config, weights, adapter, precision } = input;
   const unknown = [...(adapter?.pairs.keys() ?? [])].find((name) => !weights.tensors.has(name));
   if (unknown !== undefined) throw new StillhouseError('BAD_INPUT', `adapter: expected weights of the model, got ${unknown}`);
+  if (precision === 'float16') requireHalfRange(weights);
   const contextTokens = Math.min(config.maxPositions, MAX_CONTEXT_TOKENS);
-  return new Engine(config, contextTokens, await createSession(buildGraph(config, weights, adapter, contextTokens), weights, input));
+  return new Engine(input, contextTokens, await createSession(buildGraph(input, contextTokens), weights, input));
 }

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
+import type { Precision } from '../contracts/precision.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Assets } from '../assets/assets.ts';
 import type { LanguageModel, ModelHost, ModelIdentity, OnText, OpenModelOptions } from './model.ts';
@@ -119,6 +120,8 @@ export interface ModelHostDeps {
   /** Threads of one model. Default: every core. */
   readonly threads?: number;
   readonly executionProviders?: readonly ExecutionProvider[];
+  /** Default: float32. */
+  readonly precision?: Precision;
   readonly log?: (message: string, facts: Readonly<Record<string, unknown>>) => void;
 }
 
@@ -147,6 +150,7 @@ export function createModelHost(deps: ModelHostDeps): ProcessModelHost {
         cache: deps.cache,
         threads: options.threads ?? deps.threads ?? availableParallelism(),
         ...(deps.executionProviders === undefined ? {} : { executionProviders: deps.executionProviders }),
+        ...(deps.precision === undefined ? {} : { precision: deps.precision }),
         ...(options.adapterPath === undefined ? {} : { adapterPath: options.adapterPath }),
         ...(options.weights === undefined ? {} : { weights: options.weights }),
         layers: options.layers,

@@ -30,8 +30,8 @@ async function open(request: OpenRequest): Promise<ModelIdentity> {
   const weights = request.weights ?? baseWeights;
   const identity = request.weights === undefined ? base : { ...base, sizeBytes: weightBytes(request.weights) };
   const adapter = request.adapterPath === undefined ? {} : { adapter: readAdapter(request.adapterPath) };
-  const { threads, executionProviders } = request;
-  const engine = await createEngine({ config, weights, threads, ...adapter, ...(executionProviders === undefined ? {} : { executionProviders }) });
+  const { threads, executionProviders, precision } = request;
+  const engine = await createEngine({ config, weights, threads, ...adapter, ...(executionProviders === undefined ? {} : { executionProviders }), ...(precision === undefined ? {} : { precision }) });
   opened = { identity, engine, tokenizer, prefixes: new PrefixCache() };
   return identity;
 }

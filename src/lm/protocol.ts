@@ -1,6 +1,7 @@
 /** What a model's process and its parent say to each other. Messages go through the IPC channel of child_process.fork. */
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import { StillhouseError, type ErrorCode } from '../contracts/errors.ts';
+import type { Precision } from '../contracts/precision.ts';
 import type { WeightFile } from './config.ts';
 import type { LayerChoice } from './layers.ts';
 import type { GeneratedText, GenerationRequest, LabelScores, LabelScoringRequest, ModelIdentity, TextScores, TextScoringRequest } from './model.ts';
@@ -15,6 +16,7 @@ export interface OpenRequest extends LayerChoice {
   readonly weights?: WeightFile;
   readonly threads: number;
   readonly executionProviders?: readonly ExecutionProvider[];
+  readonly precision?: Precision;
 }
 
 /** Every call with what it takes and gives; `open` comes first and once. */

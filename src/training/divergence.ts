@@ -28,9 +28,9 @@ export interface StoppedBatch {
 }
 
 /** What is wrong with a step's numbers and with what led to them; undefined where nothing is. */
-export function whatIsWrong(measured: Measured, curve: readonly LossPoint[], { learningRate }: Pick<TrainingSpec, 'learningRate'>): string | undefined {
+export function whatIsWrong(measured: Measured, curve: readonly LossPoint[], { learningRate, precision }: Pick<TrainingSpec, 'learningRate'> & Partial<Pick<TrainingSpec, 'precision'>>): string | undefined {
   if (!Object.values(measured).every((value) => Number.isFinite(value))) {
-    return `expected finite numbers, got ${Object.entries(measured).map(([what, value]) => `${what} ${value}`).join(' and ')}; lower learningRate (${learningRate})`;
+    return `expected finite numbers, got ${Object.entries(measured).map(([what, value]) => `${what} ${value}`).join(' and ')}; lower learningRate (${learningRate})${precision === 'float16' ? ', or train in precision float32: float16 holds numbers up to 65,504' : ''}`;
   }
   const idle = curve.slice(-IDLE_STEPS);
   if (idle.length === IDLE_STEPS && idle.every(({ gradientNorm }) => gradientNorm === 0)) return `expected a gradient, got none in ${IDLE_STEPS} steps: nothing that is trained decides the loss`;

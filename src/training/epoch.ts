@@ -224,9 +224,9 @@ async function batchGradients(
 
 const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
 
-/** What of a training spec decides the numbers. When checkpoints are written does not. */
-export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, ...decisive }: TrainingSpec): object {
-  return decisive;
+/** What of a training spec decides the numbers. When checkpoints are written does not; the precision that a run has by itself is not named. */
+export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, precision, ...decisive }: TrainingSpec): object {
+  return precision === 'float16' ? { ...decisive, precision } : decisive;
 }
 
 function identityOf({ training, development, modelSha256, datasetSha256, seed, teacher }: EpochInput): LoopState['identity'] {

@@ -3,7 +3,6 @@ import type { Graph } from '../graph/graph.ts';
 import { graphMemory } from '../graph/liveness.ts';
 import { blockSizes } from '../lm/architectures/decoder.ts';
 import type { WeightLookup } from '../lm/architectures/decoder.ts';
-import type { ModelConfig } from '../lm/config.ts';
 import { elementCount } from '../lm/weights/tensor-file.ts';
 import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
@@ -12,7 +11,7 @@ import { packsWeights } from './packed-weights.ts';
 import { chunkRows } from './row-loss.ts';
 import { trainingStepGraph } from './step-graph.ts';
 import { teacherGraph } from './white-box-teacher.ts';
-import type { Observed } from './white-box-teacher.ts';
+import type { Observed, TeacherModel } from './white-box-teacher.ts';
 
 /** Samples as they are packed (packing.ts): B rows of T tokens, R of which are learned. */
 export interface StepShape {
@@ -44,6 +43,7 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
     objective,
     backward: true,
     maxRowTokens: width,
+    precision: run.training.precision,
     weights: onDisk,
   });
   const { chunks, size } = chunkRows(labels, widestVocabulary(config, objective));
@@ -52,16 +52,18 @@ export function estimateStepBytes(run: MethodInput, { batch, width, labels }: St
   const trainedBytes = 4 * trainable.layout.length;
   const step = constantBytes + (inputBytes - trainedBytes) + ARENA_FACTOR * resultBytes + GRADIENT_COPIES * trainedBytes;
   // The teacher's session is one of its own, whose arena stays. Its head is mapped by both, and resident memory counts both.
-  return PROCESS_BYTES + step + (teacher === undefined || observed === undefined ? 0 : teacherBytes(teacher.config, observed, width, sizes));
+  return PROCESS_BYTES + step + (teacher === undefined || observed === undefined ? 0 : teacherBytes(teacher, observed, width, sizes));
 }
 
+type ReadingModel = Pick<TeacherModel, 'config' | 'precision'>;
+
 /** Of a process in which the teacher reads rows of this shape and nothing is trained. */
-export function estimateReadingBytes(teacher: ModelConfig, { batch, width, labels }: StepShape): number {
-  const { chunks, size } = chunkRows(labels, teacher.vocabularySize);
+export function estimateReadingBytes(teacher: ReadingModel, { batch, width, labels }: StepShape): number {
+  const { chunks, size } = chunkRows(labels, teacher.config.vocabularySize);
   return PROCESS_BYTES + teacherBytes(teacher, { rows: true, layers: [] }, width, { B: batch, ...blockSizes(width), N: chunks, C: size });
 }
 
-function teacherBytes(config: ModelConfig, observed: Observed, width: number, sizes: Readonly<Record<string, number>>): number {
-  const { constantBytes, resultBytes } = graphMemory(teacherGraph({ config, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(config) });
+function teacherBytes(teacher: ReadingModel, observed: Observed, width: number, sizes: Readonly<Record<string, number>>): number {
+  const { constantBytes, resultBytes } = graphMemory(teacherGraph({ ...teacher, observed, maxRowTokens: width, weights: onDisk }), sizes, { packed: packsWeights(teacher.config) });
   return constantBytes + ARENA_FACTOR * resultBytes;
 }

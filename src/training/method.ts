@@ -28,7 +28,7 @@ export interface Method {
 export interface MethodInput {
   /** Of the student. */
   readonly config: ModelConfig;
-  readonly training: Pick<TrainingSpec, 'lora' | 'logit' | 'feature' | 'crossTokenizer' | 'onPolicy'>;
+  readonly training: Pick<TrainingSpec, 'precision' | 'lora' | 'logit' | 'feature' | 'crossTokenizer' | 'onPolicy'>;
   readonly teacher?: TeacherModel;
   /** What of the teacher is stored. */
   readonly targets?: Pick<StoredTargets, 'source'>;

@@ -117,8 +117,8 @@ export function withoutSpent(state: LoopState, epochStep: number): LoopState {
 }
 
 /** An adapter is merged when the session is made; all weights go through a file, which sessions map. */
-function openEngine({ config, weights, training: { lora }, layout, parameters, threads, executionProviders }: PresentStudent, path: string): Promise<Engine> {
-  const options = { config, threads, packWeights: packsWeights(config), ...(executionProviders === undefined ? {} : { executionProviders }) };
+function openEngine({ config, weights, training: { lora, precision }, layout, parameters, threads, executionProviders }: PresentStudent, path: string): Promise<Engine> {
+  const options = { config, threads, precision, packWeights: packsWeights(config), ...(executionProviders === undefined ? {} : { executionProviders }) };
   if (lora === undefined) {
     writeFlat(path, parameters);
     return createEngine({ ...options, weights: { path, tensors: new Map(layout.tensors.map(({ name, shape, offset, length }) => [name, { shape, offsetBytes: 4 * offset, lengthBytes: 4 * length }])) } });

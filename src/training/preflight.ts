@@ -1,7 +1,6 @@
 /** Does a training fit this machine's memory, before its first step; will it end in the time that is left, after the first few? An honest refusal beats a killed process. */
 import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { ModelConfig } from '../lm/config.ts';
 import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
 import { estimateReadingBytes, estimateStepBytes } from './memory.ts';
@@ -9,6 +8,7 @@ import { methodOf } from './method.ts';
 import type { MethodInput } from './method.ts';
 import { readTokens } from './packing.ts';
 import type { TrainingSample } from './packing.ts';
+import type { TeacherModel } from './white-box-teacher.ts';
 
 const FLOAT_BYTES = 4;
 /** Each trained number: itself, its gradient as it is summed, both moments. */
@@ -37,7 +37,7 @@ function largestRow(training: Pick<TrainingSpec, 'batchSize' | 'rowTokens' | 'ma
 }
 
 /** Of a teacher that reads the rows before the student is trained: as many at once as go through it. */
-export function estimateReading(teacher: ModelConfig, training: TrainingSpec, samples: readonly TrainingSample[]): MemoryEstimate {
+export function estimateReading(teacher: Pick<TeacherModel, 'config' | 'precision'>, training: TrainingSpec, samples: readonly TrainingSample[]): MemoryEstimate {
   const { width, labels } = largestRow({ ...training, batchSize: samples.length }, samples);
   const stepBytes = estimateReadingBytes(teacher, { batch: 1, width, labels });
   return { stepBytes, trainedBytes: 0, neededBytes: stepBytes, rowTokens: width };

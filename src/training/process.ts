@@ -24,6 +24,7 @@ import type { StoredTargets } from './soft-targets/stored.ts';
 import { keepsTeacherRows, makeTeacherRows } from './teacher-rows.ts';
 import { requireSameReading } from './teacher-check.ts';
 import type { Reader } from './teacher-check.ts';
+import type { TeacherModel } from './white-box-teacher.ts';
 import type { FromTrainer, ModelOrder, ToTrainer, TrainingOrder } from './protocol.ts';
 
 let stopAsked = false;
@@ -35,17 +36,18 @@ function send(message: FromTrainer): void {
 }
 
 /** The teacher's distributions, those that are missing made first. A stop ends the process: what is made stays. */
-async function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, teacher: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets | undefined> {
+async function storedTargets({ training, cache, threads, executionProviders }: TrainingOrder, model: LoadedModel, { identity, tokenizer, ...loaded }: LoadedModel, samples: readonly TrainingSample[]): Promise<StoredTargets | undefined> {
   const { logit, feature, crossTokenizer, rowTokens, maxTokens } = training;
-  const { config, weights, identity, tokenizer } = teacher;
+  const teacher: TeacherModel = { config: loaded.config, weights: loaded.weights, sha256: identity.sha256, precision: training.precision };
+  const { config } = teacher;
   if (logit === undefined && crossTokenizer === undefined) return undefined;
   const onPart = (done: PartsProgress): void => {
     if (stopAsked) process.exit(0);
     send({ kind: 'preparing', ...done });
   };
-  const refuseTooLarge = (read: readonly TrainingSample[]) => (): void => checkMemory(estimateReading(config, training, read));
+  const refuseTooLarge = (read: readonly TrainingSample[]) => (): void => checkMemory(estimateReading(teacher, training, read));
   const job = {
-    teacher: { config, weights, sha256: identity.sha256 },
+    teacher,
     samples,
     beforeOpening: refuseTooLarge(samples),
     maxRowTokens: Math.max(rowTokens, maxTokens),
@@ -116,7 +118,7 @@ async function train(order: TrainingOrder): Promise<void> {
       ...(development === undefined ? {} : { development }),
       ...(targets === undefined ? {} : { targets }),
       ...(teacher === undefined ? {} : { writing: { tokenizer: model.tokenizer, folder: order.outFolder, vocabularySize: commonTokens(model.config, teacher.config) } }),
-      ...(teacher === undefined ? {} : { teacher: { config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256 } }),
+      ...(teacher === undefined ? {} : { teacher: { config: teacher.config, weights: teacher.weights, sha256: teacher.identity.sha256, precision: training.precision } }),
     },
     {
       shouldStop: () => stopAsked,

@@ -1,4 +1,5 @@
 /** The training step as a graph: loss and the gradient of each trained tensor for packed samples. N chunks of C learned tokens. */
+import type { Precision } from '../contracts/precision.ts';
 import { gradients } from '../graph/gradients.ts';
 import { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
@@ -32,6 +33,8 @@ export function trainingStepGraph(options: {
   readonly backward: boolean;
   /** The most tokens that a row may hold. */
   readonly maxRowTokens: number;
+  /** Of the products with the projections' weights, and of their gradients. */
+  readonly precision: Precision;
   readonly weights: (g: Graph) => WeightLookup;
 }): Graph {
   const { config, trainable, backward } = options;
@@ -48,7 +51,7 @@ export function trainingStepGraph(options: {
     ...(dropsOut ? { dropout: (target: string, like: FloatValue) => g.input(dropoutInputName(target), 'float32', like.shape) } : {}),
   });
   const embedded = parameters.has(EMBEDDING) ? {} : { embedded: g.input(EMBEDDED, 'float32', [...tokens, config.hiddenSize]) };
-  const { hidden, layerHidden } = decoder(g, config, weight, inputs, { ...hooks, ...embedded, contextTokens: options.maxRowTokens });
+  const { hidden, layerHidden } = decoder(g, config, weight, inputs, { ...hooks, ...embedded, precision: options.precision, contextTokens: options.maxRowTokens });
   const learned = headRows(g, config, weight, hidden, rows); // (N, C, H)
   const head = headWeight(config, weight);
   const chunked = chunkedLoss(g, { rows: learned, weights, head, given: (name, dtype, shape) => g.input(name, dtype, shape), loss: options.objective.rowLoss(g), backward });

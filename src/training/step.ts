@@ -5,6 +5,7 @@ import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
+import { requireHalfRange } from '../lm/weights/half-range.ts';
 import { packsWeights } from './packed-weights.ts';
 import { EmbeddingRows } from './embedding-rows.ts';
 import { CROSS_ENTROPY, widestVocabulary } from './objective.ts';
@@ -76,10 +77,11 @@ export class StepSessions implements AsyncDisposable {
 export async function createStep(input: StepInput, trainable: Trainable): Promise<TrainingStep> {
   const { config, weights, training, objective = CROSS_ENTROPY, teacher } = input;
   const { layout, dropout } = trainable;
+  if (training.precision === 'float16') requireHalfRange(weights);
   const maxRowTokens = Math.max(training.rowTokens, training.maxTokens);
   const open = (backward: boolean): Promise<InferenceSession> =>
     createSession(
-      toOnnx(trainingStepGraph({ config, trainable, objective: backward ? objective : CROSS_ENTROPY, backward, maxRowTokens, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
+      toOnnx(trainingStepGraph({ config, trainable, objective: backward ? objective : CROSS_ENTROPY, backward, maxRowTokens, precision: training.precision, weights: (g) => weightConstants(g, weights) }), backward ? 'training-step' : 'loss'),
       teacher === undefined ? weights : [weights, teacher.model.weights],
       { ...input, packWeights: packsWeights(config) },
     );

@@ -12,6 +12,7 @@ import type { StoredTargets } from './soft-targets/stored.ts';
 import { TeacherReader } from './teacher-reader.ts';
 import type { TeacherReaderOptions } from './teacher-reader.ts';
 import { TEACHER_ROWS } from './objective.ts';
+import { teacherIdentity } from './white-box-teacher.ts';
 
 /** Of all rows of a dataset; above it the teacher reads each batch beside the student. */
 const MOST_BYTES = 2 ** 32;
@@ -27,7 +28,7 @@ export async function makeTeacherRows(job: TeacherReaderOptions & { readonly sam
   await using reader = new TeacherReader(job);
   const parts = await makeParts({
     samples, folder, onPart, ending: 'teacherrows',
-    madeOf: `teacher rows 1\n${teacher.sha256}\n${maxRowTokens}`,
+    madeOf: `teacher rows 1\n${teacherIdentity(teacher)}\n${maxRowTokens}`,
     write: async (rows) => Buffer.concat((await reader.read(rows)).map(({ buffer, byteOffset, byteLength }) => new Uint8Array(buffer, byteOffset, byteLength))),
   });
   const places = new Map<TrainingSample, { readonly path: string; readonly offsetBytes: number }>();

@@ -3,6 +3,7 @@
  * the same tokens in the same places. Ht is its hidden size; other letters as in src/lm/model.ts, N chunks of C learned rows.
  */
 import { basename } from 'node:path';
+import type { Precision } from '../contracts/precision.ts';
 import { Graph } from '../graph/graph.ts';
 import type { FloatValue } from '../graph/ops.ts';
 import { toOnnx } from '../graph/serialize.ts';
@@ -12,6 +13,7 @@ import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession } from '../lm/session.ts';
 import type { SessionOptions } from '../lm/session.ts';
+import { requireHalfRange } from '../lm/weights/half-range.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { TEACHER_ROWS, teacherHiddenName } from './objective.ts';
 import type { Feeds } from './row-feeds.ts';
@@ -22,7 +24,12 @@ export interface TeacherModel {
   /** In the same folder as the student's. */
   readonly weights: WeightFile;
   readonly sha256: string;
+  /** Of the products with its projections' weights. Default: float32. */
+  readonly precision?: Precision;
 }
+
+/** What decides the numbers that a teacher gives. */
+export const teacherIdentity = ({ sha256, precision = 'float32' }: TeacherModel): string => (precision === 'float32' ? sha256 : `${sha256} ${precision}`);
 
 /** What is asked of the teacher. */
 export interface Observed {
@@ -33,11 +40,11 @@ export interface Observed {
 }
 
 /** Inputs: `ids`, `positions`, `mask`, `blocks`, `rows` as the student's. Outputs: `teacherRows` (N, C, Ht), `teacherHidden.LAYER` (B, T, Ht). */
-export function teacherGraph(options: { readonly config: ModelConfig; readonly observed: Observed; readonly maxRowTokens: number; readonly weights: (g: Graph) => WeightLookup }): Graph {
-  const { config, observed } = options;
+export function teacherGraph(options: Pick<TeacherModel, 'config' | 'precision'> & { readonly observed: Observed; readonly maxRowTokens: number; readonly weights: (g: Graph) => WeightLookup }): Graph {
+  const { config, precision = 'float32', observed } = options;
   const g = new Graph();
   const weight = options.weights(g);
-  const { hidden, layerHidden } = decoder(g, config, weight, decoderInputs(g, config, { blocks: true }), { contextTokens: options.maxRowTokens });
+  const { hidden, layerHidden } = decoder(g, config, weight, decoderInputs(g, config, { blocks: true }), { precision, contextTokens: options.maxRowTokens });
   if (observed.rows) g.output(TEACHER_ROWS, headRows(g, config, weight, hidden, g.input('rows', 'int64', ['N', 'C'])));
   for (const layer of observed.layers) g.output(teacherHiddenName({ teacher: layer }), layerHidden[layer] as FloatValue);
   return g;
@@ -57,8 +64,10 @@ export interface WhiteBoxTeacher extends AsyncDisposable {
   observe(row: Feeds, samples: readonly string[]): Promise<Feeds>;
 }
 
-export async function openTeacher({ config, weights }: TeacherModel, observed: Observed, maxRowTokens: number, options: SessionOptions): Promise<WhiteBoxTeacher> {
-  const graph = teacherGraph({ config, observed, maxRowTokens, weights: (g) => weightConstants(g, weights) });
+export async function openTeacher(teacher: TeacherModel, observed: Observed, maxRowTokens: number, options: SessionOptions): Promise<WhiteBoxTeacher> {
+  const { weights } = teacher;
+  if (teacher.precision === 'float16') requireHalfRange(weights);
+  const graph = teacherGraph({ ...teacher, observed, maxRowTokens, weights: (g) => weightConstants(g, weights) });
   const session = await createSession(toOnnx(graph, 'teacher'), weights, options);
   return {
     async observe(row, samples) {

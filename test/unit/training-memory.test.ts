@@ -35,6 +35,9 @@ const MEASURED: readonly { readonly name: string; readonly config: ModelConfig; 
   { name: 'adapters everywhere', config: SMOLLM2, spec: { lora: ALL }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_825 },
   { name: 'adapters everywhere with dropout', config: SMOLLM2, spec: { lora: { ...ALL, dropout: 0.1 } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_106 },
   { name: 'all weights', config: SMOLLM2, spec: { tune: 'full' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_390 },
+  { name: '4 × 127 tokens in float16', config: SMOLLM2, spec: { ...QUERY_AND_VALUE, precision: 'float16' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_545 },
+  { name: 'adapters everywhere in float16', config: SMOLLM2, spec: { lora: ALL, precision: 'float16' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 1_738 },
+  { name: 'all weights in float16', config: SMOLLM2, spec: { tune: 'full', precision: 'float16' }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_814 },
   { name: 'a vocabulary of 152k', config: QWEN, spec: QUERY_AND_VALUE, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 2_830 },
   { name: 'a vocabulary of 152k and the rows of a teacher that has read before', config: QWEN, spec: LEARNED, taught: { teacher: TEACHER, targets: { source: { kind: 'rows' } } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 3_631 },
   { name: 'a vocabulary of 152k and 50 stored tokens of each distribution', config: QWEN, spec: LEARNED, taught: { teacher: TEACHER, targets: { source: { kind: 'top-k', k: 50 } } }, shape: { batch: 4, width: 127, labels: 508 }, mebibytes: 3_106 },
@@ -61,6 +64,15 @@ test('values count from the node that makes them to the last that reads them', (
   g.output('early', early);
   assert.equal(graphMemory(g, { T: 100 }).resultBytes, 12_000);
   assert.throws(() => graphMemory(g, {}), /dimension T: expected a size/);
+});
+
+test('what is multiplied in half precision is there in float16, once for all products with it, and in float32 again', () => {
+  const g = new Graph();
+  const x = g.input('x', 'float32', ['T', 10]);
+  const weights = ['a', 'b'].map((name) => g.external(name, [20, 10], { location: 'weights', offsetBytes: name === 'a' ? 0 : 800, lengthBytes: 800 }));
+  weights.forEach((weight, i) => g.output(`y${i}`, g.halfMatMul(x, weight, { transB: true })));
+  // Twice two bytes and four for each number: 400 of weights, and with 1,000 of x the two results of 2,000.
+  assert.deepEqual(graphMemory(g, { T: 100 }, { packed: true }), { constantBytes: 6 * 400, inputBytes: 4_000, resultBytes: 6 * 1_000 + 4 * 2 * 2_000 });
 });
 
 test('a loop takes the memory of one run of its body at a time', () => {

@@ -5,6 +5,7 @@
  */
 import { basename } from 'node:path';
 import { StillhouseError } from '../../contracts/errors.ts';
+import type { Precision } from '../../contracts/precision.ts';
 import type { Graph } from '../../graph/graph.ts';
 import type { FloatValue, IntValue } from '../../graph/ops.ts';
 import { addDims, formatShape, multiplyDims, sameShape } from '../../graph/shape.ts';
@@ -110,6 +111,8 @@ export interface Decoder {
   readonly config: ModelConfig;
   readonly weight: WeightLookup;
   readonly linear: LinearHook;
+  /** x: (…, in), a weight (out, in) → (…, out). */
+  readonly product: (x: FloatValue, weight: FloatValue) => FloatValue;
   readonly positions: IntValue;
   /** (B, S), where it is known: positions of all that can be attended to. */
   readonly keyPositions: IntValue | undefined;
@@ -124,6 +127,8 @@ export interface Decoder {
 export interface DecoderOptions {
   /** Called for each projection of each layer; LoRA adds its own branch here. */
   readonly linear?: LinearHook;
+  /** Of the products with the projections' weights. Default: float32. */
+  readonly precision?: Precision;
   /** Positions in the rotary tables. A position beyond them is an error of the runtime. */
   readonly contextTokens: number;
 }
@@ -158,6 +163,7 @@ export function beginDecoder(g: Graph, config: ModelConfig, weight: WeightLookup
     config,
     weight,
     linear: options.linear ?? (({ base }) => base()),
+    product: (x, matrix) => (options.precision === 'float16' ? g.halfMatMul(x, matrix, { transB: true }) : g.matMul(x, matrix, { transB: true })),
     positions,
     keyPositions,
     lengths: inputs.lengths,
@@ -189,10 +195,13 @@ export function norm(d: Pick<Decoder, 'g' | 'config' | 'weight'>, x: FloatValue,
   return g.recomputed(() => g.rmsNorm(x, offset === 0 ? weight : g.add(weight, g.scalar(offset)), config.normEpsilon));
 }
 
+/** Is it the weight of a projection, by its Hugging Face name? */
+export const isProjectionWeight = (name: string): boolean => name.endsWith('_proj.weight');
+
 export function project(d: Decoder, x: FloatValue, name: string, sizes: readonly [inSize: number, outSize: number], bias = false): FloatValue {
   const { g, weight, linear } = d;
   const [inSize, outSize] = sizes;
-  const product = (): FloatValue => g.matMul(x, weight(`${name}.weight`, [outSize, inSize]), { transB: true });
+  const product = (): FloatValue => d.product(x, weight(`${name}.weight`, [outSize, inSize]));
   const base = (): FloatValue => (bias ? g.add(product(), weight(`${name}.bias`, [outSize])) : product());
   return linear({ name, x, base, inSize, outSize });
 }

@@ -19,7 +19,7 @@ import type { ArchitectureName, ModelConfig } from '../config.ts';
 import type { Architecture, ModelTensor } from './architecture.ts';
 import { onePlus } from './architecture.ts';
 import { beginDecoder, norm } from './decoder.ts';
-import type { DecoderInputs, KeyValue, LinearHook, WeightLookup } from './decoder.ts';
+import type { DecoderInputs, DecoderOptions, KeyValue, WeightLookup } from './decoder.ts';
 import { gemma3 } from './gemma3.ts';
 import { llama } from './llama.ts';
 import { qwen2 } from './qwen2.ts';
@@ -50,7 +50,7 @@ export function decoder(
   config: ModelConfig,
   weight: WeightLookup,
   inputs: DecoderInputs,
-  options: { readonly linear?: LinearHook; readonly contextTokens?: number; readonly embedded?: FloatValue } = {},
+  options: Partial<DecoderOptions> & { readonly embedded?: FloatValue } = {},
 ): DecoderOutputs {
   const { embeddingScale, layer: runLayer } = ARCHITECTURES[config.architecture];
   const contextTokens = options.contextTokens ?? Math.min(config.maxPositions, DEFAULT_CONTEXT_TOKENS);

@@ -12,7 +12,7 @@ import type { PartsProgress } from '../parts.ts';
 import { chunkRows } from '../row-loss.ts';
 import { TeacherReader } from '../teacher-reader.ts';
 import type { TeacherReaderOptions } from '../teacher-reader.ts';
-import { teacherHead } from '../white-box-teacher.ts';
+import { teacherHead, teacherIdentity } from '../white-box-teacher.ts';
 import { readSoftTargets, SoftTargetsWriter } from './file.ts';
 import type { SoftTargetsRow } from './file.ts';
 import { requireFitting, targetValues } from './stored.ts';
@@ -37,7 +37,7 @@ export async function makeSoftTargets(job: SoftTargetsJob, onPart: (done: PartsP
   await using writer = new SoftTargetsPartWriter(job);
   const parts = await makeParts({
     samples, folder, onPart, ending: 'softtargets',
-    madeOf: `soft targets 1\n${teacher.sha256}\n${vocabularySize} ${job.k} ${maxRowTokens}`,
+    madeOf: `soft targets 1\n${teacherIdentity(teacher)}\n${vocabularySize} ${job.k} ${maxRowTokens}`,
     write: (rows, key) => writer.write(rows, key),
   });
   const rows = new Map<TrainingSample, () => SoftTargetsRow>();
