@@ -12,5 +12,6 @@ await benchTraining('train', [
   { name: 'chats-padded-to-longest', model: MODEL, beside: 'pytorch', batchSize: 8, padTo: 0, warmUpSteps: 3, stepsPerTurn: 4, samples: chats },
   { name: 'chats-padded-to-512', model: MODEL, beside: 'pytorch', batchSize: 8, padTo: 512, warmUpSteps: 1, stepsPerTurn: 1, samples: chats },
   { name: 'vocabulary-152k-4x128', model: 'qwen2.5-0.5b', beside: 'pytorch', warmUpSteps: 1, stepsPerTurn: 1, ...FIXED },
+  { name: 'vocabulary-152k-chats', model: 'qwen2.5-0.5b', beside: 'pytorch', batchSize: 8, padTo: 0, warmUpSteps: 1, stepsPerTurn: 1, samples: chats },
   { name: '1.5b-4x128', model: 'qwen2.5-1.5b', beside: 'nothing', warmUpSteps: 1, stepsPerTurn: 1, ...FIXED },
 ]);

@@ -109,12 +109,14 @@ export function differentiated(g: Graph, loss: RowLoss['loss'], logits: FloatVal
   return { losses, gradient: gradients(g, [{ of: losses }], [logits])[0] as FloatValue };
 }
 
-/** Bytes of one chunk of logits. The head's weights are read twice for each chunk: larger chunks are faster and take more memory. */
+/** Bytes of one chunk of logits. */
 const CHUNK_BYTES = 24 * 2 ** 20;
+/** However large the vocabulary: the head's weights are read, and put in order for the processor, twice for each chunk. */
+const CHUNK_ROWS = 128;
 
 /** N chunks of C rows that hold `rows` rows, all but as many each. */
 export function chunkRows(rows: number, vocabularySize: number): { readonly chunks: number; readonly size: number } {
-  const most = Math.max(1, Math.floor(CHUNK_BYTES / (4 * vocabularySize)));
+  const most = Math.max(CHUNK_ROWS, Math.floor(CHUNK_BYTES / (4 * vocabularySize)));
   const chunks = Math.max(1, Math.ceil(rows / most));
   return { chunks, size: Math.max(1, Math.ceil(rows / chunks)) };
 }
