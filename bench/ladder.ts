@@ -14,6 +14,7 @@ import { createRandom, shuffled } from '../src/dataset/random.ts';
 import { CellFolder, computeCells, mean, standardDeviation } from './experiments/cells.ts';
 import type { Cell } from './experiments/cells.ts';
 import { intervalChart } from './experiments/charts.ts';
+import { firstAndLast } from '../src/lm/layers.ts';
 import { answers, answersOf, benchFolder, datasetPath, openStudent, trainStudent } from './experiments/students.ts';
 import type { Answers, Asking, TrainingFacts } from './experiments/students.ts';
 
@@ -85,8 +86,10 @@ const teacherCell: Cell<{ readonly training: TrainingFacts; readonly accuracy: n
 
 const TEACHER_LAYERS = 30;
 const SIZES = [15, 10];
-/** The first layers and the last: with so few rows every second layer alone leaves a student near chance. */
-const layersOf = (count: number): readonly number[] => [...Array.from({ length: count - 1 }, (_, layer) => layer), TEACHER_LAYERS - 1];
+const EVENLY = 'sft, layers evenly spaced';
+/** The first layers and the last, as `keepLayers` chooses them, but for the students that show why. */
+const layersOf = (count: number, method: string): readonly number[] =>
+  method === EVENLY ? Array.from({ length: count }, (_, i) => Math.round((i * (TEACHER_LAYERS - 1)) / (count - 1))) : firstAndLast(count, TEACHER_LAYERS);
 const LORA = { r: 32, alpha: 64, dropout: 0, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] };
 const STUDENT_TRAINING = { tune: 'lora', lora: LORA, epochs: 2, batchSize: 8, learningRate: 4e-4, warmupRatio: 0.1, rowTokens: 1_024, checkpointEverySteps: 1_000, checkpointEveryMinutes: 60 };
 /** The student's last hidden state beside the teacher's last, where the answer is predicted. */
@@ -100,8 +103,9 @@ const METHODS: Readonly<Record<string, (layers: number) => object>> = {
   feature: (layers) => ({ method: 'feature', feature: feature(layers), teacher: teacherModel }),
   'logit + feature': (layers) => ({ method: 'feature', feature: feature(layers), logit: OFFLINE, teacher: teacherModel }),
 };
-/** Stored and whole distributions, softened or not: compared in the larger student alone. */
-const OF_DISTRIBUTIONS: typeof METHODS = {
+/** Other layers; stored and whole distributions, softened or not: compared in the larger student alone. */
+const COMPARED: typeof METHODS = {
+  [EVENLY]: () => ({ method: 'sft' }),
   'logit, T = 1': () => ({ method: 'logit', logit: { ...OFFLINE, temperature: 1 }, teacher: teacherModel }),
   'logit, T = 1, whole distributions': () => ({ method: 'logit', logit: { temperature: 1 }, teacher: teacherModel }),
   'logit, whole distributions': () => ({ method: 'logit', teacher: teacherModel }),
@@ -112,7 +116,7 @@ interface Student {
   readonly method: string;
   readonly seed: number;
 }
-const methodsOf = (layers: number): typeof METHODS => (layers === SIZES[0] ? { ...METHODS, ...OF_DISTRIBUTIONS } : METHODS);
+const methodsOf = (layers: number): typeof METHODS => (layers === SIZES[0] ? { ...METHODS, ...COMPARED } : METHODS);
 const students: readonly Student[] = SEEDS.flatMap((seed) => SIZES.flatMap((layers) => Object.keys(methodsOf(layers)).map((method) => ({ layers, method, seed }))));
 
 function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
@@ -122,11 +126,11 @@ function studentCell({ layers, method, seed }: Student): Cell<StudentResult> {
   const name = `student-${layers}-${method.replace(/\W+/g, '-')}-${seed}`;
   return {
     name,
-    spec: { teacher: teacherSpec, layers: layersOf(layers), rows: STUDENT_ROWS, training: { ...STUDENT_TRAINING, ...decisive }, seed },
+    spec: { teacher: teacherSpec, layers: layersOf(layers, method), rows: STUDENT_ROWS, training: { ...STUDENT_TRAINING, ...decisive }, seed },
     compute: async (work) => {
       const teacher = await folder.get(teacherCell);
       const rows = shuffled(pool.map(({ input }, i) => ({ input, output: LABELS[teacher.pool.chosen[i] as number] as string })), createRandom(seed, 'ladder')).slice(0, STUDENT_ROWS);
-      const student = await trainStudent({ student: { model: teacherFolder, layers: layersOf(layers) }, ...ASKING, training, seed }, rows, work);
+      const student = await trainStudent({ student: { model: teacherFolder, layers: layersOf(layers, method) }, ...ASKING, training, seed }, rows, work);
       const onTest = await answers(student.model, ASKING, test.map(({ input }) => input), LABELS);
       await rm(work, { recursive: true });
       const scores = compare(onTest, teacher.test);
@@ -147,13 +151,13 @@ interface Speed {
 /** Teacher and students in turns on the same sentences; what was learned does not change their speed. */
 const speedCell: Cell<readonly Speed[]> = {
   name: 'speed',
-  spec: { teacher: teacherSpec, sizes: SIZES.map(layersOf), rows: SPEED_ROWS, turns: SPEED_TURNS },
+  spec: { teacher: teacherSpec, sizes: SIZES.map((count) => firstAndLast(count, TEACHER_LAYERS)), rows: SPEED_ROWS, turns: SPEED_TURNS },
   compute: async () => {
     await folder.get(teacherCell);
     await using opened = new AsyncDisposableStack();
     const contenders = [];
     for (const layers of [TEACHER_LAYERS, ...SIZES]) {
-      const model = opened.use(await openStudent({ model: teacherFolder, ...(layers === TEACHER_LAYERS ? {} : { layers: layersOf(layers) }) }));
+      const model = opened.use(await openStudent({ model: teacherFolder, ...(layers === TEACHER_LAYERS ? {} : { layers: firstAndLast(layers, TEACHER_LAYERS) }) }));
       contenders.push({ layers, model, rates: [] as number[] });
     }
     const inputs = test.slice(0, SPEED_ROWS).map(({ input }) => input);

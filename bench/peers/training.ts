@@ -14,7 +14,7 @@ import { readConfig } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import type { ModelConfig, WeightFile } from '../../src/lm/config.ts';
-import { evenlySpaced, keepLayersOf } from '../../src/lm/layers.ts';
+import { firstAndLast, keepLayersOf } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { encodeSafetensors } from '../../src/lm/weights/safetensors.ts';
 import type { TrainingSample } from '../../src/training/packing.ts';
@@ -89,7 +89,7 @@ async function modelOf({ model, name }: TrainingCase, folder: string): Promise<O
 async function taskOf(measured: TrainingCase, pairs: number, folder: string): Promise<TrainingTask> {
   const { batchSize, padTo, dropout = 0, studentLayers, logit, teacherReads = 'each-batch' } = measured;
   const { path: modelPath, config: whole, weights } = await modelOf(measured, folder);
-  const layers = evenlySpaced(studentLayers ?? whole.layers, whole.layers);
+  const layers = firstAndLast(studentLayers ?? whole.layers, whole.layers);
   // One step more than is taken: the epoch does not end while turns remain.
   const samples = await measured.samples((measured.warmUpSteps + pairs * measured.stepsPerTurn + 1) * batchSize);
   const training = campaignSpecSchema.shape.training.parse({

@@ -6,7 +6,7 @@ export const modelChoiceShape = {
   model: z.string().min(1),
   /** Made of these layers of the model alone, counted from 0, in ascending order. */
   layers: z.array(z.int().min(0)).min(1).optional(),
-  /** Made of so many layers of the model, evenly spaced, the first and the last among them. */
+  /** Made of so many layers of the model: the first ones and the last. */
   keepLayers: z.int().min(1).optional(),
 };
 

@@ -5,15 +5,15 @@
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ModelConfig } from './config.ts';
 
-/** Which layers of a model are kept: those that are listed, counted from 0, or so many of them, evenly spaced. */
+/** Which layers of a model are kept: those that are listed, counted from 0, or so many of them, the first ones and the last. */
 export interface LayerChoice {
   readonly layers?: readonly number[] | undefined;
   readonly keepLayers?: number | undefined;
 }
 
-/** Evenly spaced from the first layer to the last, both kept; one alone is the first. */
-export function evenlySpaced(kept: number, total: number): readonly number[] {
-  return Array.from({ length: kept }, (_, i) => (kept === 1 ? 0 : Math.round((i * (total - 1)) / (kept - 1))));
+/** The first `kept` − 1 layers and the last, which learns again in fewer steps than layers left out between (docs/methods.md); one alone is the first. */
+export function firstAndLast(kept: number, total: number): readonly number[] {
+  return Array.from({ length: kept }, (_, i) => (i > 0 && i === kept - 1 ? total - 1 : i));
 }
 
 /** The kept layers in their order; undefined where all are. BAD_INPUT for layers that the model does not have. */
@@ -21,7 +21,7 @@ export function chosenLayers(choice: LayerChoice, total: number, model: string):
   const { layers, keepLayers } = choice;
   if (keepLayers !== undefined) {
     if (keepLayers > total) throw new StillhouseError('BAD_INPUT', `student ${model}, keepLayers: expected at most its ${total} layers, got ${keepLayers}`);
-    return keepLayers === total ? undefined : evenlySpaced(keepLayers, total);
+    return keepLayers === total ? undefined : firstAndLast(keepLayers, total);
   }
   const beyond = layers?.find((layer) => layer >= total);
   if (beyond !== undefined) throw new StillhouseError('BAD_INPUT', `student ${model}, layers: expected layers from 0 to ${total - 1}, got ${beyond}`);

@@ -15,7 +15,7 @@ test('fifteen of the thirty layers are a model of 81 million numbers whose loss 
   const { cache, hub } = readConfig();
   const { path, name } = await createAssets({ cache, hub }).model('smollm2-135m-instruct');
   const { identity, config, weights, tokenizer } = await loadModel({ path, name, cache, keepLayers: 15 });
-  assert.equal(identity.name, 'smollm2-135m-instruct (15 of 30 layers: 0, 2, 4, 6, 8, 10, 12, 15, 17, 19, 21, 23, 25, 27, 29)');
+  assert.equal(identity.name, 'smollm2-135m-instruct (15 of 30 layers: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 29)');
   assert.equal(config.layers, 15);
   assert.equal(identity.parameters, 81_413_568);
   const samples = ROWS.map(([text, answer], i) => ({ id: `row-${i}`, ...tokenizer.encodeForTraining([{ role: 'user', content: `Review: ${text}\nSentiment:` }, { role: 'assistant', content: answer }]) }));

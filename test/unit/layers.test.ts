@@ -2,15 +2,15 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
-import { chosenLayers, evenlySpaced, keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
+import { chosenLayers, firstAndLast, keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import type { ModelConfig } from '../../src/lm/config.ts';
 
-test('evenly spaced layers are distinct and in order, the first and the last among them', () => {
-  assert.deepEqual(evenlySpaced(15, 30), [0, 2, 4, 6, 8, 10, 12, 15, 17, 19, 21, 23, 25, 27, 29]);
-  assert.deepEqual(evenlySpaced(1, 30), [0]);
+test('the first layers and the last are distinct and in order', () => {
+  assert.deepEqual(firstAndLast(15, 30), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 29]);
+  assert.deepEqual(firstAndLast(1, 30), [0]);
   for (let total = 1; total <= 40; total++) {
     for (let kept = 1; kept <= total; kept++) {
-      const layers = evenlySpaced(kept, total);
+      const layers = firstAndLast(kept, total);
       assert.equal(new Set(layers).size, kept);
       assert.deepEqual(layers, layers.toSorted((a, b) => a - b));
       assert.ok(kept === 1 || layers.at(-1) === total - 1);
