@@ -5,13 +5,16 @@
  *   node test/run.ts unit api        these layers
  *   node test/run.ts test/unit/x.test.ts   these files
  */
+import { once } from 'node:events';
 import { existsSync, globSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
 import { run } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
-import { descendants, killHard } from './support/processes.ts';
+import { killHard, processesWith } from './support/processes.ts';
+import type { ProcessInfo } from './support/processes.ts';
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), '..');
 
@@ -31,8 +34,16 @@ const LAYERS: readonly Layer[] = [
   { name: 'e2e', concurrency: 1, timeoutMs: 900_000 },
 ];
 
+/** Tests that take longer are named with their seconds. */
+const SLOW_MS = 10_000;
 /** A test that timed out is reported by node:test itself, before its file is given up. */
 const GRACE_MS = 15_000;
+/** What a file has started may need this long to end after it. */
+const PARTING_MS = 5_000;
+
+/** Every process of a file has this in its environment, with the file's own value: whoever starts it, and whoever is its parent later. */
+const MARK = 'STILLHOUSE_TEST_FILE';
+const marks = new Set<string>();
 
 interface Tally {
   passed: number;
@@ -53,44 +64,50 @@ function describeFailure({ name, file, details }: TestEvent): string {
 /** A parent fails because a child did: the child alone is counted and shown. */
 const isParentOfFailure = ({ details }: TestEvent): boolean => /subtests? failed/.test(details.error?.message ?? '');
 
-/**
- * Runs one file in a process of its own. node:test ends tests that take too long, but waits for as long
- * as the process lives, which a server that a failed test left open makes forever: that is ended here.
- */
-function runFile(file: string, timeoutMs: number, tally: Tally): Promise<void> {
-  return new Promise((resolveRun, reject) => {
-    const fail = (text: string): void => {
-      tally.failed += 1;
-      tally.failures.push(text);
-      console.log(text);
-    };
-    const stream = run({ files: [file], timeout: timeoutMs, isolation: 'process' });
-    const patience = setTimeout(() => {
-      fail(`✖ ${relative(ROOT, file)}: expected its process to end within ${timeoutMs / 1_000} s, got one that goes on: killed with all that it started`);
-      const own = descendants(process.pid).find(({ parent, command }) => parent === process.pid && command.includes(file));
-      if (own !== undefined) for (const { pid } of [...descendants(own.pid), own]) killHard(pid);
-      setTimeout(resolveRun, GRACE_MS); // whoever still holds its output is nobody's child
-    }, timeoutMs + GRACE_MS);
-    stream.on('test:pass', (event: TestEvent) => {
-      if (event.details.type === 'suite') return;
-      if (event.skip !== undefined && event.skip !== false) {
-        tally.skipped += 1;
-        console.log(`- skipped: ${event.name}${typeof event.skip === 'string' ? ` (${event.skip})` : ''}`);
-        return;
-      }
-      tally.passed += 1;
-    });
-    stream.on('test:fail', (event: TestEvent) => {
-      if (!isParentOfFailure(event)) fail(describeFailure(event));
-    });
-    stream.on('test:stderr', ({ message }: { readonly message: string }) => process.stderr.write(message));
-    stream.on('error', reject);
-    stream.on('end', () => {
-      clearTimeout(patience);
-      resolveRun();
-    });
-    stream.resume();
+const killMarked = (mark: string): readonly ProcessInfo[] => processesWith(MARK, mark).filter(({ pid }) => killHard(pid));
+
+/** What outlives its file; it is killed. */
+async function leftBehind(mark: string): Promise<readonly ProcessInfo[]> {
+  for (const deadline = Date.now() + PARTING_MS; processesWith(MARK, mark).length > 0 && Date.now() < deadline; ) await sleep(100);
+  return killMarked(mark);
+}
+
+/** Runs one file in a process of its own: it must end in time, and everything that it has started with it. */
+async function runFile(file: string, timeoutMs: number, tally: Tally): Promise<void> {
+  const name = relative(ROOT, file);
+  const mark = `${process.pid}:${name}`;
+  marks.add(mark);
+  const fail = (text: string): void => {
+    tally.failed += 1;
+    tally.failures.push(text);
+    console.log(text);
+  };
+  const stream = run({ files: [file], timeout: timeoutMs, isolation: 'process', env: { ...process.env, [MARK]: mark } });
+  stream.on('test:pass', (event: TestEvent) => {
+    if (event.details.type === 'suite') return;
+    if (event.skip !== undefined && event.skip !== false) {
+      tally.skipped += 1;
+      console.log(`- skipped: ${event.name}${typeof event.skip === 'string' ? ` (${event.skip})` : ''}`);
+      return;
+    }
+    tally.passed += 1;
+    if (event.details.duration_ms > SLOW_MS) console.log(`${(event.details.duration_ms / 1_000).toFixed(1)} s: ${name}: ${event.name}`);
   });
+  stream.on('test:fail', (event: TestEvent) => {
+    if (!isParentOfFailure(event)) fail(describeFailure(event));
+  });
+  stream.on('test:stderr', ({ message }: { readonly message: string }) => process.stderr.write(message));
+  stream.resume();
+  // node:test ends tests that take too long, but waits for as long as their process lives, which something left open makes forever.
+  const overdue = setTimeout(() => {
+    fail(`✖ ${name}: expected its process to end within ${timeoutMs / 1_000} s, got one that goes on: killed with all that it started`);
+    killMarked(mark);
+  }, timeoutMs + GRACE_MS);
+  await once(stream, 'end');
+  clearTimeout(overdue);
+  const left = await leftBehind(mark);
+  if (left.length > 0) fail(`✖ ${name}: expected nothing that it started to outlive it, got ${left.map(({ pid, command }) => `${pid} (${command})`).join(', ')}: killed`);
+  marks.delete(mark);
 }
 
 async function runFiles(files: readonly string[], { concurrency, timeoutMs }: Layer, tally: Tally): Promise<void> {
@@ -117,6 +134,12 @@ function choose(args: readonly string[]): readonly { readonly layer: Layer; read
   });
 }
 
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    marks.forEach(killMarked);
+    process.exit(1);
+  });
+}
 const tally: Tally = { passed: 0, failed: 0, skipped: 0, failures: [] };
 for (const { layer, files } of choose(process.argv.slice(2))) {
   if (files.length === 0) continue;

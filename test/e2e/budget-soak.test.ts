@@ -1,14 +1,11 @@
 /** The soak of `npm run soak -- budget` with few campaigns: a real stack, a provider that fails, workers killed. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { it } from 'node:test';
 import { soakBudget } from '../support/budget-soak.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 it('campaigns with random prices and limits stay within them through faults and kills, and go on when raised', async (context) => {
-  const folder = await mkdtemp(join(tmpdir(), 'stillhouse-budget-'));
-  context.after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
   const result = await soakBudget({ folder, campaigns: 3, atOnce: 3, kills: 1, seed: 17 });
   context.diagnostic(JSON.stringify(result));
   assert.deepEqual(result.problems, []);

@@ -3,37 +3,34 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { stat } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { homePaths, readConfig } from '../../src/config.ts';
 import type { Config } from '../../src/config.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { findRunning, readNote } from '../../src/embedded/home.ts';
 import { startEmbedded } from '../../src/embedded/start.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { freePort } from '../support/free-port.ts';
-import { isAlive, killHard } from '../support/processes.ts';
+import { isAlive, killHard, processesWith } from '../support/processes.ts';
+import { until } from '../support/until.ts';
 
 const MAIN = fileURLToPath(new URL('../support/embedded-main.ts', import.meta.url));
+const PATIENCE = { limitMs: 30_000 };
 const started: ChildProcess[] = [];
-let home: string;
+const home = temporaryFolder();
 let config: Config;
 let environment: NodeJS.ProcessEnv;
 
 before(async () => {
-  home = await mkdtemp(join(tmpdir(), 'still-embedded-'));
   const [api, temporal, ui] = [await freePort(), await freePort(), await freePort()];
   environment = { ...process.env, STILLHOUSE_HOME: home, STILLHOUSE_API_PORT: String(api), TEMPORAL_ADDRESS: `127.0.0.1:${temporal}`, TEMPORAL_UI_PORT: String(ui), STILLHOUSE_API_KEY: 'a-key-of-the-tests' };
   config = readConfig(environment);
 });
-after(async () => {
+after(() => {
   for (const child of started) child.kill('SIGKILL');
-  for (const { identity } of readNote(home)?.children ?? []) killHard(identity.pid);
-  await sleep(200);
-  await rm(home, { recursive: true, force: true });
+  for (const { pid } of processesWith('STILLHOUSE_HOME', home)) killHard(pid);
 });
 
 /** Starts the stack in another process and returns once its API listens. */
@@ -60,13 +57,6 @@ async function refused(settings: Config): Promise<void> {
 
 const pidOf = (name: string): number => readNote(home)?.children.find((child) => child.name === name)?.identity.pid ?? -1;
 
-async function until(what: string, holds: () => boolean | Promise<boolean>, limitMs = 30_000): Promise<void> {
-  const deadline = Date.now() + limitMs;
-  while (!(await holds())) {
-    if (Date.now() > deadline) assert.fail(`${what} did not come about in ${limitMs} ms`);
-    await sleep(100);
-  }
-}
 const isHealthy = async (): Promise<boolean> => {
   const response = await fetch(`http://127.0.0.1:${config.api.port}/v1/health`).catch(() => undefined);
   return response?.status === 200;
@@ -74,13 +64,13 @@ const isHealthy = async (): Promise<boolean> => {
 
 test('a child that is killed comes back: a worker, the Temporal server', async () => {
   await start();
-  await until('health', isHealthy);
+  await until(isHealthy, (healthy) => healthy, PATIENCE);
   for (const name of ['worker-teacher', 'temporal']) {
     const pid = pidOf(name);
     assert.ok(killHard(pid), `${name} runs`);
-    await until(`${name} again`, () => pidOf(name) !== pid && isAlive(pidOf(name)));
+    await until(() => pidOf(name), (now) => now !== pid && isAlive(now), PATIENCE);
   }
-  await until('health', isHealthy);
+  await until(isHealthy, (healthy) => healthy, PATIENCE);
 });
 
 test('a second stack on the same home is refused and the first goes on', async () => {
@@ -94,14 +84,13 @@ test('a second stack on the same home is refused and the first goes on', async (
 });
 
 test('another home with the same port is told the port and its setting', async () => {
-  const other = await mkdtemp(join(tmpdir(), 'still-embedded-'));
+  const other = temporaryFolder();
   await assert.rejects(refused({ ...config, home: other }), (error: unknown) => {
     assert.ok(error instanceof StillhouseError && error.code === 'IN_USE');
     assert.match(error.message, /port \d+ of 127\.0\.0\.1 to be free for the Temporal server.*TEMPORAL_ADDRESS/);
     return true;
   });
   assert.ok(!existsSync(homePaths(other).lock), 'the home is free again');
-  await rm(other, { recursive: true });
 });
 
 test('after kill -9 of the supervisor the next one stops the Temporal server that was left, and goes on from its file', async () => {
@@ -115,7 +104,7 @@ test('after kill -9 of the supervisor the next one stops the Temporal server tha
   const next = await start();
   assert.ok(!isAlive(temporal));
   assert.notEqual(pidOf('temporal'), temporal);
-  await until('health', isHealthy);
+  await until(isHealthy, (healthy) => healthy, PATIENCE);
   assert.ok((await stat(homePaths(home).temporalDatabase)).size > 0);
 
   const pids = readNote(home)?.children.map(({ identity }) => identity.pid) ?? [];

@@ -4,14 +4,14 @@
  * Sizes are cut so that a processor is done in minutes.
  */
 import assert from 'node:assert/strict';
-import { readFileSync, mkdtempSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { parse } from 'yaml';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { RejectedSample, Sample } from '../../src/contracts/records.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { ChatCall, ScriptedAnswer } from '../support/openai-server.ts';
 import { Stack } from '../support/stack.ts';
@@ -97,39 +97,35 @@ async function artifactRows<T>(stack: Stack, campaign: string, kind: string): Pr
 }
 
 describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
-  const folder = mkdtempSync(join(tmpdir(), 'stillhouse-hosted-'));
-  after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
 
   it('sentiment-zh: the teacher plans attributes, writes pairs as JSON from the description, and the student learns Chinese labels', async (context) => {
     await using server = await startOpenAIServer({ answer: chineseTeacher });
     const spec = example('sentiment-zh');
     const dataset = join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl');
-    const stack = new Stack({ home: join(folder, 'zh'), environment: { OPENAI_API_KEY: TEST_KEY } });
-    try {
-      await stack.start();
-      await stack.submit({
-        ...spec,
-        teacher: { ...spec.teacher, baseUrl: server.baseUrl },
-        sampling: { ...spec.sampling, source: { kind: 'description', pairsPerCall: 6 }, rows: 12, batchSize: 6 },
-        training: { ...spec.training, epochs: 1 },
-        evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset }, developmentRows: 12, testRows: 18 },
-        iterate: { maxRounds: 1 },
-      });
-      const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
-      const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
-      const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
-      assert.ok(samples.length >= 15, `expected at least 15 rows, got ${samples.length}`);
-      assert.ok(samples.every(({ output }) => ['积极', '消极', '中性'].includes(output)));
-      assert.ok(samples.every(({ messages }) => messages.at(-1)?.role === 'assistant' && messages[0]?.role === 'system'));
-      assert.equal(rejected.filter(({ reason }) => reason === 'truncated').length, 1, 'of two answers that were cut short one was mended and the other kept as a rejected row');
-      assert.equal(server.received.filter(isRepair).length, 2);
-      assert.equal(state?.spending.callsBought, server.counts.billedCalls, 'every billed call is in the books');
-      assert.ok(Math.abs((state?.spending.usd ?? 0) - server.counts.usd) < 1e-9, `spent ${state?.spending.usd}, billed ${server.counts.usd}`);
-      assert.ok((state?.test?.teacherScore ?? 0) > 0.99, 'the scripted teacher knows the gold labels');
-      context.diagnostic(`${samples.length} rows, ${rejected.length} rejected, ${server.counts.billedCalls} calls, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
-    } finally {
-      await stack.stop();
-    }
+    await using stack = new Stack({ home: join(folder, 'zh'), environment: { OPENAI_API_KEY: TEST_KEY } });
+    await stack.start();
+    await stack.submit({
+      ...spec,
+      teacher: { ...spec.teacher, baseUrl: server.baseUrl },
+      sampling: { ...spec.sampling, source: { kind: 'description', pairsPerCall: 6 }, rows: 12, batchSize: 6 },
+      training: { ...spec.training, epochs: 1 },
+      evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset }, developmentRows: 12, testRows: 18 },
+      iterate: { maxRounds: 1 },
+    });
+    const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
+    const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
+    const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
+    assert.ok(samples.length >= 15, `expected at least 15 rows, got ${samples.length}`);
+    assert.ok(samples.every(({ output }) => ['积极', '消极', '中性'].includes(output)));
+    assert.ok(samples.every(({ messages }) => messages.at(-1)?.role === 'assistant' && messages[0]?.role === 'system'));
+    assert.equal(rejected.filter(({ reason }) => reason === 'truncated').length, 1, 'of two answers that were cut short one was mended and the other kept as a rejected row');
+    assert.equal(server.received.filter(isRepair).length, 2);
+    assert.equal(state?.spending.callsBought, server.counts.billedCalls, 'every billed call is in the books');
+    assert.ok(Math.abs((state?.spending.usd ?? 0) - server.counts.usd) < 1e-9, `spent ${state?.spending.usd}, billed ${server.counts.usd}`);
+    assert.ok((state?.test?.teacherScore ?? 0) > 0.99, 'the scripted teacher knows the gold labels');
+    context.diagnostic(`${samples.length} rows, ${rejected.length} rejected, ${server.counts.billedCalls} calls, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
+    await stack.stop();
     await assertKeyIsNowhere(stack.home, spec.name);
   });
 
@@ -138,28 +134,24 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
     const spec = example('code-assistant');
     assert.equal(spec.evaluation.scorer.kind, 'judge');
     const { rubric } = spec.evaluation.scorer as { readonly rubric: string };
-    const stack = new Stack({ home: join(folder, 'code'), environment: { OPENAI_API_KEY: TEST_KEY } });
-    try {
-      await stack.start();
-      await stack.submit({
-        ...spec,
-        teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 48 },
-        sampling: { source: { kind: 'tasks', dataset: join(CAMPAIGNS, 'data', 'code-assistant.tasks.jsonl') }, rows: 16, batchSize: 8 },
-        training: { ...spec.training, epochs: 1 },
-        evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric, compare: true } },
-      });
-      const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
-      const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
-      const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
-      assert.ok(samples.length > 0 && samples.every(({ messages }) => messages.map(({ role }) => role).join() === 'system,user,assistant'));
-      assert.ok(rejected.some(({ reason }) => reason === 'does-not-parse'), 'code that does not parse is turned away');
-      assert.ok((state?.test?.teacherScore ?? 0) > (state?.test?.untunedScore ?? 1), 'the judge prefers code that compiles');
-      assert.equal(state?.spending.callsBought, server.counts.billedCalls);
-      assert.match((await stack.artifact(spec.name, 'report')).text, /Compared in pairs.*Student against teacher/s);
-      context.diagnostic(`${samples.length} chats, ${rejected.length} rejected, teacher ${state?.test?.teacherScore}, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
-    } finally {
-      await stack.stop();
-    }
+    await using stack = new Stack({ home: join(folder, 'code'), environment: { OPENAI_API_KEY: TEST_KEY } });
+    await stack.start();
+    await stack.submit({
+      ...spec,
+      teacher: { ...spec.teacher, baseUrl: server.baseUrl, maxTokens: 48 },
+      sampling: { source: { kind: 'tasks', dataset: join(CAMPAIGNS, 'data', 'code-assistant.tasks.jsonl') }, rows: 16, batchSize: 8 },
+      training: { ...spec.training, epochs: 1 },
+      evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 4, testRows: 4, scorer: { kind: 'judge', judge: { provider: 'openai', model: 'gpt-4o', baseUrl: server.baseUrl, maxTokens: 100 }, rubric, compare: true } },
+    });
+    const { state } = await stack.finished(spec.name, CAMPAIGN_TIMEOUT_MS);
+    const samples = await artifactRows<Sample>(stack, spec.name, 'dataset');
+    const rejected = await artifactRows<RejectedSample>(stack, spec.name, 'rejected');
+    assert.ok(samples.length > 0 && samples.every(({ messages }) => messages.map(({ role }) => role).join() === 'system,user,assistant'));
+    assert.ok(rejected.some(({ reason }) => reason === 'does-not-parse'), 'code that does not parse is turned away');
+    assert.ok((state?.test?.teacherScore ?? 0) > (state?.test?.untunedScore ?? 1), 'the judge prefers code that compiles');
+    assert.equal(state?.spending.callsBought, server.counts.billedCalls);
+    assert.match((await stack.artifact(spec.name, 'report')).text, /Compared in pairs.*Student against teacher/s);
+    context.diagnostic(`${samples.length} chats, ${rejected.length} rejected, teacher ${state?.test?.teacherScore}, student ${state?.test?.studentScore}, untuned ${state?.test?.untunedScore}`);
   });
 
   it('a wrong key pauses the campaign with the reason; with the right one it goes on where it was', async () => {
@@ -167,32 +159,25 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
     const spec = example('sentiment-zh');
     const home = join(folder, 'key');
     const wrongKey = 'sk-wrong-9876543210fedcba';
-    const refused = new Stack({ home, environment: { OPENAI_API_KEY: wrongKey } });
-    try {
-      await refused.start();
-      await refused.submit({
-        ...spec,
-        teacher: { ...spec.teacher, baseUrl: server.baseUrl },
-        sampling: { ...spec.sampling, rows: 12, batchSize: 6 },
-        evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset: join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl') } },
-      });
-      const { state } = await refused.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
-      assert.match(state?.pauseReason ?? '', /OPENAI_API_KEY/);
-      assert.ok(!(state?.pauseReason ?? '').includes(wrongKey), 'the key is not in the reason');
-      assert.equal(server.counts.billedCalls, 0);
-    } finally {
-      await refused.stop();
-    }
-    const accepted = new Stack({ home, environment: { OPENAI_API_KEY: TEST_KEY } });
-    try {
-      await accepted.start();
-      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
-      await accepted.steer(spec.name, 'resume');
-      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ state }) => (state?.spending.callsBought ?? 0) >= 12);
-      await accepted.steer(spec.name, 'cancel');
-      await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ status }) => status === 'cancelled' || status === 'completed');
-    } finally {
-      await accepted.stop();
-    }
+    await using refused = new Stack({ home, environment: { OPENAI_API_KEY: wrongKey } });
+    await refused.start();
+    await refused.submit({
+      ...spec,
+      teacher: { ...spec.teacher, baseUrl: server.baseUrl },
+      sampling: { ...spec.sampling, rows: 12, batchSize: 6 },
+      evaluation: { ...spec.evaluation, source: { kind: 'dataset', dataset: join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl') } },
+    });
+    const { state } = await refused.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
+    assert.match(state?.pauseReason ?? '', /OPENAI_API_KEY/);
+    assert.ok(!(state?.pauseReason ?? '').includes(wrongKey), 'the key is not in the reason');
+    assert.equal(server.counts.billedCalls, 0);
+    await refused.stop();
+    await using accepted = new Stack({ home, environment: { OPENAI_API_KEY: TEST_KEY } });
+    await accepted.start();
+    await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, (campaign) => campaign.state?.status === 'paused');
+    await accepted.steer(spec.name, 'resume');
+    await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ state }) => (state?.spending.callsBought ?? 0) >= 12);
+    await accepted.steer(spec.name, 'cancel');
+    await accepted.watch(spec.name, CAMPAIGN_TIMEOUT_MS, ({ status }) => status === 'cancelled' || status === 'completed');
   });
 });

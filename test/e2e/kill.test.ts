@@ -4,11 +4,10 @@
  * same dataset and a bitwise equal adapter.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { killHard } from '../support/processes.ts';
 import { Stack } from '../support/stack.ts';
 import type { CampaignResource } from '../support/stack.ts';
@@ -74,19 +73,15 @@ async function inMidEpoch(stack: Stack): Promise<void> {
 }
 
 describe('a campaign that is killed', { concurrency: 1 }, () => {
-  let folder: string;
+  const folder = temporaryFolder();
   let undisturbed: Outcome;
 
   async function run(name: string, disturb: (stack: Stack) => Promise<void>): Promise<Outcome> {
-    const stack = new Stack({ home: join(folder, name) });
-    try {
-      await stack.start();
-      await stack.submit(SPEC);
-      await disturb(stack);
-      return await outcome(stack);
-    } finally {
-      await stack.stop();
-    }
+    await using stack = new Stack({ home: join(folder, name) });
+    await stack.start();
+    await stack.submit(SPEC);
+    await disturb(stack);
+    return await outcome(stack);
   }
 
   function assertSame(disturbed: Outcome, context: { diagnostic(message: string): void }): void {
@@ -96,11 +91,6 @@ describe('a campaign that is killed', { concurrency: 1 }, () => {
     assert.ok(repeated <= CALLS_IN_FLIGHT, `expected at most ${CALLS_IN_FLIGHT} repeated calls, got ${repeated}`);
     context.diagnostic(`dataset ${disturbed.dataset.slice(0, 12)} adapter ${disturbed.adapter.slice(0, 12)} repeated calls ${repeated}`);
   }
-
-  before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'stillhouse-kill-'));
-  });
-  after(() => rm(folder, { recursive: true, force: true }));
 
   it('ends undisturbed', async () => {
     undisturbed = await run('undisturbed', async () => {});

@@ -1,13 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { it } from 'node:test';
+import { temporaryFolder } from '../support/folder.ts';
 import { soakProblems, soakSampling } from '../support/sampling-soak.ts';
 
-it('1,000 rows through every fault and two kills: each good or rejected, billed once but what was in flight', async (context) => {
-  const folder = await mkdtemp(join(tmpdir(), 'stillhouse-soak-'));
-  context.after(() => rm(folder, { recursive: true, force: true }));
+it('1,000 rows through every fault and two kills: each good or rejected, billed once but what was in flight', async () => {
+  const folder = temporaryFolder();
   const concurrency = 32;
   const result = await soakSampling({ folder, rows: 1_000, kills: 2, faultShare: 0.13, concurrency, seed: 3 });
   assert.deepEqual(soakProblems(result, concurrency), []);

@@ -5,15 +5,14 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, it } from 'node:test';
+import { it } from 'node:test';
 import { promisify } from 'node:util';
 import { Client, Connection } from '@temporalio/client';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { campaignWorkflowId } from '../../src/contracts/names.ts';
+import { temporaryFolder, writeRows } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import { Stack } from '../support/stack.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
@@ -23,18 +22,12 @@ const LABELS = ['negative', 'positive'];
 const API_VERSION = '2024-10-21';
 const LIMIT_MS = 180_000;
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-secrets-'));
-after(() => rm(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
-/** Written once: a campaign may be reading when the next is submitted. */
-function written(name: string, rows: readonly object[]): string {
-  const path = join(folder, name);
-  writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  return path;
-}
 const text = (index: number): string => ((index + 1) * 2_654_435_761).toString(36).repeat(2);
-const POOL = written('pool.jsonl', Array.from({ length: 40 }, (_, index) => ({ input: text(index) })));
-const GOLD = written('gold.jsonl', Array.from({ length: 16 }, (_, index) => ({ input: text(index + 1_000), gold: LABELS[index % 2] })));
+// Written once: a campaign may be reading when the next is submitted.
+const POOL = writeRows(join(folder, 'pool.jsonl'), Array.from({ length: 40 }, (_, index) => ({ input: text(index) })));
+const GOLD = writeRows(join(folder, 'gold.jsonl'), Array.from({ length: 16 }, (_, index) => ({ input: text(index + 1_000), gold: LABELS[index % 2] })));
 const STUDENT = writeTinyLlama(join(folder, 'student'));
 
 function specOf(name: string, teacher: CampaignSpecInput['teacher']): CampaignSpecInput {
@@ -82,32 +75,28 @@ it('the values of keys are nowhere, their names are', async () => {
   const answer = (call: { readonly messages: readonly { readonly content: string }[] }): string => LABELS[(call.messages.at(-1)?.content.length ?? 0) % 2] ?? '';
   await using azure = await startOpenAIServer({ answer, keys: [CANARIES.AZURE_CANARY], azure: { apiVersion: API_VERSION }, requiredHeaders: { 'x-gateway-token': CANARIES.GATEWAY_CANARY } });
   await using plain = await startOpenAIServer({ answer, keys: [CANARIES.BATCH_CANARY] });
-  const stack = new Stack({ home: join(folder, 'home'), environment: CANARIES });
+  await using stack = new Stack({ home: join(folder, 'home'), environment: CANARIES });
   const model = 'gpt-4o-mini';
-  try {
-    await stack.start();
-    await stack.submit(specOf('azure', {
-      provider: 'openai', model, baseUrl: `${azure.origin}/openai/deployments/${model}`, apiKeyEnv: 'AZURE_CANARY', keyHeader: 'api-key', query: { 'api-version': API_VERSION }, headers: { 'x-gateway-token': '${GATEWAY_CANARY}' },
-    }));
-    await stack.submit(specOf('batch', { provider: 'openai', model, baseUrl: plain.baseUrl, apiKeyEnv: 'BATCH_CANARY', batch: {} }));
-    await stack.submit(specOf('wrong', { provider: 'openai', model, baseUrl: plain.baseUrl, apiKeyEnv: 'WRONG_CANARY', temperature: 0.5 }));
-    const refused = await stack.watch('wrong', LIMIT_MS, ({ state }) => state?.status === 'paused');
-    assert.match(refused.state?.pauseReason ?? '', /accept the key in WRONG_CANARY .* 401: Incorrect API key provided: \[key\]/);
-    await stack.finished('azure', LIMIT_MS);
-    await stack.finished('batch', LIMIT_MS);
-    assert.ok(azure.counts.billedCalls > 0 && plain.counts.billedInBatches > 0);
-    const said = await everything(stack, ['azure', 'batch', 'wrong']);
-    await stack.stop();
-    const places = new Map([...said, ...(await filesOf(stack.home)), ...plain.files.all.map((file) => [`uploaded ${file.filename}`, plain.files.text(file.id, 'file')] as const)]);
-    for (const kind of [/^history of batch/, /^API of wrong/, /^still ledger/, /temporal/, /worker-teacher.*log/, /ledger\.sqlite/, /limits\.sqlite/, /artifacts/, /^uploaded/]) {
-      assert.ok([...places.keys()].some((place) => kind.test(place)), `expected a place like ${kind.source} to be searched`);
-    }
-    assert.ok([...places.values()].some((text) => text.includes('<!doctype html>') || text.includes('<!DOCTYPE html>')), 'reports are among what is searched');
-    for (const [name, value] of Object.entries(CANARIES)) {
-      assert.ok([...places.values()].some((text) => text.includes(name)), `${name} is referred to`);
-      assert.deepEqual([...places].filter(([, text]) => text.includes(value)).map(([place]) => place), [], `the value of ${name}`);
-    }
-  } finally {
-    await stack.stop();
+  await stack.start();
+  await stack.submit(specOf('azure', {
+    provider: 'openai', model, baseUrl: `${azure.origin}/openai/deployments/${model}`, apiKeyEnv: 'AZURE_CANARY', keyHeader: 'api-key', query: { 'api-version': API_VERSION }, headers: { 'x-gateway-token': '${GATEWAY_CANARY}' },
+  }));
+  await stack.submit(specOf('batch', { provider: 'openai', model, baseUrl: plain.baseUrl, apiKeyEnv: 'BATCH_CANARY', batch: {} }));
+  await stack.submit(specOf('wrong', { provider: 'openai', model, baseUrl: plain.baseUrl, apiKeyEnv: 'WRONG_CANARY', temperature: 0.5 }));
+  const refused = await stack.watch('wrong', LIMIT_MS, ({ state }) => state?.status === 'paused');
+  assert.match(refused.state?.pauseReason ?? '', /accept the key in WRONG_CANARY .* 401: Incorrect API key provided: \[key\]/);
+  await stack.finished('azure', LIMIT_MS);
+  await stack.finished('batch', LIMIT_MS);
+  assert.ok(azure.counts.billedCalls > 0 && plain.counts.billedInBatches > 0);
+  const said = await everything(stack, ['azure', 'batch', 'wrong']);
+  await stack.stop();
+  const places = new Map([...said, ...(await filesOf(stack.home)), ...plain.files.all.map((file) => [`uploaded ${file.filename}`, plain.files.text(file.id, 'file')] as const)]);
+  for (const kind of [/^history of batch/, /^API of wrong/, /^still ledger/, /temporal/, /worker-teacher.*log/, /ledger\.sqlite/, /limits\.sqlite/, /artifacts/, /^uploaded/]) {
+    assert.ok([...places.keys()].some((place) => kind.test(place)), `expected a place like ${kind.source} to be searched`);
+  }
+  assert.ok([...places.values()].some((text) => text.includes('<!doctype html>') || text.includes('<!DOCTYPE html>')), 'reports are among what is searched');
+  for (const [name, value] of Object.entries(CANARIES)) {
+    assert.ok([...places.values()].some((text) => text.includes(name)), `${name} is referred to`);
+    assert.deepEqual([...places].filter(([, text]) => text.includes(value)).map(([place]) => place), [], `the value of ${name}`);
   }
 });

@@ -3,14 +3,12 @@
  * workers, of a training process and of the Temporal server. The teacher's words are scripted, the models are tiny; everything else is real.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignState, ContestantState } from '../../src/contracts/state.ts';
+import { temporaryFolder, writeRows } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { ChatCall } from '../support/openai-server.ts';
 import { killHard } from '../support/processes.ts';
@@ -32,14 +30,7 @@ function teacher({ messages }: ChatCall): string {
 }
 
 describe('a tournament of four methods', () => {
-  const folder = mkdtempSync(join(tmpdir(), 'stillhouse-tournament-'));
-  after(() => rm(folder, { recursive: true, force: true }));
-
-  const file = (name: string, rows: readonly object[]): string => {
-    const path = join(folder, name);
-    writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    return path;
-  };
+  const folder = temporaryFolder();
 
   function spec(name: string, baseUrl: string): CampaignSpecInput {
     const [student, learnedFrom] = [writeTinyLlama(join(folder, 'student')), writeTinyLlama(join(folder, 'teacher'), 8)];
@@ -47,7 +38,7 @@ describe('a tournament of four methods', () => {
       name,
       task: { description: 'Tell praise (a) from blame (b).', instruction: '{input}', output: { kind: 'label', labels: ['a', 'b'] } },
       teacher: { provider: 'openai', model: 'gpt-4o-mini', baseUrl, maxTokens: 64 },
-      sampling: { source: { kind: 'inputs', dataset: file('pool.jsonl', ROWS.slice(0, 96).map(({ input }) => ({ input }))) }, rows: 80, batchSize: 40, rationale: true },
+      sampling: { source: { kind: 'inputs', dataset: writeRows(join(folder, 'pool.jsonl'), ROWS.slice(0, 96).map(({ input }) => ({ input }))) }, rows: 80, batchSize: 40, rationale: true },
       filter: { nearDuplicateSimilarity: 1 },
       student: { model: student },
       training: { tune: 'full', epochs: 3, batchSize: 8, learningRate: 5e-3, checkpointEverySteps: 2 },
@@ -59,7 +50,7 @@ describe('a tournament of four methods', () => {
           { name: 'feature', training: { method: 'feature', teacher: { model: learnedFrom }, epochs: 2 }, student: { keepLayers: 1 } },
         ],
       },
-      evaluation: { source: { kind: 'dataset', dataset: file('gold.jsonl', ROWS.slice(96)) }, developmentRows: 24, testRows: 24, scorer: { kind: 'label' }, bootstrapResamples: 200 },
+      evaluation: { source: { kind: 'dataset', dataset: writeRows(join(folder, 'gold.jsonl'), ROWS.slice(96)) }, developmentRows: 24, testRows: 24, scorer: { kind: 'label' }, bootstrapResamples: 200 },
       iterate: { maxRounds: 1 },
       budget: { usd: 1, hours: 1 },
     };
@@ -67,7 +58,7 @@ describe('a tournament of four methods', () => {
 
   it('ends the same after kill -9 of the workers, of a training process and of Temporal, with a report that names the winner and why', async (context) => {
     await using server = await startOpenAIServer({ answer: teacher });
-    const stack = new Stack({ home: join(folder, 'home'), environment: { OPENAI_API_KEY: TEST_KEY } });
+    await using stack = new Stack({ home: join(folder, 'home'), environment: { OPENAI_API_KEY: TEST_KEY } });
     const find = (what: RegExp): number[] => stack.processes().filter(({ command }) => what.test(command)).map(({ pid }) => pid);
     const training = async (): Promise<void> => {
       for (const deadline = Date.now() + 60_000; find(/training\/process/).length === 0; await sleep(20)) assert.ok(Date.now() < deadline, 'expected a training process within a minute, got none');
@@ -79,48 +70,44 @@ describe('a tournament of four methods', () => {
     const trained = (name: string, epochs: number) =>
       stack.watch(name, CAMPAIGN_TIMEOUT_MS, ({ state }) => (state?.tournament?.contestants.reduce((sum, each) => sum + each.trained, 0) ?? 0) >= epochs);
     const ended = async (name: string): Promise<CampaignState> => (await stack.finished(name, CAMPAIGN_TIMEOUT_MS)).state as CampaignState;
-    try {
-      await stack.start();
-      let at = performance.now();
-      const took = (what: string): void => {
-        context.diagnostic(`${what}: ${((performance.now() - at) / 1_000).toFixed(1)} s`);
-        at = performance.now();
-      };
-      await stack.submit(spec('calm', server.baseUrl));
-      const calm = await ended('calm');
-      took('undisturbed');
+    await stack.start();
+    let at = performance.now();
+    const took = (what: string): void => {
+      context.diagnostic(`${what}: ${((performance.now() - at) / 1_000).toFixed(1)} s`);
+      at = performance.now();
+    };
+    await stack.submit(spec('calm', server.baseUrl));
+    const calm = await ended('calm');
+    took('undisturbed');
 
-      await stack.submit(spec('killed', server.baseUrl));
-      await training();
-      kill(/worker\/main/);
-      took('killed the workers');
-      await trained('killed', 2);
-      await training();
-      kill(/training\/process/);
-      took('killed a training process');
-      await trained('killed', 4);
-      kill(/temporal.* server start-dev/);
-      took('killed the Temporal server');
-      const killed = await ended('killed');
-      took('ended');
+    await stack.submit(spec('killed', server.baseUrl));
+    await training();
+    kill(/worker\/main/);
+    took('killed the workers');
+    await trained('killed', 2);
+    await training();
+    kill(/training\/process/);
+    took('killed a training process');
+    await trained('killed', 4);
+    kill(/temporal.* server start-dev/);
+    took('killed the Temporal server');
+    const killed = await ended('killed');
+    took('ended');
 
-      const outcome = ({ tournament }: CampaignState) =>
-        tournament?.contestants.map(({ name, status, trained: epochs, measured, best, ended: end }: ContestantState) => ({ name, status, epochs, measured, checkpoint: best?.checkpoint.sha256, evaluation: best?.evaluation.sha256, end }));
-      // Scores, and every contestant's best student: the bytes of its checkpoint.
-      assert.deepEqual(outcome(killed), outcome(calm));
-      const contestants = killed.tournament?.contestants ?? [];
-      const winner = contestants.find(({ status }) => status === 'winner') as ContestantState;
-      assert.equal(contestants.filter(({ status }) => status === 'stopped').length, 3);
-      assert.ok(contestants.reduce((sum, each) => sum + each.trained, 0) <= 7, 'losers are stopped early');
-      assert.ok(contestants.every(({ best }) => (best?.score.mean ?? 2) <= (winner.best?.score.mean ?? -1)));
-      const { text: report } = await stack.artifact('killed', 'report');
-      assert.ok(report.includes(`<b>${winner.name}</b>`) && report.includes(`won: ${winner.ended?.reason}`), `expected the winner and why on the page, got ${winner.name}: ${winner.ended?.reason}`);
-      for (const { name, ended: end } of contestants) assert.ok(end !== undefined && report.includes(end.reason), `expected why ${name} ended on the page, got none`);
-      assert.equal(killed.test?.rows, 24);
-      for (const { name, status, best, trained: epochs, ended: end } of contestants) context.diagnostic(`${name}: ${status} after ${epochs} epochs, ${best?.score.mean} after ${best?.epoch}; ${end?.reason}`);
-      context.diagnostic(`test: student ${killed.test?.studentScore}, untuned ${killed.test?.untunedScore}`);
-    } finally {
-      await stack.stop();
-    }
+    const outcome = ({ tournament }: CampaignState) =>
+      tournament?.contestants.map(({ name, status, trained: epochs, measured, best, ended: end }: ContestantState) => ({ name, status, epochs, measured, checkpoint: best?.checkpoint.sha256, evaluation: best?.evaluation.sha256, end }));
+    // Scores, and every contestant's best student: the bytes of its checkpoint.
+    assert.deepEqual(outcome(killed), outcome(calm));
+    const contestants = killed.tournament?.contestants ?? [];
+    const winner = contestants.find(({ status }) => status === 'winner') as ContestantState;
+    assert.equal(contestants.filter(({ status }) => status === 'stopped').length, 3);
+    assert.ok(contestants.reduce((sum, each) => sum + each.trained, 0) <= 7, 'losers are stopped early');
+    assert.ok(contestants.every(({ best }) => (best?.score.mean ?? 2) <= (winner.best?.score.mean ?? -1)));
+    const { text: report } = await stack.artifact('killed', 'report');
+    assert.ok(report.includes(`<b>${winner.name}</b>`) && report.includes(`won: ${winner.ended?.reason}`), `expected the winner and why on the page, got ${winner.name}: ${winner.ended?.reason}`);
+    for (const { name, ended: end } of contestants) assert.ok(end !== undefined && report.includes(end.reason), `expected why ${name} ended on the page, got none`);
+    assert.equal(killed.test?.rows, 24);
+    for (const { name, status, best, trained: epochs, ended: end } of contestants) context.diagnostic(`${name}: ${status} after ${epochs} epochs, ${best?.score.mean} after ${best?.epoch}; ${end?.reason}`);
+    context.diagnostic(`test: student ${killed.test?.studentScore}, untuned ${killed.test?.untunedScore}`);
   });
 });

@@ -2,13 +2,14 @@
  * Whole campaigns with random prices and limits on one stack, while workers are killed and the provider
  * fails: each must stay within its limit, say what it needs, and go on when it gets that.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { addUsd } from '../../src/contracts/money.ts';
 import type { Budget, CampaignState } from '../../src/contracts/state.ts';
 import { createRandom } from '../../src/dataset/random.ts';
+import { writeRows } from './folder.ts';
 import { startOpenAIServer } from './openai-server.ts';
 import type { ChatCall, OpenAIServer } from './openai-server.ts';
 import { killHard } from './processes.ts';
@@ -110,10 +111,8 @@ const word = (random: () => number): string => Array.from({ length: 8 }, () => S
 function writeFiles(folder: string, seed: number): { readonly pool: string; readonly gold: string; readonly student: string } {
   mkdirSync(folder, { recursive: true });
   const random = createRandom(seed, 'rows');
-  const [pool, gold] = [join(folder, 'pool.jsonl'), join(folder, 'gold.jsonl')];
-  const lines = (count: number, row: (index: number) => object): string => Array.from({ length: count }, (_, index) => `${JSON.stringify(row(index))}\n`).join('');
-  writeFileSync(pool, lines(80, () => ({ input: `${word(random)} ${word(random)} ${word(random)}` })));
-  writeFileSync(gold, lines(12, (index) => ({ input: `${word(random)} ${word(random)}`, gold: LABELS[index % 2] })));
+  const pool = writeRows(join(folder, 'pool.jsonl'), Array.from({ length: 80 }, () => ({ input: `${word(random)} ${word(random)} ${word(random)}` })));
+  const gold = writeRows(join(folder, 'gold.jsonl'), Array.from({ length: 12 }, (_, index) => ({ input: `${word(random)} ${word(random)}`, gold: LABELS[index % 2] })));
   return { pool, gold, student: writeTinyLlama(join(folder, 'student')) };
 }
 
@@ -283,11 +282,7 @@ export async function soakBudget(options: BudgetSoakOptions): Promise<BudgetSoak
     answer: answerOf, faults: FAULTS, random: createRandom(options.seed, 'faults'), latencyMs: 40, retryAfter: 'milliseconds', forget: true,
     keys: plans.map(({ key }) => key), models: Object.fromEntries(plans.map(({ model, price }) => [model, price])),
   });
-  const stack = new Stack({ home: join(options.folder, 'home'), environment: Object.fromEntries(plans.map(({ key, keyName }) => [keyName, key])) });
-  try {
-    await stack.start();
-    return await new BudgetSoak(options, stack, server, plans).run();
-  } finally {
-    await stack.stop();
-  }
+  await using stack = new Stack({ home: join(options.folder, 'home'), environment: Object.fromEntries(plans.map(({ key, keyName }) => [keyName, key])) });
+  await stack.start();
+  return await new BudgetSoak(options, stack, server, plans).run();
 }

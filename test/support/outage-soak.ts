@@ -1,8 +1,9 @@
 /** A whole campaign whose provider is away for minutes: what it says, when it asks again, and that nothing is lost. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import { writeRows } from './folder.ts';
 import { startOpenAIServer, TEST_KEY } from './openai-server.ts';
 import { Stack } from './stack.ts';
 import { writeTinyLlama } from './tiny-llama.ts';
@@ -30,7 +31,7 @@ export interface OutageSoakResult {
 
 export async function soakOutage({ folder, minutes, say = () => undefined }: { readonly folder: string; readonly minutes: number; readonly say?: (line: string) => void }): Promise<OutageSoakResult> {
   await using server = await startOpenAIServer({ answer: (_call, index) => LABELS[index % 2] ?? '', latencyMs: 100 });
-  const stack = new Stack({ home: join(folder, 'home'), environment: { OPENAI_API_KEY: TEST_KEY } });
+  await using stack = new Stack({ home: join(folder, 'home'), environment: { OPENAI_API_KEY: TEST_KEY } });
   const spec = specOf(folder, server.baseUrl);
   const state = async () => (await stack.campaign(spec.name))?.state;
   const until = async (what: string, limitMs: number, holds: () => Promise<boolean>): Promise<number> => {
@@ -41,48 +42,42 @@ export async function soakOutage({ folder, minutes, say = () => undefined }: { r
     }
     return Math.round((performance.now() - startedMs) / 100) / 10;
   };
-  try {
-    await stack.start();
-    await stack.submit(spec);
-    await until('the first answers', 120_000, async () => server.counts.billedCalls >= 20);
-    const downMs = performance.now();
-    await server.goDown();
-    const pausedAfterSeconds = await until('a pause', 300_000, async () => (await state())?.pauseKind === 'provider');
-    const pauseReason = (await state())?.pauseReason ?? '';
-    say(`paused after ${pausedAfterSeconds} s: ${pauseReason}`);
-    const asked = new Set<number>();
-    await until('the end of the outage', minutes * 60_000 + 1_000, async () => {
-      const at = (await state())?.resumesAtMs;
-      if (at !== undefined && !asked.has(at)) say(`asks again at ${new Date(at).toISOString()}`);
-      if (at !== undefined) asked.add(at);
-      return performance.now() - downMs >= minutes * 60_000;
-    });
-    await server.listen();
-    const upMs = performance.now();
-    const before = server.counts.billedCalls;
-    const resumedAfterSeconds = await until('the first answer after the outage', 60 * 60_000, async () => server.counts.billedCalls > before);
-    const end = await stack.finished(spec.name, 600_000);
-    const problems: string[] = [];
-    const billed = server.counts.billedCalls;
-    // Calls that were cut when the provider went away are answered by nobody; the server bills what it had begun.
-    if (server.counts.billedByQuestion.size !== QUESTIONS) problems.push(`expected ${QUESTIONS} questions answered, got ${server.counts.billedByQuestion.size}`);
-    if (end.state?.spending.callsBought !== QUESTIONS) problems.push(`expected ${QUESTIONS} calls in the books, got ${end.state?.spending.callsBought}`);
-    return {
-      outageSeconds: Math.round((upMs - downMs) / 1_000), pausedAfterSeconds, pauseReason, probes: Math.max(0, asked.size - 1), resumedAfterSeconds,
-      questions: QUESTIONS, billedCalls: billed, boughtByTheBooks: end.state?.spending.callsBought ?? 0, problems,
-    };
-  } finally {
-    await stack.stop();
-  }
+  await stack.start();
+  await stack.submit(spec);
+  await until('the first answers', 120_000, async () => server.counts.billedCalls >= 20);
+  const downMs = performance.now();
+  await server.goDown();
+  const pausedAfterSeconds = await until('a pause', 300_000, async () => (await state())?.pauseKind === 'provider');
+  const pauseReason = (await state())?.pauseReason ?? '';
+  say(`paused after ${pausedAfterSeconds} s: ${pauseReason}`);
+  const asked = new Set<number>();
+  await until('the end of the outage', minutes * 60_000 + 1_000, async () => {
+    const at = (await state())?.resumesAtMs;
+    if (at !== undefined && !asked.has(at)) say(`asks again at ${new Date(at).toISOString()}`);
+    if (at !== undefined) asked.add(at);
+    return performance.now() - downMs >= minutes * 60_000;
+  });
+  await server.listen();
+  const upMs = performance.now();
+  const before = server.counts.billedCalls;
+  const resumedAfterSeconds = await until('the first answer after the outage', 60 * 60_000, async () => server.counts.billedCalls > before);
+  const end = await stack.finished(spec.name, 600_000);
+  const problems: string[] = [];
+  const billed = server.counts.billedCalls;
+  // Calls that were cut when the provider went away are answered by nobody; the server bills what it had begun.
+  if (server.counts.billedByQuestion.size !== QUESTIONS) problems.push(`expected ${QUESTIONS} questions answered, got ${server.counts.billedByQuestion.size}`);
+  if (end.state?.spending.callsBought !== QUESTIONS) problems.push(`expected ${QUESTIONS} calls in the books, got ${end.state?.spending.callsBought}`);
+  return {
+    outageSeconds: Math.round((upMs - downMs) / 1_000), pausedAfterSeconds, pauseReason, probes: Math.max(0, asked.size - 1), resumedAfterSeconds,
+    questions: QUESTIONS, billedCalls: billed, boughtByTheBooks: end.state?.spending.callsBought ?? 0, problems,
+  };
 }
 
 function specOf(folder: string, baseUrl: string): CampaignSpecInput {
   mkdirSync(folder, { recursive: true });
-  const [pool, gold] = [join(folder, 'pool.jsonl'), join(folder, 'gold.jsonl')];
-  const lines = (count: number, row: (index: number) => object): string => Array.from({ length: count }, (_, index) => `${JSON.stringify(row(index))}\n`).join('');
   const text = (index: number): string => ((index + 1) * 2_654_435_761).toString(36).repeat(2);
-  writeFileSync(pool, lines(ROWS + 50, (index) => ({ input: text(index) })));
-  writeFileSync(gold, lines(2 * HELD_OUT + 10, (index) => ({ input: text(index + 100_000), gold: LABELS[index % 2] })));
+  const pool = writeRows(join(folder, 'pool.jsonl'), Array.from({ length: ROWS + 50 }, (_, index) => ({ input: text(index) })));
+  const gold = writeRows(join(folder, 'gold.jsonl'), Array.from({ length: 2 * HELD_OUT + 10 }, (_, index) => ({ input: text(index + 100_000), gold: LABELS[index % 2] })));
   return {
     name: 'outage',
     task: { description: 'Tell good from bad.', instruction: 'Review: {input}\nSentiment:', output: { kind: 'label', labels: [...LABELS] } },

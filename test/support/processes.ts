@@ -1,4 +1,4 @@
-/** Finding and killing the processes of a stack under test, by /proc (Linux). */
+/** Finding and killing the processes that a test has started, by /proc (Linux). */
 import { readFileSync, readdirSync } from 'node:fs';
 
 export interface ProcessInfo {
@@ -9,7 +9,7 @@ export interface ProcessInfo {
 
 /** All processes below `root`, itself excluded. */
 export function descendants(root: number): ProcessInfo[] {
-  const all = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((name) => readProcess(Number(name)));
+  const all = allProcesses();
   const found: ProcessInfo[] = [];
   let parents = new Set([root]);
   while (parents.size > 0) {
@@ -18,6 +18,24 @@ export function descendants(root: number): ProcessInfo[] {
     parents = new Set(children.map((info) => info.pid));
   }
   return found;
+}
+
+/** All that were started with this variable, and all that these have started: whoever is their parent by now. */
+export function processesWith(name: string, value: string): ProcessInfo[] {
+  return allProcesses().filter(({ pid }) => environmentOf(pid).includes(`${name}=${value}`));
+}
+
+/** As it was when the process began; empty for one that has ended, and for another user's. */
+function environmentOf(pid: number): readonly string[] {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'utf8').split('\0');
+  } catch {
+    return [];
+  }
+}
+
+function allProcesses(): ProcessInfo[] {
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).flatMap((name) => readProcess(Number(name)));
 }
 
 function readProcess(pid: number): ProcessInfo[] {

@@ -9,7 +9,7 @@ import type { CampaignDescription, CampaignListing } from '../../src/client/camp
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { Budget, RoundSummary } from '../../src/contracts/state.ts';
 import { freePort } from './free-port.ts';
-import { descendants, isAlive, killHard } from './processes.ts';
+import { killHard, processesWith } from './processes.ts';
 import type { ProcessInfo } from './processes.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
@@ -23,7 +23,9 @@ export interface StackOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-export class Stack {
+const isRunning = ({ exitCode, signalCode }: ChildProcess): boolean => exitCode === null && signalCode === null;
+
+export class Stack implements AsyncDisposable {
   readonly home: string;
   readonly #environment: Readonly<Record<string, string>>;
   #ports: { readonly api: number; readonly temporal: number; readonly ui: number } | undefined;
@@ -55,17 +57,21 @@ export class Stack {
     await this.#until('the API to answer', 120_000, async () => (await this.#fetch('/v1/health')).ok);
   }
 
-  /** Asks for an end and waits for it. */
+  /** Asks for an end and waits for it; what is left of a supervisor that was killed is ended too. */
   async stop(): Promise<void> {
     const running = this.#process;
-    if (running === undefined || running.exitCode !== null || running.signalCode !== null) return;
-    const below = this.processes();
-    const ended = once(running, 'exit');
-    running.kill('SIGTERM');
-    const patience = setTimeout(() => running.kill('SIGKILL'), 60_000);
-    await ended;
-    clearTimeout(patience);
-    for (const { pid } of below) if (isAlive(pid)) killHard(pid);
+    if (running !== undefined && isRunning(running)) {
+      const ended = once(running, 'exit');
+      running.kill('SIGTERM');
+      const patience = setTimeout(() => running.kill('SIGKILL'), 60_000);
+      await ended;
+      clearTimeout(patience);
+    }
+    for (const { pid } of this.processes()) killHard(pid);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
   }
 
   /** SIGKILL to every process at once, the supervisor first so that it mends nothing. */
@@ -73,7 +79,7 @@ export class Stack {
     const root = this.#process;
     if (root?.pid === undefined) throw new Error('the stack was not started');
     const below = this.processes();
-    const ended = root.exitCode === null && root.signalCode === null ? once(root, 'exit') : undefined;
+    const ended = isRunning(root) ? once(root, 'exit') : undefined;
     killHard(root.pid);
     for (const { pid } of below) killHard(pid);
     await ended;
@@ -83,8 +89,9 @@ export class Stack {
     return `127.0.0.1:${this.#ports?.temporal}`;
   }
 
+  /** All that run on its home, but for the supervisor. */
   processes(): ProcessInfo[] {
-    return this.#process?.pid === undefined ? [] : descendants(this.#process.pid);
+    return processesWith('STILLHOUSE_HOME', this.home).filter(({ pid }) => pid !== this.#process?.pid);
   }
 
   async submit(spec: CampaignSpecInput): Promise<void> {
