@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { readFile } from 'node:fs/promises';
+import { beforeEach, test } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { parse } from 'yaml';
 import { buildApp } from '../../src/api/app.ts';
@@ -11,23 +9,18 @@ import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
-import type { ArtifactStore } from '../../src/store/store.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 
 const KEY = 'test-key-0123456789';
 const text = await readFile(new URL('../../campaigns/review-sentiment.yaml', import.meta.url), 'utf8');
 const spec = parse(text) as CampaignSpecInput;
 
-let folder: string;
-let store: ArtifactStore;
+const folder = temporaryFolder();
+const store = createFileStore(folder);
 let campaigns: MemoryCampaigns;
 let app: FastifyInstance;
 
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-api-'));
-  store = createFileStore(folder);
-});
-after(() => rm(folder, { recursive: true }));
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();
   app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY', estimate: scriptedEstimate });

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { after, beforeEach, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { buildApp } from '../../src/api/app.ts';
 import { listen } from '../../src/api/server.ts';
@@ -16,24 +15,19 @@ import { parseSpec } from '../../src/contracts/parse-spec.ts';
 import type { CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, putJson } from '../../src/store/jsonl.ts';
-import type { ArtifactStore } from '../../src/store/store.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 
 const STILL = fileURLToPath(new URL('../../src/cli/still.ts', import.meta.url));
 const SPEC = fileURLToPath(new URL('../../campaigns/review-sentiment.yaml', import.meta.url));
 const KEY = 'test-key-0123456789';
-let folder: string;
-let store: ArtifactStore;
+const folder = temporaryFolder();
+const store = createFileStore(join(folder, 'artifacts'));
 let campaigns: MemoryCampaigns;
 let server: ListeningServer;
 
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-cli-'));
-  store = createFileStore(join(folder, 'artifacts'));
-});
 after(async () => {
   await server.close();
-  await rm(folder, { recursive: true });
 });
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();

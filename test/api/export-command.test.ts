@@ -2,8 +2,6 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +22,7 @@ import { createFileStore } from '../../src/store/file-store.ts';
 import { specToPlan } from '../../src/contracts/campaign.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import { writeAdapterFolder } from '../support/adapter-folder.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
 
@@ -32,13 +31,12 @@ const SPEC = fileURLToPath(new URL('../../campaigns/review-sentiment.yaml', impo
 const KEY = 'test-key-0123456789';
 const { hiddenSize: H } = TINY;
 const QUERY = 'model.layers.0.self_attn.q_proj';
-let folder: string;
+const folder = temporaryFolder();
 let model: string;
 let adapter: string;
 let server: ListeningServer;
 
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-export-'));
   model = writeTinyLlama(join(folder, 'tiny'));
   adapter = writeAdapterFolder(join(folder, 'adapter'), [{ module: QUERY, inSize: H, outSize: H }]);
   const store = createFileStore(join(folder, 'artifacts'));
@@ -52,7 +50,6 @@ before(async () => {
 });
 after(async () => {
   await server.close();
-  await rm(folder, { recursive: true });
 });
 
 interface Outcome {

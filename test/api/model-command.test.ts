@@ -2,16 +2,15 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
 const STILL = fileURLToPath(new URL('../../src/cli/still.ts', import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'still-model-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder();
 const tiny = writeTinyLlama(join(folder, 'tiny'));
 
 function still(args: readonly string[], environment: Record<string, string> = {}): Promise<{ readonly code: number | null; readonly stdout: string; readonly stderr: string }> {

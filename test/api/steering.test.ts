@@ -1,9 +1,6 @@
 /** Another teacher, and another campaign from a finished round, over REST. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, beforeEach, test } from 'node:test';
+import { beforeEach, test } from 'node:test';
 import type { FastifyInstance } from 'fastify';
 import { buildApp } from '../../src/api/app.ts';
 import type { CampaignHistory } from '../../src/contracts/activities.ts';
@@ -11,7 +8,7 @@ import type { CampaignSpec, CampaignSpecInput } from '../../src/contracts/campai
 import type { CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, putJson } from '../../src/store/jsonl.ts';
-import type { ArtifactStore } from '../../src/store/store.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { MemoryCampaigns, scriptedEstimate } from '../support/memory-campaigns.ts';
 import { refOf } from '../support/scripted-activities.ts';
 
@@ -25,15 +22,10 @@ const spec: CampaignSpecInput = {
   evaluation: { source: { kind: 'dataset', dataset: 'catalogue:hutto-reviews-gold' }, developmentRows: 5, testRows: 5, scorer: { kind: 'label' } },
 };
 
-let folder: string;
-let store: ArtifactStore;
+const folder = temporaryFolder();
+const store = createFileStore(folder);
 let campaigns: MemoryCampaigns;
 let app: FastifyInstance;
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-steering-'));
-  store = createFileStore(folder);
-});
-after(() => rm(folder, { recursive: true }));
 beforeEach(async () => {
   campaigns = new MemoryCampaigns();
   app = await buildApp({ campaigns, store, apiKey: KEY, hasSecret: (name) => name === 'SET_KEY', estimate: scriptedEstimate });

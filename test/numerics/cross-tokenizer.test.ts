@@ -4,15 +4,15 @@
  * sorted probabilities chunk by chunk, and the gradient of every weight. Float32 against float64 leaves about 1e-6 of a norm.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
 import { withTeacherReadings } from '../../src/training/cross-reading.ts';
 import type { TrainingSample } from '../../src/training/packing.ts';
 import { tokenizeSamples } from '../../src/training/samples.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeFolderModel } from '../support/recipe.ts';
 import type { FolderReference } from '../support/recipe.ts';
 import { gradientError } from '../support/training-parity.ts';
@@ -29,8 +29,7 @@ interface Reference {
 const { chats, models, partners, cases } = JSON.parse(readFileSync(new URL('fixtures/cross-tokenizer-reference.json', import.meta.url), 'utf8')) as Reference;
 const TOLERANCE = 1e-5;
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-cross-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 function load(kind: Kind): Promise<LoadedModel> {
   const { config, tensors, tokenizer, endToken, chatTemplate } = models[kind];

@@ -4,13 +4,13 @@
  * Float32 against float64 leaves about 1e-6 of a norm.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { readReference, writeFolderModel } from '../support/recipe.ts';
 import type { FolderReference } from '../support/recipe.ts';
 import { gradientError } from '../support/training-parity.ts';
@@ -34,8 +34,7 @@ const { wide, cases } = JSON.parse(readFileSync(new URL('fixtures/distillation-t
 const targets = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 const TOLERANCE = 1e-5;
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-distillation-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 function load(name: string): Promise<LoadedModel> {
   const reference = name === 'wide' ? { config: wide.config, huggingFace: { tensors: wide.tensors } } : architectures[name];

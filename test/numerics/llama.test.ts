@@ -1,7 +1,5 @@
 /** One graph serves packed rows, rows after a cached prefix and batched decoding: each gives what a plain run gives. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
@@ -11,13 +9,13 @@ import { decoderInputs, MASKED, weightConstants } from '../../src/lm/architectur
 import { decoder, decoderLogits } from '../../src/lm/architectures/registry.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import type { LoadedModel } from '../../src/lm/load.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-let folder: string;
+const folder = temporaryFolder();
 let model: LoadedModel;
 let session: InferenceSession;
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'stillhouse-llama-'));
   model = await loadModel({ path: writeTinyLlama(join(folder, 'model')), cache: join(folder, 'cache') });
   const g = new Graph();
   const weight = weightConstants(g, model.weights);
@@ -31,7 +29,6 @@ before(async () => {
 });
 after(async () => {
   await session.release();
-  rmSync(folder, { recursive: true, force: true });
 });
 
 type Cache = readonly { readonly key: Tensor; readonly value: Tensor }[];

@@ -3,21 +3,20 @@
  * (fixtures/architectures_reference.py). Greatest difference of a logit that was measured: see docs/log.md.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { createEngine } from '../../src/lm/engine.ts';
 import type { Engine } from '../../src/lm/engine.ts';
 import { generateFromTokens } from '../../src/lm/generation.ts';
 import { loadModel } from '../../src/lm/load.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { logitsOf } from '../support/logits.ts';
 import { GGUF_TYPES, readReference, writeFolderModel, writeGgufModel } from '../support/recipe.ts';
 import type { LogitsReference } from '../support/recipe.ts';
 
 const reference = readReference();
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-architectures-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const LOGIT_TOLERANCE = 1e-3;
 

@@ -4,16 +4,16 @@
  * rank-stabilised adapters, and models of some of the layers (fixtures/training_reference.py).
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import type { TestContext } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { TrainingSpec } from '../../src/contracts/training-spec.ts';
 import { keepLayersOf, keepTensors } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { learningRateAt } from '../../src/training/optimizer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { readReference, writeFolderModel } from '../support/recipe.ts';
 import { curveError, gradientError, relative } from '../support/training-parity.ts';
 import type { FirstStep, ParityRun } from '../support/training-parity.ts';
@@ -43,8 +43,7 @@ const full = spec({ tune: 'full', batchSize, epochs, learningRate, warmupRatio, 
 const GRADIENT_TOLERANCE = 1e-4;
 const LOSS_TOLERANCE = 1e-3;
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-lm-training-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 async function runOf(name: string, training: TrainingSpec, layers?: readonly number[]): Promise<ParityRun> {
   const expected = reference.architectures[name];

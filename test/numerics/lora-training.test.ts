@@ -4,8 +4,7 @@
  * measured 3e-6 in gradient norms, 3e-5 in entries, 2e-5 in losses after twenty steps. The bounds leave room for other processors.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { createAssets } from '../../src/assets/create-assets.ts';
@@ -20,6 +19,7 @@ import { tensorView } from '../../src/training/parameters.ts';
 import { randomStream } from '../../src/training/random.ts';
 import { createStep } from '../../src/training/step.ts';
 import { trainableOf } from '../../src/training/trainable.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 interface Reference {
   readonly settings: { readonly seed: number; readonly batchSize: number; readonly epochs: number; readonly learningRate: number; readonly warmupRatio: number; readonly maxGradientNorm: number; readonly weightDecay: number };
@@ -77,27 +77,23 @@ describe('LoRA training of SmolLM2-135M-Instruct', () => {
 
   test('follows their loss curve for twenty steps', async () => {
     const { config, weights } = await loadModel({ path, cache });
-    const folder = mkdtempSync(join(tmpdir(), 'stillhouse-curve-'));
-    try {
-      let from: string | undefined;
-      let last: EpochOutcome | undefined;
-      for (let epoch = 0; epoch < training.epochs; epoch++) {
-        last = await trainEpoch(
-          { config, weights, modelSha256: '', datasetSha256: '', samples: reference.samples, training, seed, epoch, threads: THREADS, ...(from === undefined ? {} : { from }) },
-          { afterStep: () => undefined, shouldStop: () => false },
-        );
-        from = join(folder, `${epoch}`);
-        last.writeCheckpoint(from);
-      }
-      const curve = last?.state.curve ?? [];
-      assert.equal(curve.length, reference.curve.length);
-      reference.curve.forEach((expected, i) => {
-        const got = curve[i];
-        assert.ok(got !== undefined && relative(got.learningRate + 1e-12, expected.learningRate + 1e-12) < 1e-9, `step ${i}: rate ${got?.learningRate} against ${expected.learningRate}`);
-        assert.ok(relative(got.lossNats, expected.lossNats) < 1e-3, `step ${i}: loss ${got.lossNats} against ${expected.lossNats}`);
-      });
-    } finally {
-      rmSync(folder, { recursive: true, force: true });
+    const folder = temporaryFolder();
+    let from: string | undefined;
+    let last: EpochOutcome | undefined;
+    for (let epoch = 0; epoch < training.epochs; epoch++) {
+      last = await trainEpoch(
+        { config, weights, modelSha256: '', datasetSha256: '', samples: reference.samples, training, seed, epoch, threads: THREADS, ...(from === undefined ? {} : { from }) },
+        { afterStep: () => undefined, shouldStop: () => false },
+      );
+      from = join(folder, `${epoch}`);
+      last.writeCheckpoint(from);
     }
+    const curve = last?.state.curve ?? [];
+    assert.equal(curve.length, reference.curve.length);
+    reference.curve.forEach((expected, i) => {
+      const got = curve[i];
+      assert.ok(got !== undefined && relative(got.learningRate + 1e-12, expected.learningRate + 1e-12) < 1e-9, `step ${i}: rate ${got?.learningRate} against ${expected.learningRate}`);
+      assert.ok(relative(got.lossNats, expected.lossNats) < 1e-3, `step ${i}: loss ${got.lossNats} against ${expected.lossNats}`);
+    });
   });
 });

@@ -5,19 +5,19 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { cancelUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId, contestantWorkflowId } from '../../src/contracts/names.ts';
-import type { campaign } from '../../workflows/index.ts';
+import { cancelUpdate, setTeacherUpdate } from '../../src/contracts/messages.ts';
+import { contestantWorkflowId } from '../../src/contracts/names.ts';
 import { ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
-import { historiesFolder, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
+import { Temporal, historiesFolder } from '../support/temporal.ts';
 
-const env = await startTemporal();
+await using temporal = new Temporal();
+await temporal.open();
 
 /** Two rounds with a judge: the run that continued, and the run after it that finished. */
 async function writeFinished(): Promise<void> {
-  await withWorkers(env, await testBundle(), new ScriptedActivities().activities, async () => {
+  await temporal.work(new ScriptedActivities().activities, async () => {
     const input = campaignInput('two-rounds', { usesJudge: true }, { usd: 10, tokens: 1e6, hours: 10 });
-    const handle = await start(input);
+    const handle = await temporal.start(input);
     await handle.result();
     await save('continued', handle.workflowId, handle.firstExecutionRunId);
     await save('finished', handle.workflowId);
@@ -27,11 +27,11 @@ async function writeFinished(): Promise<void> {
 /** Paused by a failure that retrying cannot cure, after one such pause was resumed. */
 async function writePaused(): Promise<void> {
   const script = new ScriptedActivities();
-  await withWorkers(env, await testBundle(), script.activities, async () => {
+  await temporal.work(script.activities, async () => {
     script.failNext('sampleBatch', 'the disk is full');
     script.failNext('buildDataset', 'the disk is still full');
-    const handle = await start(campaignInput('paused', { concurrentBatches: 1 }));
-    const paused = (reason: RegExp) => until(() => handle.query(stateQuery), (state) => reason.test(state.pauseReason ?? ''));
+    const handle = await temporal.start(campaignInput('paused', { concurrentBatches: 1 }));
+    const paused = (reason: RegExp) => temporal.reaches(handle, ({ pauseReason }) => reason.test(pauseReason ?? ''));
     await paused(/disk is full/);
     await handle.executeUpdate('resume');
     await paused(/still full/);
@@ -43,13 +43,13 @@ async function writePaused(): Promise<void> {
 /** A provider that is away twice and is asked again by itself, then another teacher, and a round to its end. */
 async function writeSteered(): Promise<void> {
   const script = new ScriptedActivities();
-  await withWorkers(env, await testBundle(), script.activities, async () => {
+  await temporal.work(script.activities, async () => {
     script.failNext('sampleBatch', 'no answer', 'UNAVAILABLE');
     script.failNext('sampleBatch', 'no answer', 'UNAVAILABLE');
     script.failNext('sampleBatch', 'no such model', 'NOT_FOUND');
     const input = { ...campaignInput('steered', { concurrentBatches: 2, maxRounds: 1 }, { usd: 5 }), probes: { firstMs: 100, longestMs: 1_000 } };
-    const handle = await start(input);
-    await until(() => handle.query(stateQuery), ({ pauseReason }) => /no such model/.test(pauseReason ?? ''));
+    const handle = await temporal.start(input);
+    await temporal.reaches(handle, ({ pauseReason }) => /no such model/.test(pauseReason ?? ''));
     await handle.executeUpdate(setTeacherUpdate, { args: [{ spec: refOf('spec', 'another teacher'), replaces: input.spec.sha256 }] });
     await handle.result();
     await save('steered', handle.workflowId);
@@ -58,9 +58,9 @@ async function writeSteered(): Promise<void> {
 
 /** A campaign that begins with another's second round. */
 async function writeForked(): Promise<void> {
-  await withWorkers(env, await testBundle(), new ScriptedActivities().activities, async () => {
+  await temporal.work(new ScriptedActivities().activities, async () => {
     const fork = { campaign: 'two-rounds', round: 2, requests: refOf('requests', 'second round'), requestsBefore: 40, history: refOf('history', 'first round') };
-    const handle = await start({ ...campaignInput('forked'), fork });
+    const handle = await temporal.start({ ...campaignInput('forked'), fork });
     await handle.result();
     await save('forked', handle.workflowId);
   });
@@ -69,10 +69,10 @@ async function writeForked(): Promise<void> {
 /** Two contestants of two epochs: the campaign, and the one that won. */
 async function writeTournament(): Promise<void> {
   const script = new ScriptedActivities({ requests: [10], contestants: [{ name: 'first', scores: [0.8, 0.82] }, { name: 'second', scores: [0.7, 0.9] }] });
-  await withWorkers(env, await testBundle(), script.activities, async () => {
+  await temporal.work(script.activities, async () => {
     script.failNext('trainEpoch', 'the disk is full');
-    const handle = await start(campaignInput('tournament', { maxRounds: 1, usesJudge: true, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 1 } }, { usd: 10, hours: 10 }));
-    await until(() => handle.query(stateQuery), ({ status }) => status === 'paused');
+    const handle = await temporal.start(campaignInput('tournament', { maxRounds: 1, usesJudge: true, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 1 } }, { usd: 10, hours: 10 }));
+    await temporal.paused(handle);
     await handle.executeUpdate('resume');
     await handle.result();
     await save('tournament', handle.workflowId);
@@ -83,12 +83,12 @@ async function writeTournament(): Promise<void> {
 /** Cancelled while it trains in its second round, with a report of the first. */
 async function writeCancelled(): Promise<void> {
   const script = new ScriptedActivities();
-  await withWorkers(env, await testBundle(), script.activities, async () => {
-    const handle = await start(campaignInput('cancelled', { concurrentBatches: 1 }));
-    await until(() => env.client.workflow.getHandle(handle.workflowId).query(stateQuery), ({ round }) => round === 2);
+  await temporal.work(script.activities, async () => {
+    const handle = await temporal.start(campaignInput('cancelled', { concurrentBatches: 1 }));
+    await temporal.reaches(handle, ({ round }) => round === 2);
     const held = script.hold('trainEpoch');
     await held.reached;
-    const latest = env.client.workflow.getHandle<typeof campaign>(handle.workflowId);
+    const latest = temporal.latest(handle);
     await latest.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
     await latest.result();
     await save('cancelled', handle.workflowId);
@@ -96,12 +96,8 @@ async function writeCancelled(): Promise<void> {
   });
 }
 
-function start(input: ReturnType<typeof campaignInput>) {
-  return env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
-}
-
 async function save(name: string, workflowId: string, runId?: string): Promise<void> {
-  const history = await env.client.workflow.getHandle(workflowId, runId).fetchHistory();
+  const history = await temporal.client.workflow.getHandle(workflowId, runId).fetchHistory();
   const json = JSON.stringify(JSON.parse(historyToJSON(history)), withoutMachine, 1);
   await writeFile(join(historiesFolder, `${name}.json`), `${json}\n`);
 }
@@ -117,8 +113,4 @@ const writers: Readonly<Record<string, () => Promise<void>>> = {
 };
 const wanted = process.argv.slice(2);
 
-try {
-  for (const [name, write] of Object.entries(writers)) if (wanted.length === 0 || wanted.includes(name)) await write();
-} finally {
-  await env.teardown();
-}
+for (const [name, write] of Object.entries(writers)) if (wanted.length === 0 || wanted.includes(name)) await write();

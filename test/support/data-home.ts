@@ -1,6 +1,4 @@
 /** The stages from spec to dataset, run one after the other as a campaign would, against a server on a socket. */
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { BuiltDataset, CampaignContext, PlannedRequests, PreparedData, SampledBatch } from '../../src/contracts/activities.ts';
 import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
@@ -15,10 +13,11 @@ import { createFileStore } from '../../src/store/file-store.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answers.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import { importCompletions } from '../../src/teacher/stored-completions.ts';
+import { temporaryFolder, writeRows } from './folder.ts';
+import { hostedDirectory } from './hosted-directory.ts';
 import { startOpenAIServer, TEST_KEY } from './openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from './openai-server.ts';
 
@@ -37,7 +36,7 @@ export class DataHome implements AsyncDisposable {
   readonly server: OpenAIServer;
   readonly store: ArtifactStore;
   readonly ledger: Ledger;
-  readonly directory: ReturnType<typeof createTeacherDirectory>;
+  readonly directory: ReturnType<typeof hostedDirectory>;
   readonly folder: string;
 
   private constructor(server: OpenAIServer, folder: string) {
@@ -45,21 +44,16 @@ export class DataHome implements AsyncDisposable {
     this.folder = folder;
     this.store = createFileStore(join(folder, 'objects'));
     this.ledger = createLedger(join(folder, 'ledger.sqlite'));
-    const unused = (): never => {
-      throw new Error('a hosted teacher needs no model of this machine');
-    };
-    this.directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY, timings: { firstRetryDelayMs: 5, maxRetryDelayMs: 20 } });
+    this.directory = hostedDirectory({ timings: { firstRetryDelayMs: 5, maxRetryDelayMs: 20 } });
   }
 
   static async start(options: OpenAIServerOptions = {}): Promise<DataHome> {
-    return new DataHome(await startOpenAIServer(options), mkdtempSync(join(tmpdir(), 'stillhouse-data-')));
+    return new DataHome(await startOpenAIServer(options), temporaryFolder());
   }
 
   /** Writes a data file and says where it is. */
   file(name: string, rows: readonly object[]): string {
-    const path = join(this.folder, name);
-    writeFileSync(path, rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    return path;
+    return writeRows(join(this.folder, name), rows);
   }
 
   /** A campaign with gold rows of its own, asked of this home's server. */
@@ -116,7 +110,6 @@ export class DataHome implements AsyncDisposable {
     await this.directory[Symbol.asyncDispose]();
     await this.ledger.close();
     await this.server[Symbol.asyncDispose]();
-    rmSync(this.folder, { recursive: true, force: true });
   }
 }
 

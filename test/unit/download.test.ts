@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { after, before, beforeEach, test } from 'node:test';
 import { download } from '../../src/assets/download.ts';
 import type { DownloadRequest } from '../../src/assets/download.ts';
 import { isVerified, storageError } from '../../src/assets/files.ts';
@@ -12,6 +11,7 @@ import { isAlive, identityOf, tryLock, withLock } from '../../src/assets/lock.ts
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { startFileServer } from '../support/file-server.ts';
 import type { FileServer } from '../support/file-server.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const body = randomBytes(400_000);
 const sha256 = createHash('sha256').update(body).digest('hex');
@@ -23,11 +23,10 @@ before(async () => {
 });
 after(() => server[Symbol.asyncDispose]());
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-download-'));
+  folder = temporaryFolder();
   server.files.clear();
   server.requests.length = 0;
 });
-afterEach(() => rm(folder, { recursive: true }));
 
 const request = (extra: Partial<DownloadRequest> = {}): DownloadRequest => ({
   name: 'weights', url: `${server.url}/w`, target: join(folder, 'w'), sha256, sizeBytes: body.length, retryDelayMs: 1, ...extra,

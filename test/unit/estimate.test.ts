@@ -1,7 +1,4 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import type { OrchestratorActivities, PreparedData, TeacherActivities } from '../../src/contracts/activities.ts';
@@ -10,6 +7,7 @@ import { validateSpec } from '../../src/contracts/parse-spec.ts';
 import { estimateCampaign } from '../../src/estimate/estimate.ts';
 import type { Estimate, Range } from '../../src/estimate/estimate.ts';
 import { limitWarnings } from '../../src/estimate/estimator.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
 import { ScriptedActivities } from '../support/scripted-activities.ts';
@@ -18,12 +16,11 @@ import { Teaching } from '../support/teaching-campaign.ts';
 const PRICE = { inputUsdPerMillion: 2.5, outputUsdPerMillion: 10 };
 
 describe('an estimate', () => {
-  let folder: string;
+  const folder = temporaryFolder();
   let server: OpenAIServer;
   let teaching: Teaching;
   let spec: CampaignSpec;
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'stillhouse-estimate-'));
     server = await startOpenAIServer({ answer: () => 'positive', models: { 'gpt-4o-mini': { input: PRICE.inputUsdPerMillion, output: PRICE.outputUsdPerMillion } } });
     teaching = new Teaching({ folder });
     const base = teaching.spec('estimated', server.baseUrl, { iterate: { maxRounds: 3 } });
@@ -32,7 +29,6 @@ describe('an estimate', () => {
   after(async () => {
     await teaching[Symbol.asyncDispose]();
     await server[Symbol.asyncDispose]();
-    await rm(folder, { recursive: true, force: true });
   });
 
   const estimate = (of: CampaignSpec): Promise<Estimate> => estimateCampaign({ assets: { dataset: (name) => Promise.resolve(name) }, ledger: teaching.ledger }, of);

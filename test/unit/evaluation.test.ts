@@ -69,8 +69,8 @@ test('about 95 % of intervals hold the true retention', () => {
 const rows = ['one', 'two', 'three', 'four'].map((text, index) => row(text, index % 2 === 0 ? 'positive' : 'negative'));
 const predict = (of: InputRow, output: string): Prediction => ({ id: of.id, output, ...(of.gold === undefined ? {} : { gold: of.gold }), promptTokens: 5, completionTokens: 1 });
 
-test('evaluation scores all contestants on the same rows, the teacher calibrated', async (context) => {
-  const { store } = await workspace(context);
+test('evaluation scores all contestants on the same rows, the teacher calibrated', async () => {
+  const { store } = workspace();
   const requests = rows.map((entry) => ({ ...request(entry), purpose: 'test' as const }));
   // Always leaning to positive by 1 nat: right everywhere once the prior is subtracted.
   const answers = Object.fromEntries(requests.map((asked, index) => [asked.id, answer('positive', { labelLogProbs: index % 2 === 0 ? [-3, -0.5] : [-1.2, -0.5] })]));
@@ -94,8 +94,8 @@ test('evaluation scores all contestants on the same rows, the teacher calibrated
   await assert.rejects(evaluate({ store, answers: reader(answers) }, missing), /expected an answer of the student to row .* got none among 3/);
 });
 
-test('judgements are planned once for each distinct answer and scored from the ledger', async (context) => {
-  const { store } = await workspace(context);
+test('judgements are planned once for each distinct answer and scored from the ledger', async () => {
+  const { store } = workspace();
   const spec = labelSpec({
     task: { description: 'Explain.', output: { kind: 'text' } },
     sampling: { source: { kind: 'tasks', dataset: 'x' }, rows: 4, batchSize: 3 },

@@ -15,8 +15,8 @@ const path = (name: string): string => fileURLToPath(new URL(`../../campaigns/${
 const spec = async (name: string) => parseSpec(await readFile(path(name), 'utf8'), name);
 
 for (const name of ['sentiment-zh', 'code-assistant', 'ticket-routing']) {
-  test(`${name} is valid and its data splits as it says, no row lost as a duplicate`, async (context) => {
-    const { store } = await workspace(context);
+  test(`${name} is valid and its data splits as it says, no row lost as a duplicate`, async () => {
+    const { store } = workspace();
     const campaign = await spec(name);
     assert.equal(campaign.name, name);
     const assets = { dataset: async (dataset: string) => resolve(dirname(path(name)), dataset) };

@@ -1,10 +1,9 @@
 /** A model exported as a Hugging Face folder reads back as the same model, and appears whole or not at all. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { exportSafetensors } from '../../src/lm/export/export-model.ts';
 import { mergeAdapter } from '../../src/lm/export/merge.ts';
@@ -15,11 +14,11 @@ import { openModel } from '../../src/lm/load.ts';
 import { ENCODERS } from '../../src/lm/weights/encode.ts';
 import { openSafetensors, safetensorsPaths } from '../../src/lm/weights/safetensors.ts';
 import { rowsTensor, wholeTensor, type StoredTensor } from '../../src/lm/weights/tensor-file.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { readReference, writeFolderModel, writeGgufModel } from '../support/recipe.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-export-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const provenance = { baseModel: 'org/base', license: 'Apache-2.0', campaign: 'reviews', teacher: 'gpt-4o', datasetSha256: 'ab'.repeat(32) };
 const refused = (code: string, pattern: RegExp) => (error: unknown): boolean => error instanceof StillhouseError && error.code === code && pattern.test(error.message);

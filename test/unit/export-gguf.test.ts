@@ -1,20 +1,19 @@
 /** GGUF files that are exported read back as the same model; llama.cpp reads them in test/exports. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { exportGguf, exportGgufLora, exportType } from '../../src/lm/export/export-model.ts';
 import { openExportSource } from '../../src/lm/export/source.ts';
 import { openModel } from '../../src/lm/load.ts';
 import { rotaryPairs } from '../../src/lm/architectures/architecture.ts';
 import { openGguf } from '../../src/lm/weights/gguf.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { readReference, writeFolderModel, writeGgufModel } from '../support/recipe.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-gguf-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const provenance = { baseModel: 'hf:org/base@main', license: 'Apache-2.0', campaign: 'reviews', datasetSha256: 'ab'.repeat(32) };
 const only = (target: string): string => join(target, readdirSync(target).find((name) => name.endsWith('.gguf')) ?? 'none');

@@ -1,9 +1,8 @@
 /** Exported ONNX graphs, run by plain onnxruntime with the inputs that Optimum's exports take, against transformers. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { ModelConfig } from '../../src/lm/config.ts';
 import { createEngine } from '../../src/lm/engine.ts';
@@ -11,11 +10,11 @@ import { exportOnnx } from '../../src/lm/export/export-model.ts';
 import { openExportSource } from '../../src/lm/export/source.ts';
 import { generate } from '../../src/lm/generation.ts';
 import { loadModel } from '../../src/lm/load.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { readReference, writeFolderModel } from '../support/recipe.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-onnx-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const LOGIT_TOLERANCE = 1e-3;
 const provenance = { baseModel: 'org/base', license: 'Apache-2.0', campaign: 'reviews', datasetSha256: 'ab'.repeat(32) };

@@ -1,23 +1,18 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdir, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
 
 describe('file store', () => {
-  let folder: string;
-  let root: string;
-  before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'stillhouse-store-'));
-    root = join(folder, 'objects');
-  });
-  after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
+  const root = join(folder, 'objects');
 
   const pathOf = (sha256: string): string => join(root, 'sha256', sha256.slice(0, 2), sha256.slice(2));
 

@@ -1,7 +1,5 @@
 /** Sampling, stop strings, streaming and batches, on a tiny random model whose tokens are bytes. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { AnswerText } from '../../src/lm/answer-text.ts';
@@ -10,9 +8,10 @@ import { generate } from '../../src/lm/generation.ts';
 import { loadModel, type LoadedModel } from '../../src/lm/load.ts';
 import type { GenerationRequest, SamplingSettings } from '../../src/lm/model.ts';
 import { checkSampling, createSampler } from '../../src/lm/sampling.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'generation-'));
+const folder = temporaryFolder();
 let model: LoadedModel;
 let engine: Engine;
 before(async () => {
@@ -21,7 +20,6 @@ before(async () => {
 });
 after(async () => {
   await engine[Symbol.asyncDispose]();
-  rmSync(folder, { recursive: true });
 });
 const ask = (request: Partial<GenerationRequest> & Pick<GenerationRequest, 'prompts'>) => generate(engine, model.tokenizer, { maxNewTokens: 24, temperature: 0, ...request });
 

@@ -1,9 +1,7 @@
 /** Soft targets as an endpoint gives them with its answers, learned by a student of the same vocabulary. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { Sample } from '../../src/contracts/records.ts';
 import { packSoftTargets } from '../../src/dataset/soft-targets.ts';
@@ -19,12 +17,12 @@ import { tokenizeSamples } from '../../src/training/samples.ts';
 import { givenTargets } from '../../src/training/soft-targets/given.ts';
 import { makeSoftTargets } from '../../src/training/soft-targets/make.ts';
 import type { StoredTargets } from '../../src/training/soft-targets/stored.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-given-'));
+const folder = temporaryFolder();
 const cache = join(folder, 'cache');
-after(() => rmSync(folder, { recursive: true, force: true }));
 const K = 12;
 let student: LoadedModel;
 let samples: readonly TrainingSample[];

@@ -40,7 +40,7 @@ interface Bench extends AsyncDisposable {
 }
 
 async function bench(context: TestContext, options: OpenAIServerOptions = {}): Promise<Bench> {
-  const { folder } = await workspace(context);
+  const { folder } = workspace();
   const root = join(folder, 'objects');
   const store = createFileStore(root);
   const server = await startOpenAIServer(options);

@@ -1,10 +1,9 @@
 /** Damaged and hostile files: each ends in a result or in one clear error, and memory stays bounded. */
 import assert from 'node:assert/strict';
 import { execFile, execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { extractMembers } from '../../src/assets/python.ts';
@@ -12,10 +11,10 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import { openGguf } from '../../src/lm/weights/gguf.ts';
 import { readJson } from '../../src/lm/weights/json.ts';
 import { openSafetensors, safetensorsPaths } from '../../src/lm/weights/safetensors.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { ggufBytes, stringEntry } from '../support/gguf.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-hostile-test-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 const CASES_OF_EACH = 60;
 /** Above what reading the undamaged files took; the largest of them has 0.3 MB. */

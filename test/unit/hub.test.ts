@@ -2,14 +2,14 @@
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, afterEach, before, beforeEach, test } from 'node:test';
+import { after, before, beforeEach, test } from 'node:test';
 import { createAssets } from '../../src/assets/create-assets.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { startFileServer } from '../support/file-server.ts';
 import type { FileServer, ServedFile } from '../support/file-server.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const COMMIT = 'b'.repeat(40);
 const TOKEN = 'hf_test';
@@ -29,14 +29,13 @@ after(async () => {
   await storage[Symbol.asyncDispose]();
 });
 beforeEach(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-hub-'));
+  folder = temporaryFolder();
   for (const server of [hub, storage]) {
     server.files.clear();
     server.requests.length = 0;
     server.authorizations.length = 0;
   }
 });
-afterEach(() => rm(folder, { recursive: true }));
 
 const assets = (token?: string) => createAssets({ cache: folder, hub: { endpoint: hub.url, ...(token === undefined ? {} : { token }) } });
 const failsWith = (code: string, message: RegExp) => (error: unknown): boolean => error instanceof StillhouseError && error.code === code && message.test(error.message);

@@ -1,19 +1,17 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { cp, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { after, before, test } from 'node:test';
+import { before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { temporaryFolder } from '../support/folder.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
-let folder: string;
+const folder = temporaryFolder();
 
 before(async () => {
-  folder = await mkdtemp(join(tmpdir(), 'still-lint-'));
   await cp(join(root, '.oxlintrc.json'), join(folder, '.oxlintrc.json'));
 });
-after(() => rm(folder, { recursive: true }));
 
 /** Lints one made-up file at a place of the tree and returns what was found. */
 async function lint(path: string, source: string): Promise<string> {

@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { promisify } from 'node:util';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const STILL = join(import.meta.dirname, '..', '..', 'src', 'cli', 'still.ts');
 
-it('still ledger shows calls, tokens, cost and what reuse saved, of all campaigns or of one; without a ledger it says so', async (context) => {
-  const home = await mkdtemp(join(tmpdir(), 'stillhouse-ledger-command-'));
-  context.after(() => rm(home, { recursive: true, force: true }));
+it('still ledger shows calls, tokens, cost and what reuse saved, of all campaigns or of one; without a ledger it says so', async () => {
+  const home = temporaryFolder();
   const still = (...args: readonly string[]) => promisify(execFile)(process.execPath, [STILL, 'ledger', ...args], { env: { ...process.env, STILLHOUSE_HOME: home } });
   await assert.rejects(still(), /expected a ledger at .*ledger\.sqlite, got none/);
   const ledger = createLedger(join(home, 'ledger.sqlite'));

@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../../src/contracts/records.ts';
 import { ledgerKey, ledgerRequest } from '../../src/ledger/key.ts';
@@ -14,6 +13,7 @@ import type { LedgerCall } from '../../src/ledger/ledger.ts';
 import { MIGRATIONS } from '../../src/ledger/schema.ts';
 import { createSpareSpace } from '../../src/ledger/spare-space.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
 const identity = { provider: 'https://api.example.com/v1', model: 'gpt-4o-mini' };
@@ -55,9 +55,7 @@ describe('ledger key', () => {
 });
 
 describe('ledger', () => {
-  let folder: string;
-  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-ledger-')); });
-  after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
 
   it('gives back what was recorded, in another process too, and ignores a second answer', async () => {
     const path = join(folder, 'a', 'ledger.sqlite');

@@ -1,13 +1,12 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { admit, learn, limitOf, newAccount } from '../../src/teacher/rate-account.ts';
 import type { Account, Rates } from '../../src/teacher/rate-account.ts';
 import { createSharedLimits } from '../../src/teacher/shared-limits.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { runLimited } from '../support/limited-campaign.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 
@@ -71,9 +70,7 @@ describe('account of a provider key', () => {
 });
 
 describe('limits of a home', () => {
-  let folder: string;
-  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-limits-')); });
-  after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
   const key = { id: 'd1', provider: 'https://llm.example.com/v1', keyName: 'LLM_KEY' };
 
   it('are seen by every process, set and lifted by a command, and keep no key', async () => {

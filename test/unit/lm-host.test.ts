@@ -1,17 +1,16 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StillhouseError, type ErrorCode } from '../../src/contracts/errors.ts';
 import { createModelHost } from '../../src/lm/host.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { encodeSafetensors, openSafetensors, type NamedTensor } from '../../src/lm/weights/safetensors.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'lm-host-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder();
 const cache = join(folder, 'cache');
 const tiny = writeTinyLlama(join(folder, 'tiny'));
 const host = createModelHost({ assets: { model: (name) => Promise.resolve({ name, path: name, license: 'none' }) }, cache, threads: 1 });

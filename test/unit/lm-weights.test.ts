@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import { BF16, F16, Q4_0, Q4_1, Q8_0 } from '../../src/lm/weights/dequantize.ts';
 import { rotaryPairs } from '../../src/lm/architectures/architecture.ts';
@@ -12,10 +11,10 @@ import { huggingFaceConfig } from '../../src/lm/weights/hugging-face-model.ts';
 import { materializeWeights } from '../../src/lm/weights/materialize.ts';
 import { encodeSafetensors, openSafetensors, safetensorsPaths } from '../../src/lm/weights/safetensors.ts';
 import { wholeTensor } from '../../src/lm/weights/tensor-file.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { floatEntry, ggufBytes, stringEntry, text, u32, u64, uintEntry } from '../support/gguf.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'lm-weights-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder();
 
 const place = (name: string, bytes: Uint8Array | string): string => {
   const path = join(folder, name);

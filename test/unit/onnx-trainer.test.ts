@@ -1,10 +1,9 @@
 /** The trainer port: a process for each epoch, durable checkpoints, stopping, dying, exporting. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { ArtifactRef, FolderManifest } from '../../src/contracts/artifacts.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
@@ -17,10 +16,11 @@ import type { ArtifactStore } from '../../src/store/store.ts';
 import { exportStudent } from '../../src/training/export.ts';
 import { createOnnxTrainer } from '../../src/training/onnx-trainer.ts';
 import type { EpochJob, EpochProgress, Trainer } from '../../src/training/trainer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { labelSpec } from '../support/rows.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-let folder: string;
+const folder = temporaryFolder();
 let store: ArtifactStore;
 let trainer: Trainer;
 let dataset: ArtifactRef;
@@ -28,13 +28,11 @@ const assets = { model: (name: string) => Promise.resolve({ name, path: join(fol
 const training = campaignSpecSchema.shape.training.parse({ epochs: 2, batchSize: 2, learningRate: 1e-2, checkpointEverySteps: 2, maxTokens: 128 });
 
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'stillhouse-trainer-'));
   writeTinyLlama(join(folder, 'model'));
   store = createFileStore(join(folder, 'store'));
   trainer = createOnnxTrainer({ store, assets, cache: join(folder, 'cache'), threads: 1, graceMs: 10_000 });
   dataset = await putSamples(12);
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 function putSamples(length: number): Promise<ArtifactRef> {
   return putRows(store, 'dataset', Array.from({ length }, (_, i): Sample => ({

@@ -1,12 +1,12 @@
 /** The proving ground speaks as the published API does: the openai package, unchanged, talks to all of it. */
 import assert from 'node:assert/strict';
 import { afterEach, describe, it } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { AzureOpenAI, OpenAI, toFile } from 'openai';
 import type { Batch } from 'openai/resources/batches';
 import type { FineTuningJob } from 'openai/resources/fine-tuning/jobs/jobs';
 import { logNormalLatency, startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
+import { until } from '../support/until.ts';
 
 const MODEL = 'gpt-4o-mini';
 const messages = (content: string) => [{ role: 'system' as const, content: 'You answer.' }, { role: 'user' as const, content }];
@@ -23,15 +23,6 @@ describe('proving ground', () => {
     const found: T[] = [];
     for await (const item of items) found.push(item);
     return found;
-  }
-
-  async function until<T>(read: () => Promise<T>, holds: (value: T) => boolean): Promise<T> {
-    for (let tries = 0; ; tries += 1) {
-      const value = await read();
-      if (holds(value)) return value;
-      assert.ok(tries < 500, `still ${JSON.stringify(value)}`);
-      await sleep(5);
-    }
   }
 
   it('keeps stored completions, and finds, pages, changes and deletes them', async () => {
@@ -77,7 +68,7 @@ describe('proving ground', () => {
     const batch = await submit(client, 8);
     assert.equal(batch.status, 'validating');
     const seen = new Set<string>();
-    const done = await until(() => client.batches.retrieve(batch.id), ({ status }) => (seen.add(status), status === 'completed'));
+    const done = await until(() => client.batches.retrieve(batch.id), ({ status }) => (seen.add(status), status === 'completed'), { everyMs: 5 });
     assert.ok(seen.has('in_progress'));
     assert.deepEqual(done.request_counts, { total: 8, completed: 8, failed: 0 });
     const rows = await rowsOf(client, done.output_file_id);
@@ -91,22 +82,22 @@ describe('proving ground', () => {
   it('ends batches in each other way: expired in part, failed in part, invalid, cancelled', async () => {
     const client = await connect({ batches: { expiringShare: 0.5 }, random: evenly(), answer: () => 'x' });
     const first = await submit(client, 8);
-    const expired = await until(() => client.batches.retrieve(first.id), ({ status }) => status === 'expired');
+    const expired = await until(() => client.batches.retrieve(first.id), ({ status }) => status === 'expired', { everyMs: 5 });
     assert.deepEqual((await rowsOf(client, expired.error_file_id)).map(({ error, response }) => [error?.code, response]), Array(4).fill(['batch_expired', null]));
     assert.equal((await rowsOf(client, expired.output_file_id)).length, 4);
     server.options = { answer: (call) => (call.messages[1]?.content === 'q1' ? { fault: '500' } : 'x') };
     const failing = await submit(client, 3);
-    const partly = await until(() => client.batches.retrieve(failing.id), ({ status }) => status === 'completed');
+    const partly = await until(() => client.batches.retrieve(failing.id), ({ status }) => status === 'completed', { everyMs: 5 });
     assert.deepEqual((await rowsOf(client, partly.error_file_id)).map(({ custom_id, response }) => [custom_id, response?.status_code]), [['r1', 500]]);
     server.options = { batches: { failure: 'The organization has too many enqueued tokens.' } };
     const invalid = await submit(client, 3);
-    const failed = await until(() => client.batches.retrieve(invalid.id), ({ status }) => status === 'failed');
+    const failed = await until(() => client.batches.retrieve(invalid.id), ({ status }) => status === 'failed', { everyMs: 5 });
     assert.match(failed.errors?.data?.[0]?.message ?? '', /enqueued tokens/);
     server.options = { batches: { runningMs: 400 } };
     const long = await submit(client, 8);
-    await until(() => client.batches.retrieve(long.id), ({ request_counts }) => (request_counts?.completed ?? 0) > 0);
+    await until(() => client.batches.retrieve(long.id), ({ request_counts }) => (request_counts?.completed ?? 0) > 0, { everyMs: 5 });
     assert.equal((await client.batches.cancel(long.id)).status, 'cancelling');
-    const cancelled = await until(() => client.batches.retrieve(long.id), ({ status }) => status === 'cancelled');
+    const cancelled = await until(() => client.batches.retrieve(long.id), ({ status }) => status === 'cancelled', { everyMs: 5 });
     assert.ok((cancelled.request_counts?.completed ?? 8) < 8 && cancelled.output_file_id != null);
     function evenly(): () => number {
       let draws = 0;
@@ -125,7 +116,7 @@ describe('proving ground', () => {
     const file = await upload(rows);
     const job = await create(file);
     assert.equal(job.status, 'validating_files');
-    const done = await until(() => client.fineTuning.jobs.retrieve(job.id), ({ status }) => status === 'succeeded');
+    const done = await until(() => client.fineTuning.jobs.retrieve(job.id), ({ status }) => status === 'succeeded', { everyMs: 5 });
     assert.match(done.fine_tuned_model ?? '', /^ft:gpt-4o-mini:test-org:mine:/);
     assert.ok(Math.abs(server.counts.usd - ((done.trained_tokens ?? 0) * 3) / 1e6) < 1e-12);
     assert.ok((await all(client.fineTuning.jobs.listEvents(job.id))).some(({ message }) => /New fine-tuned model created/.test(message)));
@@ -133,7 +124,7 @@ describe('proving ground', () => {
     const answer = await client.chat.completions.create({ model: done.fine_tuned_model ?? '', messages: messages('q7') });
     assert.equal(answer.choices[0]?.message.content, 'taught 7');
     const few = await create(await upload(rows.slice(0, 3)));
-    const failed = await until(() => client.fineTuning.jobs.retrieve(few.id), ({ status }) => status === 'failed');
+    const failed = await until(() => client.fineTuning.jobs.retrieve(few.id), ({ status }) => status === 'failed', { everyMs: 5 });
     assert.match(failed.error?.message ?? '', /at least 10 examples/);
     server.options = { fineTuning: { runningMs: 5_000 } };
     const long = await create(file);

@@ -1,14 +1,13 @@
 /** What will not fit is refused before it is tried, with the numbers. */
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
-import type { TestContext } from 'node:test';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { ModelConfig } from '../../src/lm/config.ts';
 import { freeMemory } from '../../src/training/free-memory.ts';
 import { checkMemory, checkTime, duration, estimateMemory, secondsPerStep } from '../../src/training/preflight.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
 const config: ModelConfig = {
@@ -17,9 +16,8 @@ const config: ModelConfig = {
 };
 const samples = [{ id: 'a', ids: Array.from({ length: 400 }, () => 1), responseStart: 300 }];
 
-function machine(context: TestContext, files: Readonly<Record<string, string>>): string {
-  const root = mkdtempSync(join(tmpdir(), 'stillhouse-machine-'));
-  context.after(() => rmSync(root, { recursive: true, force: true }));
+function machine(files: Readonly<Record<string, string>>): string {
+  const root = temporaryFolder();
   for (const [path, content] of Object.entries(files)) {
     mkdirSync(dirname(join(root, path)), { recursive: true });
     writeFileSync(join(root, path), content);
@@ -29,15 +27,15 @@ function machine(context: TestContext, files: Readonly<Record<string, string>>):
 const MEMINFO = { 'proc/meminfo': 'MemTotal:       16000000 kB\nMemFree:  1000000 kB\nMemAvailable:    8000000 kB\n' };
 const REFUSED = (message: RegExp) => (error: unknown) => error instanceof StillhouseError && error.code === 'TOO_LARGE' && message.test(error.message);
 
-test('without a container the machine’s available memory counts', (context) => {
-  assert.deepEqual(freeMemory(machine(context, MEMINFO)), { freeBytes: 8_000_000 * 1024, of: 'machine' });
-  const unlimited = machine(context, { ...MEMINFO, 'proc/self/cgroup': '0::/a\n', 'sys/fs/cgroup/a/memory.max': 'max\n', 'sys/fs/cgroup/a/memory.current': '1000\n' });
+test('without a container the machine’s available memory counts', () => {
+  assert.deepEqual(freeMemory(machine(MEMINFO)), { freeBytes: 8_000_000 * 1024, of: 'machine' });
+  const unlimited = machine({ ...MEMINFO, 'proc/self/cgroup': '0::/a\n', 'sys/fs/cgroup/a/memory.max': 'max\n', 'sys/fs/cgroup/a/memory.current': '1000\n' });
   assert.equal(freeMemory(unlimited).of, 'machine');
   assert.ok(freeMemory().freeBytes > 0);
 });
 
-test('in a container the tightest limit above it counts, file cache that may be dropped as free', (context) => {
-  const root = machine(context, {
+test('in a container the tightest limit above it counts, file cache that may be dropped as free', () => {
+  const root = machine({
     ...MEMINFO,
     'proc/self/cgroup': '0::/pod/app\n',
     'sys/fs/cgroup/pod/memory.max': '4000000000\n',

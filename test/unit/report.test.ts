@@ -22,7 +22,7 @@ const spec = parseSpec(await readFile(new URL('../../campaigns/review-sentiment.
 const models: ReportModels = { facts: async () => ({ license: 'Apache-2.0', sha256: 'b'.repeat(64), parameters: 134_515_008, sizeBytes: 98_362_432 }) };
 
 async function written(context: TestContext, change: (input: WriteReportInput) => WriteReportInput = (input) => input, developmentLosses: readonly (readonly [step: number, lossNats: number])[] = []): Promise<{ readonly page: string; readonly input: WriteReportInput; readonly manifest: CampaignManifest; readonly space: Workspace }> {
-  const space = await workspace(context);
+  const space = workspace();
   const input = change(await realisticReport(space.store, space.folder, spec, developmentLosses));
   const result = await writeReport({ store: space.store, models }, input);
   const again = await writeReport({ store: space.store, models }, input);
@@ -90,16 +90,16 @@ test('the development loss is drawn where it was measured, and the step of the s
   assert.match(lossPlot([2, 1, 1], [0], [{ index: 2, lossNats: 5 }]).markup, /<circle class="dot"/);
 });
 
-test('models are described by their verified files, endpoints by what binds', async (context) => {
-  const { file } = await workspace(context);
+test('models are described by their verified files, endpoints by what binds', async () => {
+  const { file } = workspace();
   const path = await file('model.gguf', 'abc');
   const facts = createReportModels({ model: async (name) => ({ name, path, license: 'MIT' }) });
   assert.deepEqual(await facts.facts({ provider: 'local', model: 'm' }), { license: 'MIT', sizeBytes: 3, sha256: 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad' });
   assert.deepEqual(await facts.facts({ provider: 'openai', model: 'gpt-4o' }), { license: 'terms of the provider' });
 });
 
-test('the report says how many rows have soft targets, and of what the confidence is', async (context) => {
-  const { store, folder } = await workspace(context);
+test('the report says how many rows have soft targets, and of what the confidence is', async () => {
+  const { store, folder } = workspace();
   const wanting = { ...spec, sampling: { ...spec.sampling, answersPerInput: 5, softTargets: { topK: 20, onMissing: 'continue' as const } } };
   const input = { ...(await realisticReport(store, folder, spec)), spec: await putJson(store, 'spec', wanting) };
   const pageOf = async (report: WriteReportInput): Promise<string> => (await store.get((await writeReport({ store, models }, report)).report)).toString('utf8').replaceAll('\u202f', ' ');

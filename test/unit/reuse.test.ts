@@ -1,7 +1,5 @@
 /** Changes that must buy nothing, and changes that must buy only what they touch: several campaigns on one ledger. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import type { PreparedData, SampledBatch } from '../../src/contracts/activities.ts';
@@ -14,10 +12,11 @@ import type { Ledger } from '../../src/ledger/ledger.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putJson, putRows } from '../../src/store/jsonl.ts';
-import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { createAnswerFinder } from '../../src/teacher/answers.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
+import { temporaryFolder } from '../support/folder.ts';
+import { hostedDirectory } from '../support/hosted-directory.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
 
@@ -25,7 +24,6 @@ const rowsOf = (name: string, count: number): InputRow[] => Array.from({ length:
   const input = `${name} sentence ${index}`;
   return { id: rowId(input), input, origin: `${name}:${index + 1}` };
 });
-const unused = (): never => assert.fail('a hosted teacher needs no model of this machine');
 
 describe('reuse of recorded answers', () => {
   let folder: string;
@@ -33,7 +31,7 @@ describe('reuse of recorded answers', () => {
   let ledger: Ledger;
   let base: CampaignSpecInput;
   beforeEach(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'stillhouse-reuse-'));
+    folder = temporaryFolder();
     server = await startOpenAIServer({ answer: () => 'positive' });
     ledger = createLedger(join(folder, 'ledger.sqlite'));
     base = {
@@ -48,7 +46,6 @@ describe('reuse of recorded answers', () => {
   afterEach(async () => {
     await ledger.close();
     await server[Symbol.asyncDispose]();
-    await rm(folder, { recursive: true, force: true });
   });
 
   interface Round extends SampledBatch {
@@ -60,7 +57,7 @@ describe('reuse of recorded answers', () => {
   /** Plans and samples one round as the campaign of this spec would. */
   async function sampleRound(spec: CampaignSpecInput, round: { readonly round: number; readonly earlier?: ArtifactRef; readonly selection?: ArtifactRef } = { round: 1 }, itsLedger: Ledger = ledger, key: string = TEST_KEY): Promise<Round> {
     const store = createFileStore(join(folder, 'objects'));
-    await using directory = createTeacherDirectory({ host: { open: unused }, assets: { model: unused }, readSecret: () => key });
+    await using directory = hostedDirectory({ readSecret: () => key });
     const data: PreparedData = {
       pool: await putRows(store, 'rows', rowsOf('pool', 100)), development: await putRows(store, 'rows', rowsOf('development', 5)), test: await putRows(store, 'rows', rowsOf('test', 5)),
       poolRows: 100, developmentRows: 5, testRows: 5,

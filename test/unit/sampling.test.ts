@@ -2,10 +2,9 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import type { PlanRequestsInput, PreparedData } from '../../src/contracts/activities.ts';
 import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
@@ -22,6 +21,7 @@ import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answer
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 
 const hasCode = (code: string) => (error: unknown) => error instanceof StillhouseError && error.code === code;
@@ -65,9 +65,7 @@ function fakeHost(): { readonly host: ModelHost; readonly runs: LabelScoringRequ
 }
 
 describe('planning and sampling', () => {
-  let folder: string;
-  before(async () => { folder = await mkdtemp(join(tmpdir(), 'stillhouse-sampling-')); });
-  after(() => rm(folder, { recursive: true, force: true }));
+  const folder = temporaryFolder();
 
   async function workplace(spec: CampaignSpec, poolRows = 100, ledgerName: string = spec.name) {
     const store = createFileStore(join(folder, 'objects'));

@@ -1,10 +1,8 @@
 /** A SQLite file that several processes open for the first time at once, as workers do that start together. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import { Worker } from 'node:worker_threads';
+import { temporaryFolder } from '../support/folder.ts';
 
 const OPENERS = 6;
 const FILES = 40;
@@ -29,9 +27,8 @@ const OPENER = `
   })();
 `;
 
-test('is opened by all of them', async (context) => {
-  const folder = await mkdtemp(join(tmpdir(), 'stillhouse-shared-'));
-  context.after(() => rm(folder, { recursive: true, force: true }));
+test('is opened by all of them', async () => {
+  const folder = temporaryFolder();
   const turns = new SharedArrayBuffer(4 * FILES);
   const workerData = { module: new URL('../../src/ledger/schema.ts', import.meta.url).href, folder, turns, openers: OPENERS, files: FILES };
   const problems = await Promise.all(Array.from({ length: OPENERS }, () => new Promise<readonly string[]>((resolve, reject) => {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { campaignSpecSchema, type CampaignSpec, type StudentSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { InputRow, Prediction } from '../../src/contracts/records.ts';
@@ -14,10 +13,10 @@ import { encodeSafetensors } from '../../src/lm/weights/safetensors.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import type { TrainedStudent } from '../../src/training/trainer.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'student-'));
-after(() => rmSync(folder, { recursive: true }));
+const folder = temporaryFolder();
 const model = writeTinyLlama(join(folder, 'tiny'));
 const store = createFileStore(join(folder, 'store'));
 const host = createModelHost({ assets: { model: (name) => Promise.resolve({ name, path: name, license: 'none' }) }, cache: join(folder, 'cache'), threads: 1 });

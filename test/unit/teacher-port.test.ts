@@ -1,7 +1,5 @@
 /** What every teacher does, whoever stands behind the port: an endpoint on a real socket, or a model of this machine in a process of its own. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import type { CampaignContext, SampledBatch } from '../../src/contracts/activities.ts';
@@ -21,6 +19,7 @@ import { rowTask } from '../../src/teacher/prompts.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
 import type { SampleOptions } from '../../src/teacher/sample.ts';
 import type { TeacherDirectory } from '../../src/teacher/teacher.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
@@ -30,12 +29,11 @@ const LABELS = ['negative', 'positive'];
 
 for (const provider of ['openai', 'local'] as const) {
   describe(`teacher port: ${provider}`, () => {
-    let folder: string;
+    const folder = temporaryFolder();
     let server: OpenAIServer;
     let directory: TeacherDirectory & AsyncDisposable;
     let model: string;
     before(async () => {
-      folder = await mkdtemp(join(tmpdir(), 'stillhouse-port-'));
       server = await startOpenAIServer({ latencyMs: 10, answer: (call) => LABELS[(call.messages.at(-1)?.content.length ?? 0) % 2] ?? '' });
       model = provider === 'local' ? writeTinyLlama(join(folder, 'tiny')) : 'gpt-4o-mini';
       const assets = { model: (name: string) => Promise.resolve({ name, path: name, license: 'none' }) };
@@ -44,7 +42,6 @@ for (const provider of ['openai', 'local'] as const) {
     after(async () => {
       await directory[Symbol.asyncDispose]();
       await server[Symbol.asyncDispose]();
-      await rm(folder, { recursive: true, force: true });
     });
 
     function specOf(name: string): CampaignSpec {

@@ -83,8 +83,8 @@ describe('a tournament', () => {
     assert.deepEqual(tournament?.contestants.map(({ student, training }) => [student?.['model'], (training?.['teacher'] as { readonly model: string } | undefined)?.model]), [['/campaigns/half', undefined], [undefined, '/campaigns/models/big.gguf']]);
   });
 
-  it('stands on the page with its table, its plot, its winner and how sure that is', async (context) => {
-    const space = await workspace(context);
+  it('stands on the page with its table, its plot, its winner and how sure that is', async () => {
+    const space = workspace();
     const { store } = space;
     const whole = spec([{ name: 'sft' }, { name: 'half', student: { keepLayers: 15 } }, { name: 'broken', training: { tune: 'full' } }]);
     const input = await realisticReport(store, space.folder, contestantsOf(whole)[1]?.spec as CampaignSpec);

@@ -2,17 +2,17 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { readAdapter } from '../../src/lm/adapter.ts';
 import { readCheckpointState } from '../../src/training/checkpoint.ts';
+import { temporaryFolder, writeRows } from '../support/folder.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
 const STILL = fileURLToPath(new URL('../../src/cli/still.ts', import.meta.url));
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-train-'));
+const folder = temporaryFolder();
 const environment = { ...process.env, STILLHOUSE_CACHE: join(folder, 'cache'), STILLHOUSE_HOME: join(folder, 'home'), STILLHOUSE_THREADS: '1' };
 const file = join(folder, 'train.yaml');
 
@@ -21,7 +21,7 @@ before(() => {
   writeTinyLlama(join(folder, 'teacher'), 8);
   const pairs = Array.from({ length: 40 }, (_, i) => ({ input: `text ${i}`, output: i % 2 === 0 ? 'even' : 'odd' }));
   const chat = { messages: [{ role: 'user', content: 'one?' }, { role: 'assistant', content: 'odd' }, { role: 'user', content: 'two?' }, { role: 'assistant', content: 'even' }] };
-  writeFileSync(join(folder, 'rows.jsonl'), [...pairs, chat].map((row) => `${JSON.stringify(row)}\n`).join(''));
+  writeRows(join(folder, 'rows.jsonl'), [...pairs, chat]);
   writeFileSync(file, [
     'student: { model: ./model }',
     'dataset: rows.jsonl',
@@ -30,7 +30,6 @@ before(() => {
     'out: out',
   ].join('\n'));
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 interface Ended {
   readonly code: number;

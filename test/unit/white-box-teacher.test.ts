@@ -1,9 +1,7 @@
 /** A white-box teacher behind the same port: a real (tiny, random) model in a process of its own, the same ledger, the same votes. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import { buildDataset } from '../../src/dataset/build.ts';
@@ -15,11 +13,11 @@ import { createAnswerFinder, createAnswerReader } from '../../src/teacher/answer
 import { createTeacherDirectory } from '../../src/teacher/directory.ts';
 import { planRequests } from '../../src/teacher/plan.ts';
 import { sampleBatch } from '../../src/teacher/sample.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { row } from '../support/rows.ts';
 import { writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-white-box-'));
-after(() => rmSync(folder, { recursive: true, force: true }));
+const folder = temporaryFolder();
 
 test('a local model draws several answers to each input, once, the same ones from an empty ledger', async () => {
   const model = writeTinyLlama(join(folder, 'tiny'));

@@ -1,9 +1,8 @@
 /** Learning from a model through the trainer port: a killed process, what is exported, what is refused. The teacher is wider and deeper than the student. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { Sample } from '../../src/contracts/records.ts';
@@ -13,18 +12,18 @@ import { putRows } from '../../src/store/jsonl.ts';
 import type { ArtifactStore } from '../../src/store/store.ts';
 import { createOnnxTrainer } from '../../src/training/onnx-trainer.ts';
 import type { EpochJob, Trainer } from '../../src/training/trainer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { descendants } from '../support/processes.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
 import { trainingSpec } from '../support/training-runs.ts';
 
-let folder: string;
+const folder = temporaryFolder();
 let store: ArtifactStore;
 let trainer: Trainer;
 let dataset: ArtifactRef;
 const assets = { model: (name: string) => Promise.resolve({ name, path: join(folder, name), license: 'CC0-1.0' }) };
 
 before(async () => {
-  folder = mkdtempSync(join(tmpdir(), 'stillhouse-white-box-'));
   writeTinyLlama(join(folder, 'student'));
   writeTinyLlama(join(folder, 'teacher'), 8, { ...TINY, layers: 3, hiddenSize: 48 });
   writeTinyLlama(join(folder, 'worded'), 8, { ...TINY, layers: 3, hiddenSize: 48 }, { merges: [['o', 'o'], ['oo', 'd'], ['b', 'a']], afterRole: ': ' });
@@ -44,7 +43,6 @@ before(async () => {
     id: `row-${i}`, input: `text ${i}`, output: i % 2 === 0 ? 'good' : 'bad', messages: [{ role: 'user', content: `Review: text ${i}` }, { role: 'assistant', content: i % 2 === 0 ? 'good' : 'bad' }], round: 1, origin: `test:${i}`, requestId: `request-${i}`,
   })));
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 const job = (training: object): EpochJob => ({ student: { model: 'student' }, training: trainingSpec({ teacher: { model: 'teacher' }, epochs: 1, batchSize: 2, checkpointEverySteps: 10, lora: { r: 4, dropout: 0.1 }, ...training }), seed: 11, epoch: 0, dataset });
 

@@ -1,9 +1,8 @@
 /** Students that are whole models: all weights trained, or made of some layers. Trained, evaluated and exported alike. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdtempSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import type { ArtifactRef } from '../../src/contracts/artifacts.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
@@ -19,9 +18,10 @@ import type { ArtifactStore } from '../../src/store/store.ts';
 import { exportStudent } from '../../src/training/export.ts';
 import { createOnnxTrainer } from '../../src/training/onnx-trainer.ts';
 import type { Trainer } from '../../src/training/trainer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { TINY, writeTinyLlama } from '../support/tiny-llama.ts';
 
-const folder = mkdtempSync(join(tmpdir(), 'stillhouse-whole-'));
+const folder = temporaryFolder();
 const cache = join(folder, 'cache');
 const model = writeTinyLlama(join(folder, 'model'));
 const assets = { model: (name: string) => Promise.resolve({ name, path: name, license: 'CC0-1.0' }) };
@@ -41,7 +41,6 @@ before(async () => {
   })));
   rows = await putRows(store, 'rows', Array.from({ length: 6 }, (_, i): InputRow => ({ id: `row-${i}`, input: `text ${i}`, gold: outputOf(i), origin: `gold:${i}` })));
 });
-after(() => rmSync(folder, { recursive: true, force: true }));
 
 function specOf(student: object, training: object): CampaignSpec {
   return campaignSpecSchema.parse({

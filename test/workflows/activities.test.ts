@@ -1,8 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { toFailure } from '../../activities/failures.ts';
@@ -15,8 +12,8 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { RoundSummary } from '../../src/contracts/state.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { getRows, putJson, putRows } from '../../src/store/jsonl.ts';
-import type { ArtifactStore } from '../../src/store/store.ts';
 import type { EpochJob, EpochProgress, EpochResult, Trainer } from '../../src/training/trainer.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { refOf } from '../support/scripted-activities.ts';
 
 const EPOCH: EpochResult = {
@@ -39,17 +36,13 @@ function scriptedTrainer(work: (options: Parameters<Trainer['trainEpoch']>[1]) =
 }
 
 describe('trainEpoch activity', () => {
-  let folder: string;
-  let store: ArtifactStore;
+  const store = createFileStore(temporaryFolder());
   let spec: ArtifactRef;
   let durable: ArtifactRef;
   before(async () => {
-    folder = await mkdtemp(join(tmpdir(), 'stillhouse-activities-'));
-    store = createFileStore(folder);
     spec = await putJson(store, 'spec', { student: { model: 'student-model' }, training: { epochs: 1 }, seed: 5 });
     durable = await store.put('checkpoint', 'a durable checkpoint');
   });
-  after(() => rm(folder, { recursive: true, force: true }));
 
   const input = () => ({ campaign: 'c', spec, round: 1, epoch: 1, dataset: refOf('dataset', 1), from: refOf('checkpoint', 'epoch before') });
   const activityOf = (trainer: Trainer) => createTrainerActivities({ store, trainer, stages: {} as TrainerStages }).trainEpoch;
@@ -171,38 +164,33 @@ describe('failures', () => {
 
 describe('orchestrator activities', () => {
   it('record rounds in an artifact and give stages the lists in it', async () => {
-    const folder = await mkdtemp(join(tmpdir(), 'stillhouse-activities-'));
-    try {
-      const store = createFileStore(folder);
-      const seen: { plan?: PlanRequestsInput; build?: BuildDatasetInput } = {};
-      const stages = {
-        planRequests: (input: PlanRequestsInput) => Promise.resolve(void (seen.plan = input)),
-        buildDataset: (input: BuildDatasetInput) => Promise.resolve(void (seen.build = input)),
-      } as unknown as OrchestratorStages;
-      const activities = createOrchestratorActivities({ store, stages });
-      const row = (id: string) => ({ id, input: `text ${id}`, origin: 'test' });
-      const pool = await putRows(store, 'rows', ['a', 'b', 'c', 'd'].map(row));
-      const asked = (id: string) => putRows(store, 'requests', [{ id: `request-${id}`, purpose: 'train', row: row(id), sampleIndex: 0 }]);
-      const [first, second, third] = await Promise.all([asked('a'), asked('c'), asked('d')]);
-      const context = { campaign: 'c', spec: refOf('spec', 1) };
-      const record = (round: number, requests: ArtifactRef, history?: ArtifactRef) =>
-        environment().run(activities.recordRound, { ...context, summary: { round } as RoundSummary, requests, evaluation: refOf('evaluation', round), ...(history === undefined ? {} : { history }) });
+    const store = createFileStore(temporaryFolder());
+    const seen: { plan?: PlanRequestsInput; build?: BuildDatasetInput } = {};
+    const stages = {
+      planRequests: (input: PlanRequestsInput) => Promise.resolve(void (seen.plan = input)),
+      buildDataset: (input: BuildDatasetInput) => Promise.resolve(void (seen.build = input)),
+    } as unknown as OrchestratorStages;
+    const activities = createOrchestratorActivities({ store, stages });
+    const row = (id: string) => ({ id, input: `text ${id}`, origin: 'test' });
+    const pool = await putRows(store, 'rows', ['a', 'b', 'c', 'd'].map(row));
+    const asked = (id: string) => putRows(store, 'requests', [{ id: `request-${id}`, purpose: 'train', row: row(id), sampleIndex: 0 }]);
+    const [first, second, third] = await Promise.all([asked('a'), asked('c'), asked('d')]);
+    const context = { campaign: 'c', spec: refOf('spec', 1) };
+    const record = (round: number, requests: ArtifactRef, history?: ArtifactRef) =>
+      environment().run(activities.recordRound, { ...context, summary: { round } as RoundSummary, requests, evaluation: refOf('evaluation', round), ...(history === undefined ? {} : { history }) });
 
-      const one = (await record(1, first)) as { history: ArtifactRef };
-      assert.deepEqual(await record(1, first), one);
-      const { history } = (await record(2, second, one.history)) as { history: ArtifactRef };
-      const candidates = (await environment().run(activities.planCandidates, { ...context, pool, history, limit: 10 })) as { rows: ArtifactRef; count: number };
-      assert.equal(candidates.count, 2);
-      assert.deepEqual((await getRows<{ id: string }>(store, candidates.rows)).map(({ id }) => id), ['b', 'd']);
+    const one = (await record(1, first)) as { history: ArtifactRef };
+    assert.deepEqual(await record(1, first), one);
+    const { history } = (await record(2, second, one.history)) as { history: ArtifactRef };
+    const candidates = (await environment().run(activities.planCandidates, { ...context, pool, history, limit: 10 })) as { rows: ArtifactRef; count: number };
+    assert.equal(candidates.count, 2);
+    assert.deepEqual((await getRows<{ id: string }>(store, candidates.rows)).map(({ id }) => id), ['b', 'd']);
 
-      const data: PreparedData = { pool, development: pool, test: pool, poolRows: 4, developmentRows: 4, testRows: 4 };
-      await environment().run(activities.planRequests, { ...context, data, purpose: 'train' as const, round: 3, history });
-      assert.ok(seen.plan?.earlier !== undefined);
-      assert.deepEqual((await getRows<{ id: string }>(store, seen.plan.earlier)).map(({ id }) => id), ['request-a', 'request-c']);
-      await environment().run(activities.buildDataset, { ...context, data, round: 3, requests: third, history });
-      assert.deepEqual(seen.build?.requests, [first, second, third]);
-    } finally {
-      await rm(folder, { recursive: true, force: true });
-    }
+    const data: PreparedData = { pool, development: pool, test: pool, poolRows: 4, developmentRows: 4, testRows: 4 };
+    await environment().run(activities.planRequests, { ...context, data, purpose: 'train' as const, round: 3, history });
+    assert.ok(seen.plan?.earlier !== undefined);
+    assert.deepEqual((await getRows<{ id: string }>(store, seen.plan.earlier)).map(({ id }) => id), ['request-a', 'request-c']);
+    await environment().run(activities.buildDataset, { ...context, data, round: 3, requests: third, history });
+    assert.deepEqual(seen.build?.requests, [first, second, third]);
   });
 });

@@ -1,32 +1,14 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { ApplicationFailure, CancelledFailure, WorkflowFailedError, WorkflowUpdateFailedError } from '@temporalio/client';
-import type { WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
-import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
-import type { campaign } from '../../workflows/index.ts';
 import { ScriptedActivities, campaignInput } from '../support/scripted-activities.ts';
-import { measureRuns, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
-
-type Handle = WorkflowHandleWithFirstExecutionRunId<typeof campaign>;
+import { measureRuns, useTemporal } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
 describe('campaign workflow', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  before(async () => {
-    [env, bundle] = await Promise.all([startTemporal(), testBundle()]);
-  });
-  after(() => env.teardown());
-
-  const start = (input: CampaignInput): Promise<Handle> =>
-    env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
-  const run = <T>(script: ScriptedActivities, use: () => Promise<T>): Promise<T> => withWorkers(env, bundle, script.activities, use);
-  /** The handle of the newest run, whatever continue-as-new did. */
-  const latest = (handle: Handle) => env.client.workflow.getHandle<typeof campaign>(handle.workflowId);
-  const paused = (handle: Handle) => until(() => latest(handle).query(stateQuery), (state) => state.status === 'paused');
+  const temporal = useTemporal();
+  const run = <T>(script: ScriptedActivities, use: () => Promise<T>): Promise<T> => temporal.work(script.activities, use);
   /** The message with which an update was refused. */
   const refused = async (update: Promise<unknown>): Promise<string> => {
     const error = await update.then(() => assert.fail('expected the update to be refused'), (reason: unknown) => reason);
@@ -38,7 +20,7 @@ describe('campaign workflow', () => {
   it('runs two rounds, one a run, then tests, exports and reports the better student', async () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
-      const handle = await start(campaignInput('two-rounds'));
+      const handle = await temporal.start(campaignInput('two-rounds'));
       const state = await handle.result();
       assert.equal(state.status, 'completed');
       assert.equal(state.stage, 'finished');
@@ -58,9 +40,9 @@ describe('campaign workflow', () => {
       const selected = script.inputs('planRequests').filter(({ purpose }) => purpose === 'train').map(({ selection }) => selection !== undefined);
       assert.deepEqual(selected, [false, true]);
 
-      const [first] = await latest(handle).query(roundsQuery);
+      const [first] = await temporal.latest(handle).query(roundsQuery);
       assert.equal(first?.round, 1);
-      const runs = await measureRuns(env, handle.workflowId, handle.firstExecutionRunId);
+      const runs = await measureRuns(temporal, handle.workflowId, handle.firstExecutionRunId);
       assert.deepEqual(runs.map(({ continued }) => continued), [true, false]);
     });
   });
@@ -68,10 +50,10 @@ describe('campaign workflow', () => {
   it('keeps history and payloads small in the largest round and over many rounds', async (t) => {
     const script = new ScriptedActivities({ requests: Array<number>(4).fill(400_000), batchSize: 10 });
     await run(script, async () => {
-      const handle = await start(campaignInput('x'.repeat(63), { maxRounds: 4, epochs: 10, usesJudge: true, minGain: 0 }, { usd: 1e6, tokens: 1e9, hours: 100 }));
+      const handle = await temporal.start(campaignInput('x'.repeat(63), { maxRounds: 4, epochs: 10, usesJudge: true, minGain: 0 }, { usd: 1e6, tokens: 1e9, hours: 100 }));
       const state = await handle.result();
       assert.equal(state.bestRound, 4);
-      const runs = await measureRuns(env, handle.workflowId, handle.firstExecutionRunId);
+      const runs = await measureRuns(temporal, handle.workflowId, handle.firstExecutionRunId);
       assert.equal(runs.length, 4);
       for (const [index, { events, sizeBytes, largestPayloadBytes }] of runs.entries()) {
         t.diagnostic(`round ${index + 1}: ${events} events, ${sizeBytes} bytes, largest payload ${largestPayloadBytes} bytes`);
@@ -85,7 +67,7 @@ describe('campaign workflow', () => {
   it('goes on to evaluate when the development loss ends training before its last epoch', async () => {
     const script = new ScriptedActivities({ lastEpoch: 1 });
     await run(script, async () => {
-      const handle = await start(campaignInput('early-stop', { epochs: 9, maxRounds: 1 }, { hours: 8 }));
+      const handle = await temporal.start(campaignInput('early-stop', { epochs: 9, maxRounds: 1 }, { hours: 8 }));
       assert.equal((await handle.result()).status, 'completed');
       const epochs = script.inputs('trainEpoch');
       assert.deepEqual(epochs.map(({ epoch }) => epoch), [0, 1]);
@@ -96,12 +78,12 @@ describe('campaign workflow', () => {
 
   it('stops at the target, and without gain reports the earlier student', async () => {
     await run(new ScriptedActivities(), async () => {
-      const handle = await start(campaignInput('target', { targetRetention: 0.8, maxRounds: 5 }));
+      const handle = await temporal.start(campaignInput('target', { targetRetention: 0.8, maxRounds: 5 }));
       assert.equal((await handle.result()).stopReason, 'target-retention');
     });
     const worse = new ScriptedActivities({ rounds: [{ teacherScore: 0.9, studentScore: 0.8, low: 0.8 }, { teacherScore: 0.9, studentScore: 0.79, low: 0.8 }] });
     await run(worse, async () => {
-      const handle = await start(campaignInput('no-gain', { maxRounds: 5 }));
+      const handle = await temporal.start(campaignInput('no-gain', { maxRounds: 5 }));
       const state = await handle.result();
       assert.equal(state.stopReason, 'no-gain');
       assert.equal(state.bestRound, 1);
@@ -110,7 +92,7 @@ describe('campaign workflow', () => {
       assert.deepEqual(worse.inputs('exportStudent')[0]?.dataset, firstRoundLast.dataset);
     });
     await run(new ScriptedActivities({ requests: [40] }), async () => {
-      const handle = await start(campaignInput('no-inputs', { maxRounds: 5 }));
+      const handle = await temporal.start(campaignInput('no-inputs', { maxRounds: 5 }));
       assert.equal((await handle.result()).stopReason, 'no-inputs-left');
     });
   });
@@ -119,7 +101,7 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       const held = script.hold('trainEpoch');
-      const handle = await start(campaignInput('paused', { maxRounds: 1 }));
+      const handle = await temporal.start(campaignInput('paused', { maxRounds: 1 }));
       await held.reached;
       assert.match(await refused(handle.executeUpdate(resumeUpdate)), /expected a paused campaign, got one that is running/);
       assert.match(await refused(handle.executeUpdate(pauseUpdate, { args: [{ reason: ' ' }] })), /reason: expected a text/);
@@ -139,16 +121,16 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       const held = script.hold('selectInputs');
-      const handle = await start(campaignInput('cancelled', { maxRounds: 3 }));
+      const handle = await temporal.start(campaignInput('cancelled', { maxRounds: 3 }));
       await held.reached;
-      await latest(handle).executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
+      await temporal.latest(handle).executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
       const state = await handle.result();
       assert.equal(state.status, 'cancelled');
       assert.equal(state.stopReason, 'cancelled');
       assert.ok(state.report !== undefined);
       assert.equal(script.inputs('writeReport')[0]?.stopReason, 'cancelled');
-      await assert.rejects(latest(handle).executeUpdate(pauseUpdate, { args: [{ reason: 'late' }] }), { name: 'WorkflowNotFoundError' });
-      assert.equal((await latest(handle).query(stateQuery)).status, 'cancelled');
+      await assert.rejects(temporal.latest(handle).executeUpdate(pauseUpdate, { args: [{ reason: 'late' }] }), { name: 'WorkflowNotFoundError' });
+      assert.equal((await temporal.latest(handle).query(stateQuery)).status, 'cancelled');
     });
   });
 
@@ -156,12 +138,12 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       const held = script.hold('selectInputs');
-      const handle = await start(campaignInput('cancelled-outside', { maxRounds: 3 }));
+      const handle = await temporal.start(campaignInput('cancelled-outside', { maxRounds: 3 }));
       await held.reached;
-      await latest(handle).cancel();
+      await temporal.latest(handle).cancel();
       await assert.rejects(handle.result(), (error) => error instanceof WorkflowFailedError && error.cause instanceof CancelledFailure);
       assert.equal(script.count('writeReport'), 1);
-      assert.equal((await latest(handle).query(stateQuery)).status, 'cancelled');
+      assert.equal((await temporal.latest(handle).query(stateQuery)).status, 'cancelled');
     });
   });
 
@@ -169,8 +151,8 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       script.failNext('planRequests', 'disk full');
-      const handle = await start(campaignInput('cancelled-early'));
-      await paused(handle);
+      const handle = await temporal.start(campaignInput('cancelled-early'));
+      await temporal.paused(handle);
       await handle.executeUpdate(cancelUpdate, { args: [{ reason: 'never mind' }] });
       const state = await handle.result();
       assert.equal(state.status, 'cancelled');
@@ -183,8 +165,8 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       // 40 requests in four batches of up to $0.20 that truly cost $0.10: two fit at once, then one more.
-      const handle = await start(campaignInput('budget', { maxRounds: 1 }, { usd: 0.4 }));
-      const state = await paused(handle);
+      const handle = await temporal.start(campaignInput('budget', { maxRounds: 1 }, { usd: 0.4 }));
+      const state = await temporal.paused(handle);
       assert.equal(state.pauseKind, 'budget');
       assert.match(state.pauseReason ?? '', /the next batch may cost \$0\.20 and \$0\.10 of \$0\.40 is left\. To go on, raise it to \$0\.50/);
       assert.equal(script.count('sampleBatch'), 3);
@@ -203,7 +185,7 @@ describe('campaign workflow', () => {
   it('stops for its budget at a round boundary when going on could not be paid for', async () => {
     await run(new ScriptedActivities(), async () => {
       // Round 1 spends $0.60 with the development rows; a batch and the test rows may cost $0.60 more.
-      const handle = await start(campaignInput('budget-stop', { maxRounds: 3 }, { usd: 1.1 }));
+      const handle = await temporal.start(campaignInput('budget-stop', { maxRounds: 3 }, { usd: 1.1 }));
       const state = await handle.result();
       assert.equal(state.stopReason, 'budget');
       assert.equal(state.bestRound, 1);
@@ -215,14 +197,14 @@ describe('campaign workflow', () => {
     const script = new ScriptedActivities();
     await run(script, async () => {
       script.failNext('sampleBatch', 'the disk is full');
-      const handle = await start(campaignInput('failed', { maxRounds: 1, concurrentBatches: 1 }));
-      const state = await paused(handle);
+      const handle = await temporal.start(campaignInput('failed', { maxRounds: 1, concurrentBatches: 1 }));
+      const state = await temporal.paused(handle);
       assert.equal(state.pauseKind, 'failure');
       assert.equal(state.pauseReason, 'teacher, requests 1 to 10: the disk is full');
       assert.equal(script.count('sampleBatch'), 1);
       script.failNext('evaluate', 'still full');
       await handle.executeUpdate(resumeUpdate);
-      const again = await paused(handle);
+      const again = await temporal.paused(handle);
       assert.match(again.pauseReason ?? '', /^Evaluating: still full/);
       const description = await handle.describe();
       assert.deepEqual(description.searchAttributes['StillhouseStatus'], ['paused']);

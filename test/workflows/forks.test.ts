@@ -1,37 +1,30 @@
 /** Campaigns that begin with another's rounds, counted by the server that would bill them. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
 import { forkOf } from '../../src/api/change-spec.ts';
 import type { CampaignHistory } from '../../src/contracts/activities.ts';
 import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
 import type { Sample } from '../../src/contracts/records.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { getJson, getRows } from '../../src/store/jsonl.ts';
-import type { campaign } from '../../workflows/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
 import { ScriptedActivities } from '../support/scripted-activities.ts';
 import { Teaching } from '../support/teaching-campaign.ts';
-import { startTemporal, testBundle, withWorkers } from '../support/temporal.ts';
+import { useTemporal } from '../support/temporal.ts';
 
 describe('a campaign forked from another', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  let folder: string;
+  const temporal = useTemporal();
+  const folder = temporaryFolder();
   let server: OpenAIServer;
   let teaching: Teaching;
   let spec: CampaignSpec;
   let parent: CampaignState;
 
   before(async () => {
-    [env, bundle, folder, server] = await Promise.all([startTemporal(), testBundle(), mkdtemp(join(tmpdir(), 'stillhouse-forks-')), startOpenAIServer({ answer: (call) => ((call.messages.at(-1)?.content.length ?? 0) % 3 === 0 ? 'negative' : 'positive') })]);
+    server = await startOpenAIServer({ answer: (call) => ((call.messages.at(-1)?.content.length ?? 0) % 3 === 0 ? 'negative' : 'positive') });
     teaching = new Teaching({ folder });
     spec = teaching.spec('parent', server.baseUrl, { iterate: { maxRounds: 3, minGain: 0 } });
     parent = (await run(await teaching.input(spec))).state;
@@ -39,8 +32,6 @@ describe('a campaign forked from another', () => {
   after(async () => {
     await teaching[Symbol.asyncDispose]();
     await server[Symbol.asyncDispose]();
-    await env.teardown();
-    await rm(folder, { recursive: true, force: true });
   });
 
   interface Outcome {
@@ -54,9 +45,8 @@ describe('a campaign forked from another', () => {
   async function run(input: CampaignInput): Promise<Outcome> {
     const script = new ScriptedActivities();
     const billedBefore = server.counts.billedCalls;
-    return withWorkers(env, bundle, teaching.activities(script), async () => {
-      const handle = await env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
-      const state = await handle.result();
+    return temporal.work(teaching.activities(script), async () => {
+      const state = await (await temporal.start(input)).result();
       return {
         state, billed: server.counts.billedCalls - billedBefore, epochs: script.inputs('trainEpoch').map(({ round }) => round),
         history: await getJson<CampaignHistory>(teaching.store, state.history ?? assert.fail('expected a history')),

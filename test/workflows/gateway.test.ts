@@ -1,26 +1,22 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
+import { before, describe, it } from 'node:test';
 import type { Campaigns } from '../../src/client/campaigns.ts';
 import { createCampaigns, openGateway } from '../../src/client/gateway.ts';
 import { ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
-import { startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
+import { useTemporal } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
 describe('gateway', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
+  const temporal = useTemporal();
   let campaigns: Campaigns;
-  before(async () => {
-    [env, bundle] = await Promise.all([startTemporal(), testBundle()]);
-    campaigns = createCampaigns(env.client);
+  before(() => {
+    campaigns = createCampaigns(temporal.client);
   });
-  after(() => env.teardown());
 
   const over = (campaign: string) => until(() => campaigns.describe(campaign), ({ status }) => status !== 'running');
 
   it('starts a campaign once: the same spec means that one, another spec is a conflict, also after it ended', async () => {
-    await withWorkers(env, bundle, new ScriptedActivities().activities, async () => {
+    await temporal.work(new ScriptedActivities().activities, async () => {
       const input = campaignInput('once');
       const other = { ...input, spec: refOf('spec', 'another') };
       assert.deepEqual(await campaigns.start(input), { created: true });
@@ -39,7 +35,7 @@ describe('gateway', () => {
 
   it('updates a running campaign, shows what runs, and passes on why an update was refused', async () => {
     const script = new ScriptedActivities();
-    await withWorkers(env, bundle, script.activities, async () => {
+    await temporal.work(script.activities, async () => {
       const held = script.hold('buildDataset');
       await campaigns.start(campaignInput('steered', {}, { usd: 5 }));
       await held.reached;
@@ -58,7 +54,7 @@ describe('gateway', () => {
 
   it('shows what the contestants of a tournament do', async () => {
     const script = new ScriptedActivities();
-    await withWorkers(env, bundle, script.activities, async () => {
+    await temporal.work(script.activities, async () => {
       const held = script.hold('trainEpoch');
       await campaigns.start(campaignInput('competing', { tournament: { firstRung: 1, reductionFactor: 2, concurrent: 2 } }));
       await held.reached;
@@ -71,7 +67,7 @@ describe('gateway', () => {
 
   it('lists open and closed campaigns, each once', async () => {
     const script = new ScriptedActivities();
-    await withWorkers(env, bundle, script.activities, async () => {
+    await temporal.work(script.activities, async () => {
       const held = script.hold('buildDataset');
       await campaigns.start(campaignInput('listed'));
       await held.reached;
@@ -98,7 +94,10 @@ describe('gateway', () => {
     assert.equal(description.state, undefined);
     await assert.rejects(campaigns.pause('unattended', 'x'), { code: 'UNAVAILABLE', message: /worker/ });
     const nowhere = openGateway({ address: '127.0.0.1:1', namespace: 'default' });
-    await assert.rejects(nowhere.check(), { code: 'UNAVAILABLE' });
-    await nowhere.close();
+    try {
+      await assert.rejects(nowhere.check(), { code: 'UNAVAILABLE' });
+    } finally {
+      await nowhere.close();
+    }
   });
 });

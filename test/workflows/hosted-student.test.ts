@@ -1,46 +1,33 @@
 /** Campaigns whose student is trained and served by a provider: all of it real, Temporal, ledger and a fine-tuning API on a socket. */
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
-import type { WorkflowHandle } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
+import { describe, it } from 'node:test';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
-import { cancelUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
+import { cancelUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery } from '../../src/contracts/messages.ts';
 import type { ReportedLoss } from '../../src/contracts/records.ts';
-import type { CampaignState } from '../../src/contracts/state.ts';
 import type { CampaignManifest } from '../../src/evaluation/report.ts';
 import { getJson, getRows } from '../../src/store/jsonl.ts';
 import { readHostedModel } from '../../src/training/hosted/hosted-model.ts';
-import type { campaign } from '../../workflows/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
 import { Teaching } from '../support/teaching-campaign.ts';
-import { startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
+import { useTemporal } from '../support/temporal.ts';
+import type { CampaignHandle } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
-type Handle = WorkflowHandle<typeof campaign>;
 /** 40 training rows, 6 development rows, 8 test rows of the teacher; 6 and 8 of the student, 8 of the untuned one. */
 const CALLS = 40 + 6 + 8 + 6 + 8 + 8;
 
 describe('a student at its provider', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  let folder: string;
-  before(async () => {
-    [env, bundle, folder] = await Promise.all([startTemporal(), testBundle(), mkdtemp(join(tmpdir(), 'stillhouse-hosted-student-'))]);
-  });
-  after(async () => {
-    await env.teardown();
-    await rm(folder, { recursive: true, force: true });
-  });
+  const temporal = useTemporal();
+  const folder = temporaryFolder();
 
   interface Scene {
     readonly teaching: Teaching;
     readonly server: OpenAIServer;
-    readonly handle: Handle;
+    readonly handle: CampaignHandle;
     /** Runs workers until `use` is done. */
     readonly work: <T>(use: () => Promise<T>) => Promise<T>;
   }
@@ -60,19 +47,18 @@ describe('a student at its provider', () => {
       price: { trainingUsdPerMillion: 3, inputUsdPerMillion: 0.15, outputUsdPerMillion: 0.6 },
     };
     const input = await teaching.input(teaching.spec(name, server.baseUrl, { student, training: { epochs: 2 }, ...change }));
-    const handle = await env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(name), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
-    await act({ teaching, server, handle, work: (use) => withWorkers(env, bundle, teaching.activities(), use) });
+    const handle = await temporal.start(input);
+    await act({ teaching, server, handle, work: (use) => temporal.work(teaching.activities(), use) });
   }
 
-  const reaches = (handle: Handle, holds: (state: CampaignState) => boolean): Promise<CampaignState> => until(() => handle.query(stateQuery), holds);
   const jobs = ({ fineTuning }: OpenAIServer) => fineTuning.all;
-  const jobRuns = (server: OpenAIServer): Promise<unknown> => until(() => Promise.resolve(jobs(server)), (all) => all.some(({ status }) => status === 'running'));
+  const jobRuns = (server: OpenAIServer): Promise<unknown> => until(() => jobs(server), (all) => all.some(({ status }) => status === 'running'));
 
   it('is trained by one job through a restart of the workers, measured as any student, paid to the billionth, and said where it lives', async () => {
     await scene('whole', { fineTuning: { runningMs: 1_500 } }, async ({ teaching, server, handle, work }) => {
       await work(() => jobRuns(server));
       // No worker is there when the job ends.
-      await until(() => Promise.resolve(jobs(server)), ([job]) => job?.status === 'succeeded');
+      await until(() => jobs(server), ([job]) => job?.status === 'succeeded');
       const [state, rounds] = await work(async () => [await handle.result(), await handle.query(roundsQuery)] as const);
       const [job, ...others] = jobs(server);
       assert.deepEqual(others, [], 'one job');
@@ -110,7 +96,7 @@ describe('a student at its provider', () => {
   it('whose job fails pauses the campaign with the provider\'s words; resumed, another job is ordered', async () => {
     await scene('failing', { fineTuning: { failure: { code: 'unsafe_content', message: 'The training file is blocked by our moderation system.' } } }, async ({ server, handle, work }) => {
       await work(async () => {
-        const state = await reaches(handle, ({ status }) => status === 'paused');
+        const state = await temporal.reaches(handle, ({ status }) => status === 'paused');
         assert.equal(state.pauseKind, 'failure');
         assert.match(state.pauseReason ?? '', /^Fine-tuning: expected the fine-tuning job ftjob-\S+ of gpt-4o-mini at \S+ to succeed, got failed: The training file is blocked by our moderation system\./);
         server.options = { answer };
@@ -144,7 +130,7 @@ describe('a student at its provider', () => {
   it('whose training the budget does not cover is not trained before it is raised', async () => {
     await scene('poor', {}, async ({ server, handle, work }) => {
       await work(async () => {
-        const state = await reaches(handle, ({ status, stage }) => status === 'paused' && stage === 'training');
+        const state = await temporal.reaches(handle, ({ status, stage }) => status === 'paused' && stage === 'training');
         assert.equal(state.pauseKind, 'budget');
         assert.equal(jobs(server).length, 0);
         await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 1 }] });

@@ -1,46 +1,33 @@
 /** Providers that fail, against a real server: paused with the reason, resumed by itself or by one command, nothing lost. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
-import type { WorkflowHandle } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
+import { describe, it } from 'node:test';
 import type { CampaignHistory } from '../../src/contracts/activities.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { cancelUpdate, pauseUpdate, resumeUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
 import type { Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { getJson, getRows, putJson } from '../../src/store/jsonl.ts';
-import type { campaign } from '../../workflows/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
 import { ScriptedActivities } from '../support/scripted-activities.ts';
 import { Teaching } from '../support/teaching-campaign.ts';
-import { startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
+import { useTemporal } from '../support/temporal.ts';
+import type { CampaignHandle } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
-type Handle = WorkflowHandle<typeof campaign>;
 /** 40 training rows, 6 development rows, 8 test rows, each asked once. */
 const QUESTIONS = 54;
 
 describe('a provider that fails', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  let folder: string;
-  before(async () => {
-    [env, bundle, folder] = await Promise.all([startTemporal(), testBundle(), mkdtemp(join(tmpdir(), 'stillhouse-providers-'))]);
-  });
-  after(async () => {
-    await env.teardown();
-    await rm(folder, { recursive: true, force: true });
-  });
+  const temporal = useTemporal();
+  const folder = temporaryFolder();
 
   interface Scene {
     readonly teaching: Teaching;
     readonly server: OpenAIServer;
-    readonly handle: Handle;
+    readonly handle: CampaignHandle;
     readonly spec: CampaignSpec;
   }
 
@@ -56,14 +43,11 @@ describe('a provider that fails', () => {
     await using teaching = new Teaching({ folder: join(folder, name) });
     const spec = teaching.spec(name, server.baseUrl);
     const input = await teaching.input(spec);
-    await withWorkers(env, bundle, teaching.activities(new ScriptedActivities()), async () => {
-      const handle = await env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(name), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
+    await temporal.work(teaching.activities(new ScriptedActivities()), async () => {
+      const handle = await temporal.start(input);
       await act({ teaching, server, handle, spec });
     });
   }
-
-  const paused = (handle: Handle, kind: CampaignState['pauseKind']): Promise<CampaignState> =>
-    until(() => handle.query(stateQuery), (state) => state.status === 'paused' && state.pauseKind === kind);
 
   const assertNothingLost = (state: CampaignState, { counts }: OpenAIServer): void => {
     assert.equal(state.status, 'completed');
@@ -76,15 +60,15 @@ describe('a provider that fails', () => {
 
   it('down for a while: paused with the reason, asked again by one call at a time, resumed by itself', async () => {
     await scene('down', async ({ handle, server }) => {
-      await until(() => Promise.resolve(server.counts.billedCalls), (calls) => calls >= 8);
+      await until(() => server.counts.billedCalls, (calls) => calls >= 8);
       await server.goDown();
       const billedBefore = server.counts.billedCalls;
-      const state = await paused(handle, 'provider');
+      const state = await temporal.paused(handle, 'provider');
       assert.match(state.pauseReason ?? '', /expected an answer of gpt-4o-mini from http:.*got ECONN/);
       assert.ok((state.resumesAtMs ?? 0) > Date.now() - 1_000);
       assert.ok(billedBefore < QUESTIONS, 'the outage came in the middle');
       // Three times away in a row: the intervals grow, and the pause comes back after each question.
-      await until(() => handle.query(stateQuery), ({ resumesAtMs }) => (resumesAtMs ?? 0) > (state.resumesAtMs ?? 0) + 800);
+      await temporal.reaches(handle, ({ resumesAtMs }) => (resumesAtMs ?? 0) > (state.resumesAtMs ?? 0) + 800);
       await server.listen();
       const done = await handle.result();
       assert.equal(done.status, 'completed');
@@ -95,7 +79,7 @@ describe('a provider that fails', () => {
 
   it('down: a person may tell it not to come back by itself, and a command brings it back at once', async () => {
     await scene('down-held', async ({ handle, server }) => {
-      await paused(handle, 'provider');
+      await temporal.paused(handle, 'provider');
       const held = await handle.executeUpdate(pauseUpdate, { args: [{ reason: 'wait for the provider to say so' }] });
       assert.deepEqual([held.status, held.pauseKind], ['paused', 'user']);
       server.options = { ...server.options, faults: {} };
@@ -109,14 +93,14 @@ describe('a provider that fails', () => {
   it('a wrong key and an exhausted quota: paused with the reason, resumed by one command, nothing lost', async () => {
     const other = 'sk-other-key-of-the-same-account';
     await scene('key', async ({ handle, server, teaching }) => {
-      const refused = await paused(handle, 'failure');
+      const refused = await temporal.paused(handle, 'failure');
       assert.match(refused.pauseReason ?? '', /to accept the key in OPENAI_API_KEY/);
       assert.ok(refused.spending.callsBought > 0, 'what was bought before is in the books while it is paused');
       assert.equal(refused.spending.callsBought, server.counts.billedCalls);
       server.options = { ...server.options, exhaustedKeys: [other] };
       teaching.key = other;
       await handle.executeUpdate(resumeUpdate);
-      const exhausted = await until(() => handle.query(stateQuery), ({ pauseReason }) => /quota/.test(pauseReason ?? ''));
+      const exhausted = await temporal.reaches(handle, ({ pauseReason }) => /quota/.test(pauseReason ?? ''));
       assert.equal(exhausted.pauseKind, 'failure');
       server.options = { ...server.options, keys: [TEST_KEY, other], exhaustedKeys: [] };
       await handle.executeUpdate(resumeUpdate);
@@ -126,7 +110,7 @@ describe('a provider that fails', () => {
 
   it('cancelled in mid-batch: what was bought by then is in the books', async () => {
     await scene('cancelled', async ({ handle, server }) => {
-      await until(() => Promise.resolve(server.counts.billedCalls), (calls) => calls >= 10);
+      await until(() => server.counts.billedCalls, (calls) => calls >= 10);
       await handle.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
       const state = await handle.result();
       assert.equal(state.status, 'cancelled');
@@ -138,7 +122,7 @@ describe('a provider that fails', () => {
 
   it('a model withdrawn: another teacher is set, only what is missing is bought, and the dataset follows from requests and answers alone', async () => {
     await scene('withdrawn', async ({ handle, server, teaching, spec }) => {
-      const state = await paused(handle, 'failure');
+      const state = await temporal.paused(handle, 'failure');
       assert.match(state.pauseReason ?? '', /expected the model gpt-4o-mini at .*got 404/);
       const bought = server.counts.billedCalls;
       const next: CampaignSpec['teacher'] = { ...spec.teacher, model: 'gpt-4o' };
@@ -161,10 +145,7 @@ describe('a provider that fails', () => {
       assert.equal(samples.length, 40);
       // What the old teacher says later, asked by another campaign, changes nothing.
       server.options = { ...server.options, answer: () => 'negative', withdrawn: [] };
-      const other = await env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, {
-        workflowId: campaignWorkflowId('withdrawn-old'), taskQueue: ORCHESTRATOR_QUEUE, args: [await teaching.input({ ...spec, name: 'withdrawn-old' })],
-      });
-      await other.result();
+      await (await temporal.start(await teaching.input({ ...spec, name: 'withdrawn-old' }))).result();
       const again = await teaching.rebuild({ campaign: spec.name, spec: changed }, history);
       assert.equal(again.dataset.sha256, history.rounds[0]?.dataset.sha256);
     }, { answersBefore: 15, trouble: (server) => (server.options = { ...server.options, withdrawn: ['gpt-4o-mini'] }) });

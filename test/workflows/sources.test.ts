@@ -1,24 +1,19 @@
 /** Sources whose rounds need something first: a plan of attributes, or what a provider has stored. Real calls, scripted students. */
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
+import { describe, it } from 'node:test';
 import type { CampaignHistory } from '../../src/contracts/activities.ts';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId } from '../../src/contracts/names.ts';
 import type { Sample } from '../../src/contracts/records.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { createRandom } from '../../src/dataset/random.ts';
 import { getJson, getRows } from '../../src/store/jsonl.ts';
-import type { campaign } from '../../workflows/index.ts';
+import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import type { ChatCall, OpenAIServer, ScriptedAnswer } from '../support/openai-server.ts';
 import { ScriptedActivities } from '../support/scripted-activities.ts';
 import { Teaching } from '../support/teaching-campaign.ts';
-import { startTemporal, testBundle, withWorkers } from '../support/temporal.ts';
+import { useTemporal } from '../support/temporal.ts';
 
 const sentence = (index: number): string => Array.from({ length: 5 }, (_, part) => createRandom(index * 10 + part, 'words')().toString(36).slice(2, 9)).join(' ');
 const ATTRIBUTES = { attributes: [{ name: 'topic', values: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] }, { name: 'style', values: ['x', 'y'] }] };
@@ -33,22 +28,14 @@ function teacher(call: ChatCall, index: number): string | ScriptedAnswer {
 }
 
 describe('sources that need something first', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  let folder: string;
-  before(async () => {
-    [env, bundle, folder] = await Promise.all([startTemporal(), testBundle(), mkdtemp(join(tmpdir(), 'stillhouse-sources-'))]);
-  });
-  after(async () => {
-    await env.teardown();
-    await rm(folder, { recursive: true, force: true });
-  });
+  const temporal = useTemporal();
+  const folder = temporaryFolder();
 
   async function finished(name: string, server: OpenAIServer, change: (baseUrl: string) => Partial<CampaignSpecInput>): Promise<{ readonly state: CampaignState; readonly samples: readonly Sample[] }> {
     await using teaching = new Teaching({ folder: join(folder, name) });
     const input = await teaching.input(teaching.spec(name, server.baseUrl, change(server.baseUrl)));
-    return await withWorkers(env, bundle, teaching.activities(new ScriptedActivities()), async () => {
-      const state = await env.client.workflow.execute<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(name), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
+    return await temporal.work(teaching.activities(new ScriptedActivities()), async () => {
+      const state = await (await temporal.start(input)).result();
       const history = await getJson<CampaignHistory>(teaching.store, state.history as NonNullable<CampaignState['history']>);
       const last = history.rounds.at(-1) as CampaignHistory['rounds'][number];
       return { state, samples: await getRows<Sample>(teaching.store, last.dataset) };

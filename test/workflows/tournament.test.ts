@@ -1,19 +1,15 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { WorkflowFailedError } from '@temporalio/client';
-import type { WorkflowHandleWithFirstExecutionRunId } from '@temporalio/client';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
-import type { WorkflowBundleOption } from '@temporalio/worker';
-import type { CampaignInput, CampaignPlan } from '../../src/contracts/campaign.ts';
-import { cancelUpdate, contestantQuery, pauseUpdate, raiseBudgetUpdate, resumeUpdate, setTeacherUpdate, stateQuery } from '../../src/contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignWorkflowId, contestantWorkflowId } from '../../src/contracts/names.ts';
+import type { CampaignPlan } from '../../src/contracts/campaign.ts';
+import { cancelUpdate, contestantQuery, pauseUpdate, raiseBudgetUpdate, resumeUpdate, setTeacherUpdate } from '../../src/contracts/messages.ts';
+import { contestantWorkflowId } from '../../src/contracts/names.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
-import type { campaign, contestant } from '../../workflows/index.ts';
+import type { contestant } from '../../workflows/index.ts';
 import { SCRIPT, ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
 import type { Script } from '../support/scripted-activities.ts';
-import { measureRuns, startTemporal, testBundle, until, withWorkers } from '../support/temporal.ts';
-
-type Handle = WorkflowHandleWithFirstExecutionRunId<typeof campaign>;
+import { measureRuns, useTemporal } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
 const HALVING: Partial<CampaignPlan> = { maxRounds: 1, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 1 } };
 
@@ -22,18 +18,9 @@ const TWO = [{ name: 'a', scores: [0.8, 0.8] }, { name: 'b', scores: [0.9, 0.9] 
 const scripted = (contestants: Script['contestants'] = TWO): ScriptedActivities => new ScriptedActivities({ requests: [10, 10], contestants });
 
 describe('tournament', () => {
-  let env: TestWorkflowEnvironment;
-  let bundle: WorkflowBundleOption;
-  before(async () => {
-    [env, bundle] = await Promise.all([startTemporal(), testBundle()]);
-  });
-  after(() => env.teardown());
-
-  const start = (input: CampaignInput): Promise<Handle> =>
-    env.client.workflow.start<typeof campaign>(CAMPAIGN_WORKFLOW, { workflowId: campaignWorkflowId(input.campaign), taskQueue: ORCHESTRATOR_QUEUE, args: [input] });
-  const run = <T>(script: ScriptedActivities, use: () => Promise<T>): Promise<T> => withWorkers(env, bundle, script.activities, use);
-  const paused = (handle: Handle) => until(() => handle.query(stateQuery), ({ status }) => status === 'paused');
-  const child = (campaignName: string, name: string) => env.client.workflow.getHandle<typeof contestant>(contestantWorkflowId(campaignName, name));
+  const temporal = useTemporal();
+  const run = <T>(script: ScriptedActivities, use: () => Promise<T>): Promise<T> => temporal.work(script.activities, use);
+  const child = (campaignName: string, name: string) => temporal.client.workflow.getHandle<typeof contestant>(contestantWorkflowId(campaignName, name));
   const statusOf = async (campaignName: string, name: string): Promise<string> => (await child(campaignName, name).describe()).status.name;
   const epochsOf = (script: ScriptedActivities, state: CampaignState): readonly (readonly [string, number])[] => {
     const names = new Map(script.contestants.map(({ name }) => [refOf('spec', [state.tournament?.spec.sha256, name]).sha256, name]));
@@ -44,7 +31,7 @@ describe('tournament', () => {
   it('halves the contestants at each rung, and goes on with the student of the last one', async (t) => {
     const script = scripted(SCRIPT.contestants);
     await run(script, async () => {
-      const handle = await start(campaignInput('halving', HALVING));
+      const handle = await temporal.start(campaignInput('halving', HALVING));
       const state = await handle.result();
       assert.equal(state.status, 'completed');
       // One after the other in the spec's order; the two best after one epoch train on, the best of these to its end.
@@ -66,8 +53,8 @@ describe('tournament', () => {
       const test = script.inputs('runStudent').filter(({ rows }) => rows.sha256 === refOf('rows', ['halving', 'test']).sha256);
       assert.deepEqual(test.map(({ spec, checkpoint }) => [spec.sha256, checkpoint?.sha256]), [[winner.sha256, undefined], [winner.sha256, full?.best?.checkpoint.sha256]]);
       for (const name of ['sft', 'step-by-step', 'full', 'half']) assert.equal(await statusOf('halving', name), 'COMPLETED', name);
-      const [measured] = await measureRuns(env, handle.workflowId, handle.firstExecutionRunId);
-      const [of] = await measureRuns(env, contestantWorkflowId('halving', 'full'), (await child('halving', 'full').describe()).runId);
+      const [measured] = await measureRuns(temporal, handle.workflowId, handle.firstExecutionRunId);
+      const [of] = await measureRuns(temporal, contestantWorkflowId('halving', 'full'), (await child('halving', 'full').describe()).runId);
       t.diagnostic(`campaign: ${measured?.events} events, largest payload ${measured?.largestPayloadBytes} bytes; contestant of 3 epochs: ${of?.events} events`);
       assert.ok((measured?.largestPayloadBytes ?? Infinity) < 12_288 && (measured?.events ?? Infinity) < 500, JSON.stringify(measured));
     });
@@ -76,7 +63,7 @@ describe('tournament', () => {
   it('trains the later rounds by the winner, and keeps the earlier of two that tie', async () => {
     const script = scripted([{ name: 'first', scores: [0.8, 0.8] }, { name: 'second', scores: [0.8, 0.9] }]);
     await run(script, async () => {
-      const handle = await start(campaignInput('rounds', { ...HALVING, maxRounds: 2 }));
+      const handle = await temporal.start(campaignInput('rounds', { ...HALVING, maxRounds: 2 }));
       const state = await handle.result();
       assert.deepEqual(summary(state), [['first', 'winner', 2, 0.8, 1], ['second', 'stopped', 1, 0.8, 1]]);
       assert.equal(state.tournament?.contestants[1]?.ended?.reason, 'place 2 of 2 on the development rows, 80.0 % against 80.0 % of first, which the spec names first: one stays');
@@ -89,7 +76,7 @@ describe('tournament', () => {
   it('lets several train at once where the spec says so, with the same outcome', async () => {
     const script = scripted(SCRIPT.contestants.map(({ name, scores }) => ({ name, scores: scores.slice(0, 1) })));
     await run(script, async () => {
-      const handle = await start(campaignInput('at-once', { ...HALVING, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 4 } }));
+      const handle = await temporal.start(campaignInput('at-once', { ...HALVING, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 4 } }));
       assert.deepEqual(summary(await handle.result())?.map(([name, status]) => [name, status]), [['sft', 'stopped'], ['step-by-step', 'stopped'], ['full', 'winner'], ['half', 'stopped']]);
     });
   });
@@ -98,7 +85,7 @@ describe('tournament', () => {
     const script = scripted([...TWO, { name: 'c', scores: [0.85, 0.85] }]);
     await run(script, async () => {
       script.failNext('trainEpoch', 'expected a finite loss, got NaN', 'DIVERGED');
-      const handle = await start(campaignInput('one-fails', HALVING));
+      const handle = await temporal.start(campaignInput('one-fails', HALVING));
       const state = await handle.result();
       assert.deepEqual(summary(state), [['a', 'failed', 0, undefined, undefined], ['b', 'winner', 2, 0.9, 1], ['c', 'stopped', 1, 0.85, 1]]);
       assert.equal(state.tournament?.contestants[0]?.ended?.reason, 'expected a finite loss, got NaN');
@@ -110,7 +97,7 @@ describe('tournament', () => {
     const script = scripted([{ name: 'a', scores: [0.9, 0.9, 0.9] }, { name: 'b', scores: [0.8, 0.8, 0.8] }]);
     await run(script, async () => {
       const held = script.hold('evaluate');
-      const handle = await start(campaignInput('fails-late', HALVING));
+      const handle = await temporal.start(campaignInput('fails-late', HALVING));
       await held.reached;
       script.failNext('trainEpoch', 'expected at most 2.0 hours, got 3.0', 'TOO_LARGE');
       held.release();
@@ -125,8 +112,8 @@ describe('tournament', () => {
     const script = scripted([{ name: 'a', scores: [0.8] }, { name: 'b', scores: [0.9] }]);
     await run(script, async () => {
       for (const name of ['a', 'b']) script.failNext('trainEpoch', `${name} does not fit`, 'TOO_LARGE');
-      const handle = await start(campaignInput('all-fail', HALVING));
-      const state = await paused(handle);
+      const handle = await temporal.start(campaignInput('all-fail', HALVING));
+      const state = await temporal.paused(handle);
       assert.equal(state.pauseKind, 'failure');
       assert.equal(state.pauseReason, 'No contestant could be trained. a: a does not fit; b: b does not fit');
       await handle.executeUpdate(resumeUpdate);
@@ -138,8 +125,8 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       script.failNext('runStudent', 'the disk is full');
-      const handle = await start(campaignInput('disk', HALVING));
-      assert.equal((await paused(handle)).pauseReason, 'Contestant a: the disk is full');
+      const handle = await temporal.start(campaignInput('disk', HALVING));
+      assert.equal((await temporal.paused(handle)).pauseReason, 'Contestant a: the disk is full');
       assert.equal(script.count('trainEpoch'), 1);
       await handle.executeUpdate(resumeUpdate);
       assert.equal((await handle.result()).tournament?.contestants[1]?.status, 'winner');
@@ -150,11 +137,11 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       const held = script.hold('trainEpoch');
-      const handle = await start(campaignInput('pause', HALVING));
+      const handle = await temporal.start(campaignInput('pause', HALVING));
       await held.reached;
       await handle.executeUpdate(pauseUpdate, { args: [{ reason: 'the device is needed' }] });
       held.release();
-      await until(() => handle.query(stateQuery), ({ tournament }) => tournament?.contestants[0]?.trained === 1);
+      await temporal.reaches(handle, ({ tournament }) => tournament?.contestants[0]?.trained === 1);
       await until(() => child('pause', 'a').query(contestantQuery), ({ status }) => status === 'waiting');
       assert.deepEqual([script.count('trainEpoch'), script.count('runStudent')], [1, 0]);
       await handle.executeUpdate(resumeUpdate);
@@ -166,11 +153,11 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       const held = script.hold('trainEpoch');
-      const handle = await start(campaignInput('hours', HALVING, { hours: 2 / 3_600 }));
+      const handle = await temporal.start(campaignInput('hours', HALVING, { hours: 2 / 3_600 }));
       await held.reached;
       await new Promise((resolve) => setTimeout(resolve, 2_100));
       held.release();
-      const state = await paused(handle);
+      const state = await temporal.paused(handle);
       assert.equal(state.pauseKind, 'budget');
       assert.match(state.pauseReason ?? '', /hours are over/);
       assert.equal(script.count('trainEpoch'), 1);
@@ -184,8 +171,8 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       // $0.30 for teaching, then $0.20 for judging the first contestant: two batches of up to $0.20 that cost $0.10.
-      const handle = await start(campaignInput('judged', { ...HALVING, usesJudge: true }, { usd: 0.6 }));
-      const state = await paused(handle);
+      const handle = await temporal.start(campaignInput('judged', { ...HALVING, usesJudge: true }, { usd: 0.6 }));
+      const state = await temporal.paused(handle);
       assert.deepEqual([state.pauseKind, state.stage, state.tournament?.contestants.map(({ usd, measured }) => [usd, measured.length])], ['budget', 'evaluating', [[0.2, 1], [0, 0]]]);
       await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 5 }] });
       assert.deepEqual((await handle.result()).tournament?.contestants.map(({ status, usd, measured }) => [status, usd, measured.length]), [['stopped', 0.2, 1], ['winner', 0.4, 2]]);
@@ -196,7 +183,7 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       const held = script.hold('trainEpoch');
-      const handle = await start(campaignInput('cancelled', HALVING));
+      const handle = await temporal.start(campaignInput('cancelled', HALVING));
       await held.reached;
       await handle.executeUpdate(cancelUpdate, { args: [{ reason: 'enough' }] });
       const state = await handle.result();
@@ -212,7 +199,7 @@ describe('tournament', () => {
     const script = scripted();
     await run(script, async () => {
       const held = script.hold('trainEpoch');
-      const handle = await start(campaignInput('terminated', HALVING));
+      const handle = await temporal.start(campaignInput('terminated', HALVING));
       await held.reached;
       await handle.terminate('by an operator');
       await assert.rejects(handle.result(), WorkflowFailedError);
@@ -225,7 +212,7 @@ describe('tournament', () => {
     const script = scripted([{ name: 'a', scores: [0.8, 0.9] }, { name: 'b', scores: [0.7, 0.8] }, { name: 'c', scores: [0.6, 0.7] }]);
     await run(script, async () => {
       const held = script.hold('evaluate');
-      const handle = await start(campaignInput('operator', HALVING));
+      const handle = await temporal.start(campaignInput('operator', HALVING));
       await held.reached;
       await child('operator', 'b').terminate('not this one');
       held.release();
@@ -242,7 +229,7 @@ describe('tournament', () => {
     await run(script, async () => {
       const held = script.hold('trainEpoch');
       const input = campaignInput('teacher', HALVING);
-      const handle = await start(input);
+      const handle = await temporal.start(input);
       await held.reached;
       const changed = refOf('spec', 'another teacher');
       await handle.executeUpdate(setTeacherUpdate, { args: [{ spec: changed, replaces: input.spec.sha256 }] });

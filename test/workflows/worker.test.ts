@@ -2,11 +2,8 @@ import assert from 'node:assert/strict';
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
-import type { TestWorkflowEnvironment } from '@temporalio/testing';
+import { after, describe, it } from 'node:test';
 import { createCampaigns } from '../../src/client/gateway.ts';
 import { homePaths } from '../../src/config.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
@@ -14,25 +11,23 @@ import { specToPlan } from '../../src/contracts/campaign.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putJson } from '../../src/store/jsonl.ts';
 import { parseRoles } from '../../worker/main.ts';
-import { startTemporal, until } from '../support/temporal.ts';
+import { temporaryFolder } from '../support/folder.ts';
+import { useTemporal } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
 
 const MAIN = join(import.meta.dirname, '..', '..', 'worker', 'main.ts');
 
 describe('worker process', () => {
-  let env: TestWorkflowEnvironment;
-  let home: string;
-  before(async () => {
-    env = await startTemporal();
-    home = await mkdtemp(join(tmpdir(), 'stillhouse-worker-'));
-  });
-  after(async () => {
-    await env.teardown();
-    await rm(home, { recursive: true, force: true });
-  });
+  const temporal = useTemporal();
+  const home = temporaryFolder();
+
+  const children: ChildProcess[] = [];
+  after(() => children.forEach((child) => child.kill('SIGKILL')));
 
   const start = (...args: readonly string[]): { readonly child: ChildProcess; readonly ended: Promise<number | null>; output(): string } => {
     let output = '';
-    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: { ...process.env, STILLHOUSE_HOME: home, TEMPORAL_ADDRESS: env.address } });
+    const child = fork(MAIN, args, { stdio: ['ignore', 'pipe', 'pipe', 'ipc'], env: { ...process.env, STILLHOUSE_HOME: home, TEMPORAL_ADDRESS: temporal.env.address } });
+    children.push(child);
     for (const stream of [child.stdout, child.stderr]) stream?.setEncoding('utf8').on('data', (text: string) => (output += text));
     return { child, ended: once(child, 'exit').then(([code]) => code as number | null), output: () => output };
   };
@@ -55,9 +50,9 @@ describe('worker process', () => {
       sampling: { source: { kind: 'inputs', dataset: missing }, rows: 10 }, student: { model: 'm' },
       evaluation: { source: { kind: 'dataset', dataset: missing }, developmentRows: 5, testRows: 5, scorer: { kind: 'label' } },
     });
-    const campaigns = createCampaigns(env.client);
+    const campaigns = createCampaigns(temporal.client);
     await campaigns.start({ campaign: spec.name, spec: await putJson(store, 'spec', spec), plan: specToPlan(spec), budget: {} });
-    const { state } = await until(() => campaigns.describe(spec.name), (description) => description.state?.status === 'paused', 30_000).catch((error: unknown) => {
+    const { state } = await until(() => campaigns.describe(spec.name), (description) => description.state?.status === 'paused', { limitMs: 30_000 }).catch((error: unknown) => {
       throw new Error(`${String(error)}\n${output()}`);
     });
     assert.equal(state?.pauseKind, 'failure');
