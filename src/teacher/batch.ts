@@ -12,7 +12,7 @@ import type { Submission } from '../ledger/submissions.ts';
 import type { BatchService } from './batch-service.ts';
 
 export interface BatchTimings {
-  /** Between two looks at a running batch; doubled up to eight times as long. */
+  /** Until the first look at a running batch; doubled after each look, up to 32 times as long. */
   readonly pollMs: number;
   /** How long one attempt watches; then it makes room for others and is tried again after `awayMs`. */
   readonly watchMs: number;
@@ -20,7 +20,7 @@ export interface BatchTimings {
   /** A batch whose creation nobody noted shows in the provider's list by then, or does not exist. */
   readonly settleMs: number;
 }
-export const BATCH_TIMINGS: BatchTimings = { pollMs: 10_000, watchMs: 300_000, awayMs: 60_000, settleMs: 30_000 };
+export const BATCH_TIMINGS: BatchTimings = { pollMs: 2_000, watchMs: 300_000, awayMs: 60_000, settleMs: 30_000 };
 
 /** The share of the deadline after which what is left is asked one by one. */
 const LIVE_FROM = 0.9;
@@ -64,7 +64,7 @@ export async function askInBatches(asking: BatchAsking): Promise<void> {
     for (const submission of holding) waits = (await goOn(asking, submission)) ?? waits;
     if (waits === undefined) continue;
     if (performance.now() - startedMs > timings.watchMs) throw new StillhouseError('PENDING', waits, { retryAfterMs: timings.awayMs });
-    await sleep(timings.pollMs * 2 ** Math.min(3, looks), undefined, signal === undefined ? {} : { signal }).catch(() => stopIfAborted(signal));
+    await sleep(timings.pollMs * 2 ** Math.min(5, looks), undefined, signal === undefined ? {} : { signal }).catch(() => stopIfAborted(signal));
   }
 }
 
