@@ -1,18 +1,23 @@
 /**
- * A small real campaign (the real model, real rows) five times: undisturbed, and with SIGKILL of the
- * training process, the worker, the Temporal server, and everything at once. Each ends by itself with the
- * same dataset and a bitwise equal adapter.
+ * A small real campaign (the real model, real rows) three times, each on a home of its own: undisturbed; with
+ * SIGKILL of the training process and, an epoch later, of the Temporal server; with SIGKILL of the workers
+ * in mid-sampling and of everything at once in mid-epoch. Each ends by itself with the same dataset and a
+ * bitwise equal adapter.
  */
 import assert from 'node:assert/strict';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { homePaths } from '../../src/config.ts';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { killHard } from '../support/processes.ts';
 import { Stack } from '../support/stack.ts';
 import type { CampaignResource } from '../support/stack.ts';
+import { until } from '../support/until.ts';
 
 const NAME = 'kill-test';
+const EPOCHS = 2;
 const CAMPAIGN_TIMEOUT_MS = 400_000;
 /** Rows that a local teacher answers in one run, with one batch in flight. */
 const CALLS_IN_FLIGHT = 16;
@@ -31,10 +36,10 @@ const SPEC: CampaignSpecInput = {
       { input: 'A warm, funny film with a wonderful lead performance.', output: 'positive' },
     ],
   },
-  sampling: { source: { kind: 'inputs', dataset: 'catalogue:hutto-reviews-pool' }, rows: 48, batchSize: 16 },
+  sampling: { source: { kind: 'inputs', dataset: 'catalogue:hutto-reviews-pool' }, rows: 32, batchSize: CALLS_IN_FLIGHT },
   student: { model: 'smollm2-135m-instruct' },
-  training: { epochs: 2, batchSize: 4, learningRate: 1e-3, checkpointEverySteps: 3 },
-  evaluation: { source: { kind: 'dataset', dataset: 'catalogue:hutto-reviews-gold' }, developmentRows: 16, testRows: 16, scorer: { kind: 'label' }, bootstrapResamples: 200 },
+  training: { epochs: EPOCHS, batchSize: 2, learningRate: 1e-3, checkpointEverySteps: 3 },
+  evaluation: { source: { kind: 'dataset', dataset: 'catalogue:hutto-reviews-gold' }, developmentRows: 8, testRows: 8, scorer: { kind: 'label' }, bootstrapResamples: 200 },
   iterate: { maxRounds: 1 },
   budget: { hours: 1 },
 };
@@ -52,11 +57,21 @@ async function outcome(stack: Stack): Promise<Outcome> {
   return { dataset: dataset.sha256, adapter: adapter.sha256, campaign };
 }
 
-const inStage = (stack: Stack, stage: string, ready: (campaign: CampaignResource) => boolean = () => true): Promise<CampaignResource> =>
+/** Waits for a moment to disturb it. */
+const reaches = (stack: Stack, moment: (campaign: CampaignResource) => boolean): Promise<CampaignResource> =>
   stack.watch(NAME, CAMPAIGN_TIMEOUT_MS, (campaign) => {
-    assert.notEqual(campaign.status, 'completed', `the campaign ended before it could be disturbed in ${stage}`);
-    return campaign.state?.stage === stage && ready(campaign);
+    assert.notEqual(campaign.status, 'completed', 'the campaign ended before it could be disturbed');
+    return moment(campaign);
   });
+
+const stored = (stack: Stack): number => readdirSync(join(homePaths(stack.home).artifacts, 'sha256'), { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).length;
+
+/** In this epoch, 0-based, after some of its checkpoints: nothing else is stored while it goes on. */
+async function inMidEpoch(stack: Stack, epoch: number, checkpoints: number): Promise<void> {
+  await reaches(stack, ({ state }) => state?.stage === 'training' && state.progress === epoch / EPOCHS);
+  const before = stored(stack);
+  await until(() => stored(stack), (now) => now >= before + checkpoints, { limitMs: 120_000, everyMs: 20 });
+}
 
 const find = (stack: Stack, what: RegExp): number[] => stack.processes().filter(({ command }) => what.test(command)).map(({ pid }) => pid);
 
@@ -64,12 +79,6 @@ const find = (stack: Stack, what: RegExp): number[] => stack.processes().filter(
 function kill(stack: Stack, what: RegExp): void {
   const killed = find(stack, what).filter((pid) => killHard(pid));
   assert.ok(killed.length > 0, `expected a process like ${what}, got ${stack.processes().map(({ command }) => command).join('\n')}`);
-}
-
-/** In mid-epoch: the training process lives, and a few of its steps are done. */
-async function inMidEpoch(stack: Stack): Promise<void> {
-  await inStage(stack, 'training', () => find(stack, /training\/process/).length > 0);
-  await new Promise((resolve) => setTimeout(resolve, 6_000));
 }
 
 describe('a campaign that is killed', { concurrency: 1 }, () => {
@@ -97,30 +106,21 @@ describe('a campaign that is killed', { concurrency: 1 }, () => {
     assert.equal(undisturbed.campaign.state?.spending.callsRepeated, 0);
   });
 
-  it('ends the same after kill -9 of the training process in mid-epoch', async (context) => {
-    assertSame(await run('training', async (stack) => {
-      await inMidEpoch(stack);
+  it('ends the same after kill -9 of the training process in mid-epoch, and of the Temporal server in the next', async (context) => {
+    assertSame(await run('one-by-one', async (stack) => {
+      await inMidEpoch(stack, 0, 1);
       kill(stack, /training\/process/);
-    }), context);
-  });
-
-  it('ends the same after kill -9 of the worker in mid-sampling', async (context) => {
-    assertSame(await run('worker', async (stack) => {
-      await inStage(stack, 'sampling', ({ state }) => (state?.spending.callsBought ?? 0) >= 16);
-      kill(stack, /worker\/main/);
-    }), context);
-  });
-
-  it('ends the same after kill -9 of the Temporal server', async (context) => {
-    assertSame(await run('server', async (stack) => {
-      await inMidEpoch(stack);
+      await inMidEpoch(stack, 1, 1);
       kill(stack, /temporal.* server start-dev/);
     }), context);
   });
 
-  it('ends the same after kill -9 of everything at once', async (context) => {
-    assertSame(await run('everything', async (stack) => {
-      await inMidEpoch(stack);
+  it('ends the same after kill -9 of the workers in mid-sampling, and of everything at once in mid-epoch', async (context) => {
+    assertSame(await run('at-once', async (stack) => {
+      await reaches(stack, ({ state }) => state?.stage === 'sampling' && state.spending.callsBought >= CALLS_IN_FLIGHT);
+      kill(stack, /worker\/main/);
+      // By the third checkpoint the server has been told of the first.
+      await inMidEpoch(stack, 0, 3);
       await stack.killEverything();
       await stack.start();
     }), context);
