@@ -31,17 +31,17 @@ export function addModelCommands(program: Command, json: () => Option, act: Act)
 
   add('inspect', 'architecture, parameters, files with their SHA-256, licence, memory').action(act((context, name: string) => inspect(context, name)));
   withPrompts(add('logits', 'the most probable next tokens'))
-    .addOption(new Option('--top <count>', 'how many').argParser(within('a whole number above 0', 1, 1_000, true)).default(10))
+    .addOption(new Option('--top <count>', 'how many').argParser(within('a whole number from 1 to 1,000', 1, 1_000, true)).default(10))
     .option('--all', 'after every token, not the last alone')
     .action(act((context, name: string, options: LogitsOptions) => logits(context, name, options)));
   withPrompts(add('score', 'log-probability and perplexity of texts, or of labels after prompts'))
     .addOption(new Option('--label <text>', 'a continuation to compare; may be repeated').argParser(several))
     .action(act((context, name: string, options: ScoreOptions) => score(context, name, options)));
   withPrompts(add('generate', 'text after prompts; on a terminal as it is written'))
-    .addOption(new Option('--max-tokens <count>', 'tokens of an answer').argParser(within('a whole number above 0', 1, 1e6, true)).default(256))
+    .addOption(new Option('--max-tokens <count>', 'tokens of an answer').argParser(within('a whole number from 1 to 1,000,000', 1, 1e6, true)).default(256))
     .addOption(new Option('--temperature <number>', '0 is greedy').argParser(within('a number from 0 to 100', 0, 100, false)).default(0))
     .addOption(new Option('--top-k <count>', 'draw from the most probable alone').argParser(within('0 or a whole number', 0, 1e9, true)))
-    .addOption(new Option('--top-p <share>', 'draw from the fewest that reach this probability').argParser(within('a number up to 1', Number.MIN_VALUE, 1, false)))
+    .addOption(new Option('--top-p <share>', 'draw from the fewest that reach this probability').argParser(within('a number above 0 and up to 1', Number.MIN_VALUE, 1, false)))
     .addOption(new Option('--min-p <share>', 'draw from what has this share of the highest probability').argParser(within('a number from 0 to 1', 0, 1, false)))
     .addOption(new Option('--seed <number>', 'of the draws').argParser(within('0 or a whole number', 0, Number.MAX_SAFE_INTEGER, true)))
     .addOption(new Option('--stop <text>', 'end before this text (\\n is a line break); may be repeated').argParser(unescaped))
