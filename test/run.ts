@@ -39,7 +39,7 @@ const SLOW_MS = 10_000;
 /** A test that timed out is reported by node:test itself, before its file is given up. */
 const GRACE_MS = 15_000;
 /** What a file has started may need this long to end after it. */
-const PARTING_MS = 5_000;
+const PARTING_MS = 15_000;
 
 /** Every process of a file has this in its environment, with the file's own value: whoever starts it, and whoever is its parent later. */
 const MARK = 'STILLHOUSE_TEST_FILE';
