@@ -1,11 +1,10 @@
 /** `still export`: a campaign's student, or a model and adapter of one's own, in the format of another ecosystem. */
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { createAssets } from '../assets/create-assets.ts';
+import { withWorkFolder } from '../assets/work-folder.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { ADAPTER_CONFIG, EXPORT_FORMATS, EXPORT_TYPES, exportModel, exportType, type ExportFormat } from '../lm/export/export-model.ts';
 import { writeFolder, type WrittenFile } from '../lm/export/output-folder.ts';
@@ -59,8 +58,7 @@ async function exportCampaign(context: CommandContext, campaign: string, target:
   if (format !== undefined) exportType(format, type);
   else if (type !== undefined) throw new StillhouseError('BAD_INPUT', 'export: expected --format beside --type, got --type alone');
   if (format === undefined) return withStack(context, ({ api }) => fetchStudent(api, campaign, target));
-  const parent = await mkdtemp(join(tmpdir(), 'stillhouse-export-'));
-  try {
+  return withWorkFolder('export', async (parent) => {
     const student = join(parent, 'student');
     await withStack(context, ({ api }) => fetchStudent(api, campaign, student));
     const provenancePath = join(student, PROVENANCE_FILE);
@@ -70,9 +68,7 @@ async function exportCampaign(context: CommandContext, campaign: string, target:
     if (!existsSync(join(student, ADAPTER_CONFIG))) return await exportModel({ ...request, path: student }, target);
     const base = await createAssets(context.config).model(provenance.baseModel, { signal: context.signal, onProgress: fetchProgress(screenOf(context)) });
     return await exportModel({ ...request, path: base.path, adapterPath: student }, target);
-  } finally {
-    await rm(parent, { recursive: true, force: true });
-  }
+  });
 }
 
 export async function exportCommand(context: CommandContext, names: readonly string[], options: ExportOptions): Promise<number> {

@@ -1,7 +1,6 @@
 /** Runs a student over rows: the untuned model, or the one that a checkpoint holds. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { withWorkFolder } from '../assets/work-folder.ts';
 import type { RunStudentInput, StudentAnswers } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import { localStudentOf } from '../contracts/campaign-spec.ts';
@@ -43,15 +42,12 @@ export async function openStudent(deps: StudentDeps, student: LocalStudentSpec, 
     [Symbol.asyncDispose]: () => opening[Symbol.asyncDispose](),
   });
   if (checkpoint === undefined) return opened(await deps.host.open(options), 0);
-  const parent = await mkdtemp(join(tmpdir(), 'stillhouse-student-'));
-  try {
+  return withWorkFolder('student', async (parent) => {
     const trained = await deps.trainer.studentOf(checkpoint, student, join(parent, 'adapter'));
     if (trained.kind === 'full') return opened(await deps.host.open({ ...options, weights: trained.weights }), 0);
     // The process has read the adapter by the time it is open: its folder may go.
     return opened(await deps.host.open({ ...options, adapterPath: trained.adapterPath }), trained.sizeBytes);
-  } finally {
-    await rm(parent, { recursive: true, force: true });
-  }
+  });
 }
 
 /** Natural-log probabilities that sum to 1 over the labels. */

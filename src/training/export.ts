@@ -1,8 +1,8 @@
 /** The trained adapter in the form that PEFT (0.21) and everything that reads its folders expects. */
-import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Assets, ModelFiles } from '../assets/assets.ts';
+import { withWorkFolder } from '../assets/work-folder.ts';
 import type { ExportStudentInput } from '../contracts/activities.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import { localStudentOf } from '../contracts/campaign-spec.ts';
@@ -66,15 +66,12 @@ export async function exportStudent(
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
   const student = localStudentOf(spec);
   const model = await deps.assets.model(student.model);
-  const parent = await mkdtemp(join(tmpdir(), 'stillhouse-export-'));
-  try {
+  return withWorkFolder('export', async (parent) => {
     const trained = await deps.trainer.studentOf(input.checkpoint, student, join(parent, 'adapter'));
     const folder = join(parent, 'student');
     const kind = await writeStudentFolder({ model, student, trained, provenance: provenanceOf(input, spec, model.license) }, folder);
     return { adapter: await deps.store.putFolder(kind, folder) };
-  } finally {
-    await rm(parent, { recursive: true, force: true });
-  }
+  });
 }
 
 export interface StudentFolderInput {

@@ -1,9 +1,9 @@
 /** The trainer port over our own engine: a process for each epoch, checkpoints into the store as they appear. */
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { Assets } from '../assets/assets.ts';
+import { withWorkFolder } from '../assets/work-folder.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { trainedStudent } from './export.ts';
@@ -65,8 +65,7 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
   const model = await deps.assets.model(job.student.model, fetching);
   const { teacher: chosen } = job.training;
   const teacher = chosen === undefined ? undefined : await deps.assets.model(chosen.model, fetching);
-  const outFolder = await mkdtemp(join(tmpdir(), 'stillhouse-train-'));
-  try {
+  return withWorkFolder('train', async (outFolder) => {
     const order: TrainingOrder = {
       modelPath: model.path,
       modelName: model.name,
@@ -97,8 +96,6 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
         return ref;
       },
     });
-  } finally {
-    await rm(outFolder, { recursive: true, force: true });
-  }
+  });
 }
 

@@ -85,7 +85,7 @@ test('wrong use is told apart from failure, each in one message', async () => {
   writeFileSync(bad, '{"text": "fine"}\n{"prompt": "x"}\n');
   const cases: [string[], RegExp][] = [
     [['generate', tiny], /expected a prompt/],
-    [['generate', tiny, '--prompt', 'a', '--top-p', '2'], /expected a number up to 1, got "2"/],
+    [['generate', tiny, '--prompt', 'a', '--top-p', '2'], /expected a number above 0 and up to 1, got "2"/],
     [['generate', tiny, '--prompt', 'a', '--system', 'b'], /--system: expected --chat/],
     [['score', tiny, '--input', bad], /bad\.jsonl:2: expected \{"text"/],
     [['inspect'], /missing required argument 'model'/],

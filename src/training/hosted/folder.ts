@@ -1,7 +1,7 @@
 /** A hosted student's export: no weights, which its provider keeps, but a folder that says where they are and how to ask them. */
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withWorkFolder } from '../../assets/work-folder.ts';
 import type { ExportStudentInput } from '../../contracts/activities.ts';
 import type { ArtifactRef } from '../../contracts/artifacts.ts';
 import type { CampaignSpec } from '../../contracts/campaign-spec.ts';
@@ -27,15 +27,12 @@ async function writeHostedFolder(model: HostedModel, folder: string): Promise<vo
 export async function exportHostedStudent({ store }: { readonly store: ArtifactStore }, input: ExportStudentInput): Promise<{ readonly adapter: ArtifactRef }> {
   const spec = await getJson<CampaignSpec>(store, input.spec);
   const model = await readHostedModel(store, input.checkpoint);
-  const parent = await mkdtemp(join(tmpdir(), 'stillhouse-export-'));
-  try {
+  return withWorkFolder('export', async (parent) => {
     const folder = join(parent, 'student');
     await writeHostedFolder(model, folder);
     await writeFile(join(folder, 'README.md'), page(input, spec, model));
     return { adapter: await store.putFolder('adapter', folder) };
-  } finally {
-    await rm(parent, { recursive: true, force: true });
-  }
+  });
 }
 
 function page(input: ExportStudentInput, spec: CampaignSpec, model: HostedModel): string {
