@@ -99,12 +99,16 @@ async function runFile(file: string, timeoutMs: number, tally: Tally): Promise<v
   stream.on('test:stderr', ({ message }: { readonly message: string }) => process.stderr.write(message));
   stream.resume();
   // node:test ends tests that take too long, but waits for as long as their process lives, which something left open makes forever.
-  const overdue = setTimeout(() => {
+  const patience = new AbortController();
+  const overdue = async (): Promise<void> => {
+    await sleep(timeoutMs + GRACE_MS, undefined, { signal: patience.signal });
     fail(`✖ ${name}: expected its process to end within ${timeoutMs / 1_000} s, got one that goes on: killed with all that it started`);
     killMarked(mark);
-  }, timeoutMs + GRACE_MS);
-  await once(stream, 'end');
-  clearTimeout(overdue);
+    // Whoever has no mark and holds the file's output would hold up the run with it.
+    await sleep(GRACE_MS, undefined, { signal: patience.signal });
+  };
+  await Promise.race([once(stream, 'end'), overdue()]);
+  patience.abort();
   const left = await leftBehind(mark);
   if (left.length > 0) fail(`✖ ${name}: expected nothing that it started to outlive it, got ${left.map(({ pid, command }) => `${pid} (${command})`).join(', ')}: killed`);
   marks.delete(mark);

@@ -19,12 +19,15 @@ function namespace(): string {
   }
 }
 
+/** Off Linux nothing tells a process from a later one of the same number. */
+const NO_TICKS = '0';
+
 /** Removes what killed processes left in `parent`. What cannot be removed stays: it is in nobody's way. */
 async function sweep(parent: string): Promise<void> {
   const own = namespace();
   for (const name of await readdir(parent).catch(() => [])) {
-    const [, space, pid, ticks] = NAME.exec(name) ?? [];
-    if (space !== own || isAlive({ pid: Number(pid), ...(ticks === '0' ? {} : { startTicks: ticks ?? '' }) })) continue;
+    const [, space, pid, startTicks = NO_TICKS] = NAME.exec(name) ?? [];
+    if (space !== own || isAlive({ pid: Number(pid), ...(startTicks === NO_TICKS ? {} : { startTicks }) })) continue;
     await rm(join(parent, name), { recursive: true, force: true }).catch(() => undefined);
   }
 }
@@ -35,7 +38,7 @@ let swept: Promise<void> | undefined;
 export async function withWorkFolder<T>(purpose: 'train' | 'student' | 'export', work: (folder: string) => Promise<T>): Promise<T> {
   const parent = tmpdir();
   await (swept ??= sweep(parent));
-  const { pid, startTicks = '0' } = identityOf(process.pid) ?? { pid: process.pid };
+  const { pid, startTicks = NO_TICKS } = identityOf(process.pid) ?? { pid: process.pid };
   const folder = await mkdtemp(join(parent, `stillhouse-${purpose}-${namespace()}-${pid}-${startTicks}-`));
   try {
     return await work(folder);

@@ -10,7 +10,7 @@ import { decoder, decoderLogits } from './architectures/registry.ts';
 import { RowCache } from './cache.ts';
 import type { ModelConfig, WeightFile } from './config.ts';
 import { createSession, type SessionOptions } from './session.ts';
-import { requireHalfRange } from './weights/half-range.ts';
+import { requireHalfRange } from './half-range.ts';
 
 /** Longest prompt with its answer. Bounds the rotary tables and the attention scores of one run. */
 const MAX_CONTEXT_TOKENS = 8_192;

@@ -5,7 +5,7 @@ import { toOnnx } from '../graph/serialize.ts';
 import { weightConstants } from '../lm/architectures/decoder.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession, type SessionOptions } from '../lm/session.ts';
-import { requireHalfRange } from '../lm/weights/half-range.ts';
+import { requireHalfRange } from '../lm/half-range.ts';
 import { packsWeights } from './packed-weights.ts';
 import { EmbeddingRows } from './embedding-rows.ts';
 import { CROSS_ENTROPY, widestVocabulary } from './objective.ts';

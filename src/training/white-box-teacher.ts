@@ -13,7 +13,7 @@ import { decoder, headRows, headWeight } from '../lm/architectures/registry.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { createSession } from '../lm/session.ts';
 import type { SessionOptions } from '../lm/session.ts';
-import { requireHalfRange } from '../lm/weights/half-range.ts';
+import { requireHalfRange } from '../lm/half-range.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { TEACHER_ROWS, teacherHiddenName } from './objective.ts';
 import type { Feeds } from './row-feeds.ts';

@@ -1,8 +1,8 @@
 /** Can float16 hold a model's weights? What it cannot hold would become infinite, and the model's numbers none. */
-import { StillhouseError } from '../../contracts/errors.ts';
-import { isProjectionWeight } from '../architectures/decoder.ts';
-import type { WeightFile } from '../config.ts';
-import { openWeightFile } from './materialize.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import { isProjectionWeight } from './architectures/decoder.ts';
+import type { WeightFile } from './config.ts';
+import { openWeightFile } from './weights/materialize.ts';
 
 const LARGEST_HALF = 65_504;
 
