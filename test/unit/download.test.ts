@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
-import { download } from '../../src/assets/download.ts';
+import { download, reasonOf } from '../../src/assets/download.ts';
 import type { DownloadRequest } from '../../src/assets/download.ts';
 import { isVerified, storageError } from '../../src/assets/files.ts';
 import { isAlive, identityOf, tryLock, withLock } from '../../src/assets/lock.ts';
@@ -12,6 +12,7 @@ import { StillhouseError } from '../../src/contracts/errors.ts';
 import { startFileServer } from '../support/file-server.ts';
 import type { FileServer } from '../support/file-server.ts';
 import { temporaryFolder } from '../support/folder.ts';
+import { freePort } from '../support/free-port.ts';
 
 const body = randomBytes(400_000);
 const sha256 = createHash('sha256').update(body).digest('hex');
@@ -141,4 +142,11 @@ test('the lock lets one in at a time, and a dead holder does not keep it', async
   assert.ok('release' in taken);
   await taken.release();
   assert.ok(isAlive(identityOf(process.pid) ?? { pid: -1 }));
+});
+
+test('a request that got no answer says why', async () => {
+  const port = await freePort();
+  const reason = await fetch(`http://127.0.0.1:${port}/`).catch(reasonOf);
+  assert.equal(reason, `fetch failed: connect ECONNREFUSED 127.0.0.1:${port}`);
+  assert.equal(reasonOf('odd'), 'odd');
 });
