@@ -25,6 +25,7 @@ import { planRequests } from '../src/teacher/plan.ts';
 import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
 import { importCompletions } from '../src/teacher/stored-completions.ts';
+import { createTraitBook } from '../src/teacher/trait-book.ts';
 import { createSharedLimits } from '../src/teacher/shared-limits.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
@@ -51,7 +52,7 @@ export function composeWorker(config: Config): Composition {
   const teaching = () => {
     opened ??= {
       ledger: resources.adopt(createLedger(paths.ledger), (ledger) => ledger.close()),
-      directory: resources.use(createTeacherDirectory({ host, assets, readSecret, limits: resources.use(createSharedLimits(paths.limits)) })),
+      directory: resources.use(createTeacherDirectory({ host, assets, readSecret, limits: resources.use(createSharedLimits(paths.limits)), traits: resources.use(createTraitBook(paths.limits)) })),
     };
     return opened;
   };

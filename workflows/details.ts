@@ -17,6 +17,7 @@ export function describeState(state: CampaignState): string {
     `- Spent: ${limit(spending.usd.toFixed(4), budget.usd, 'USD')}, ${limit(String(spending.tokens), budget.tokens, 'tokens')}${budget.hours === undefined ? '' : `, time limit ${budget.hours} hours`}`,
     ...(state.inFlight === undefined ? [] : [`- In flight: at most ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`]),
     ...(state.uncertain === undefined ? [] : [`- Possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`]),
+    ...(spending.reasoningTokens === undefined ? [] : [`- Of the tokens ${spending.reasoningTokens} were spent on reasoning`]),
     `- Calls: ${spending.callsBought} bought, ${spending.callsReused} found in the ledger, ${spending.callsRepeated} possibly bought twice`,
   ];
   for (const each of state.tournament?.contestants ?? []) lines.push(describeContestant(each));

@@ -35,10 +35,14 @@ export const addCost = (a: Cost, b: Cost): Cost => ({ usd: addUsd(a.usd, b.usd),
 /** `count` times as much, rounded up. */
 export const timesCost = (cost: Cost, count: number): Cost => ({ usd: roundUsdUp(cost.usd * count), tokens: Math.ceil(cost.tokens * count) });
 
+/** None is the same as a count of none. */
+const reasoning = (tokens: number): Pick<Spending, 'reasoningTokens'> => (tokens === 0 ? {} : { reasoningTokens: tokens });
+
 export function addSpending(a: Spending, b: Spending): Spending {
   return {
     usd: addUsd(a.usd, b.usd),
     tokens: a.tokens + b.tokens,
+    ...reasoning((a.reasoningTokens ?? 0) + (b.reasoningTokens ?? 0)),
     callsBought: a.callsBought + b.callsBought,
     callsReused: a.callsReused + b.callsReused,
     callsRepeated: a.callsRepeated + b.callsRepeated,
@@ -49,6 +53,7 @@ export function subtractSpending(a: Spending, b: Spending): Spending {
   return {
     usd: subtractUsd(a.usd, b.usd),
     tokens: a.tokens - b.tokens,
+    ...reasoning((a.reasoningTokens ?? 0) - (b.reasoningTokens ?? 0)),
     callsBought: a.callsBought - b.callsBought,
     callsReused: a.callsReused - b.callsReused,
     callsRepeated: a.callsRepeated - b.callsRepeated,

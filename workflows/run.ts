@@ -6,7 +6,7 @@ import type { CampaignInput } from '../src/contracts/campaign.ts';
 import { failureType } from '../src/contracts/names.ts';
 import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
-import { NO_COST, covers, remaining, timesCost } from './money.ts';
+import { NO_COST, addCost, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
 import { DEVICE_WORK, HOSTED_CANCELLATION, HOSTED_TRAINING, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
@@ -138,7 +138,7 @@ export class CampaignRun {
     const { what, bound, calls, wanted } = purchase;
     await this.reserve(name, purchase);
     const bill = (spending: Spending): void =>
-      this.apply({ type: 'billed', name, spending, uncertain: timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls) });
+      this.apply({ type: 'billed', name, spending, uncertain: addCost(timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls), spending.lost ?? NO_COST) });
     try {
       const bought = await this.attempt(what, call, {
         onFacts: ({ spending }) => {

@@ -80,7 +80,7 @@ export function campaignText(campaign: CampaignResource): string {
   if (campaign.status === 'running') lines.push(`round ${state.round} of at most ${state.maxRounds}, ${state.stage}, ${percent(state.progress)}`);
   const { spending, budget } = state;
   const limit = budget.usd === undefined ? '' : ` of ${formatUsd(budget.usd)}`;
-  lines.push(`spent: ${formatUsd(spending.usd)}${limit}, ${spending.tokens} tokens, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
+  lines.push(`spent: ${formatUsd(spending.usd)}${limit}, ${spending.tokens} tokens${spending.reasoningTokens === undefined ? '' : ` (${spending.reasoningTokens} for reasoning)`}, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
   if (state.inFlight !== undefined) lines.push(`set aside for what is in flight: ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`);
   if (state.uncertain !== undefined) lines.push(`possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`);
   if (state.tournament !== undefined) lines.push('', 'tournament, by the development rows', contestantsTable(state.tournament.contestants));
@@ -123,13 +123,14 @@ const cents = (usd: number): string => `$${usd.toFixed(usd >= 1 || usd === 0 ? 2
 const hours = (value: number): string => duration(value * 3_600_000);
 
 /** Low, expected and high, by part and in all. */
-export function estimateText(name: string, { parts, calls, tokens, usd, callHours, trainingHours, answeredAlready, basis, warnings }: EstimateAnswer): string {
+export function estimateText(name: string, { parts, calls, tokens, reasoningTokens, usd, callHours, trainingHours, answeredAlready, basis, warnings }: EstimateAnswer): string {
   const row = (what: string, model: string, part: { readonly calls: Range; readonly tokens: Range; readonly usd: Range }): readonly string[] =>
     [what, model, rangeText(part.calls, String), rangeText(part.tokens, String), rangeText(part.usd, cents)];
   return [
     `estimate for ${name}: low – expected – high`,
     table(['what', 'model', 'calls', 'tokens', 'dollars'], [...parts.map((part) => row(part.what, part.model, part)), row('in all', '', { calls, tokens, usd })]),
     `the calls take ${rangeText(callHours, hours)}${answeredAlready === 0 ? '' : `; ${answeredAlready} more questions are answered by the ledger and cost nothing`}`,
+    ...(reasoningTokens.high === 0 ? [] : [`of the tokens ${rangeText(reasoningTokens, String)} are for reasoning, billed as output`]),
     ...(trainingHours === undefined ? [] : [`training on two cores takes ${rangeText(trainingHours, hours)}`]),
     ...basis.map((line) => `  ${line}`),
     ...warnings.map((warning) => `warning: ${warning}`),

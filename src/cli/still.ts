@@ -138,11 +138,12 @@ function build(): Command {
     .action(action((context, file: string | undefined, options: TrainOptions) => train(context, file, options)));
   add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
   addModelCommands(program, json, action);
-  add('limits', 'rate limits of provider keys in this home folder: what the provider says, what you set')
+  add('limits', 'rate limits of provider keys in this home folder: what the provider says, what you set; and which parts of a question each model has refused')
     .option('--provider <url>', 'set a limit for the keys of this base URL')
     .option('--key <name>', 'only for the key in this environment variable')
     .option('--requests <number>', 'requests a minute, or none', wholeOrNone)
     .option('--tokens <number>', 'tokens a minute, or none', wholeOrNone)
+    .option('--forget', 'try what the models of this base URL have refused again')
     .action(action((context, change: LimitsChange) => limits(context, change)));
   add('api', 'serve the REST API alone, against the Temporal server at TEMPORAL_ADDRESS').action(action((context) => serveApi(context)));
   return program;

@@ -44,6 +44,9 @@ const headersSchema = z.record(z.string().regex(/^[a-z][a-z0-9-]*$/, 'the name o
   }
 });
 
+/** Room for reasoning where a spec says nothing: most answers to narrow questions take a few hundred tokens. */
+export const DEFAULT_REASONING_TOKENS = 4_096;
+
 const endpointShape = {
   /** `local` runs a model of the catalogue, or a path, on this machine; `openai` is any OpenAI-compatible endpoint. */
   provider: z.enum(['local', 'openai']),
@@ -60,7 +63,19 @@ const endpointShape = {
   /** Parameters of every call's query: `api-version` at Azure. They stand in addresses, so no secret belongs here. */
   query: z.record(z.string().min(1), z.string()).optional(),
   temperature: z.number().min(0).max(2).default(0),
+  /** Longest answer, what a model reasons before it not included. */
   maxTokens: z.int().min(1).max(32_768).default(512),
+  /**
+   * Of a model that reasons before it answers: how hard (`reasoning_effort`, in the provider's words; omitted: the
+   * provider's default) and the room for it in tokens, beside `maxTokens`. Omitted as a whole: a model that is seen to
+   * reason gets room for it, and none is told how hard.
+   */
+  reasoning: z
+    .strictObject({
+      effort: z.string().regex(/^[a-z]{2,16}$/, 'a word such as none, minimal, low, medium or high').optional(),
+      maxTokens: z.int().min(0).max(131_072).default(DEFAULT_REASONING_TOKENS),
+    })
+    .optional(),
   /** Calls in flight at once. */
   concurrency: z.int().min(1).max(512).default(16),
   /** Seconds for one attempt at a call, from sending to the last byte. Default: 180. */
@@ -212,14 +227,17 @@ function checkSampling({ sampling, task, teacher }: { readonly sampling: Samplin
   if (k > 1 && sources.every(({ source }) => source.kind === 'description')) {
     reject(['sampling', 'answersPerInput'], `expected 1 where the teacher writes the inputs itself, each with its output, got ${k}`);
   }
-  if (sampling.rationale && local) reject(['sampling', 'rationale'], 'expected false with a local teacher, got true (a rationale comes as JSON, which a local model does not write)');
-  if (sampling.rationale && teacher.calibration === 'prior') {
+  if (sampling.rationale === true && local) reject(['sampling', 'rationale'], 'expected false with a local teacher, got true (a rationale comes as JSON, which a local model does not write)');
+  if (sampling.rationale === 'reasoning' && (local || sources.every(({ source }) => source.kind === 'description'))) {
+    reject(['sampling', 'rationale'], `expected true or false ${local ? 'with a local teacher' : 'where the teacher writes the inputs itself'}, got reasoning (it stands beside an endpoint's answer to one input)`);
+  }
+  if (sampling.rationale === true && teacher.calibration === 'prior') {
     reject(['teacher', 'calibration'], 'expected none with sampling.rationale, whose answers carry no log-probabilities of labels, got prior');
   }
   if (sampling.softTargets === undefined) return;
   if (local) reject(['sampling', 'softTargets'], 'expected none with a local teacher, got some (an endpoint gives them with its text)');
-  if (sampling.rationale || writes) {
-    reject(['sampling', 'softTargets'], `expected none with ${sampling.rationale ? 'sampling.rationale' : 'a source of kind description'}, got some: they would be of the JSON around an output, not of the output`);
+  if (sampling.rationale === true || writes) {
+    reject(['sampling', 'softTargets'], `expected none with ${sampling.rationale === true ? 'sampling.rationale' : 'a source of kind description'}, got some: they would be of the JSON around an output, not of the output`);
   }
 }
 
@@ -227,8 +245,8 @@ type TrainingParts = { readonly sampling: SamplingSpec; readonly teacher: z.outp
 
 /** What a method needs of the rest of the spec. */
 function checkTraining({ training, sampling, teacher }: TrainingParts, reject: Reject): void {
-  if (training.method === 'step-by-step' && !sampling.rationale) {
-    reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, got step-by-step');
+  if (training.method === 'step-by-step' && sampling.rationale === false) {
+    reject(['training', 'method'], 'expected sft without sampling.rationale: true, which asks the teacher for what step-by-step learns, or reasoning, which takes what it shows by itself, got step-by-step');
   }
   if (teacher.provider !== 'local' && lacksTeacher(training, sampling.softTargets?.onMissing === 'refuse')) {
     reject(['training', 'teacher'], `expected a model to learn from with method: ${training.method}, which needs more of a teacher than its answers, got none and a teacher at an endpoint; logit with targets: offline can do with sampling.softTargets: { onMissing: refuse }`);

@@ -20,7 +20,10 @@ export interface InputRow {
 
 /** How much text, and of which kind, one call may produce. */
 export interface GenerationParameters {
+  /** Room for what is to be read; what a model reasons before has its own. */
   readonly maxTokens: number;
+  /** Of a reasoning model: how hard it is to think, in its provider's words, and the room for it in tokens. */
+  readonly reasoning?: { readonly effort?: string | undefined; readonly maxTokens: number };
   readonly temperature: number;
   readonly topP?: number;
   readonly seed?: number;
@@ -87,7 +90,10 @@ export interface TokenUsage {
   readonly promptTokens: number;
   /** The part of promptTokens that the provider served from its cache. */
   readonly cachedPromptTokens: number;
+  /** Reasoning included. */
   readonly completionTokens: number;
+  /** The part of completionTokens that was spent on reasoning, where the provider says so. */
+  readonly reasoningTokens?: number;
 }
 
 /** What came back, as it is kept in the ledger for good. */
@@ -98,7 +104,12 @@ export interface TeacherAnswer {
   readonly labelLogProbs?: readonly number[];
   /** Base64 of the most probable tokens at each position: src/dataset/soft-targets.ts. */
   readonly softTargets?: string;
-  readonly finishReason: 'stop' | 'length' | 'content_filter' | 'refusal';
+  /** What the model reasoned before its answer, where the provider shows it. */
+  readonly reasoning?: string;
+  /** `rejected`: the provider would not take this one question; `error`: what it gave was no whole answer, however often it was asked. */
+  readonly finishReason: 'stop' | 'length' | 'content_filter' | 'refusal' | 'rejected' | 'error';
+  /** What the provider said in place of an answer, or of its end. */
+  readonly note?: string;
   readonly usage: TokenUsage;
   readonly costUsd: number;
   readonly latencyMs: number;
@@ -125,7 +136,7 @@ export interface Sample {
 }
 
 export const REJECTION_REASONS = [
-  'refusal', 'truncated', 'schema', 'unknown-label', 'empty', 'length', 'low-confidence',
+  'refusal', 'rejected', 'unreadable', 'truncated', 'schema', 'unknown-label', 'empty', 'length', 'low-confidence',
   'exact-duplicate', 'near-duplicate', 'held-out', 'near-held-out', 'class-balance', 'does-not-parse',
 ] as const;
 export type RejectionReason = (typeof REJECTION_REASONS)[number];

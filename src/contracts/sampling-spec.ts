@@ -60,8 +60,11 @@ export const samplingSchema = z.strictObject({
   batchSize: z.int().min(1).max(10_000).default(64),
   /** Each training input is asked so many times; the answers are put to a vote and their agreement is the row's confidence. */
   answersPerInput: z.int().min(1).max(64).default(1),
-  /** The teacher gives its reasoning with every answer, as JSON. */
-  rationale: z.boolean().default(false),
+  /**
+   * The reasoning that leads to each answer, for `training.method: step-by-step`. `true`: the teacher is asked for it, with its
+   * answer as JSON. `reasoning`: what a reasoning model shows of its own, in its text or beside it; a row without any has none.
+   */
+  rationale: z.union([z.boolean(), z.literal('reasoning')]).default(false),
   /** Keep the teacher's most probable tokens at each position of its answers. */
   softTargets: z
     .strictObject({

@@ -27,10 +27,14 @@ export interface Cost {
 export interface Spending {
   readonly usd: number;
   readonly tokens: number;
+  /** Of `tokens`, those that models spent on reasoning; absent: none. */
+  readonly reasoningTokens?: number;
   readonly callsBought: number;
   readonly callsReused: number;
   /** Calls whose intent was recorded by an attempt that died before their result was: possibly bought twice. */
   readonly callsRepeated: number;
+  /** Of one purchase: the most that attempts may have cost of which nothing came. Kept as a campaign's `uncertain`. */
+  readonly lost?: Cost;
 }
 
 /** A mean with a 95 % interval. */

@@ -2,6 +2,7 @@
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import { findJson, jsonProblem } from './json.ts';
+import { splitReasoning } from './reasoning-text.ts';
 import { REASONED_SCHEMA_NAME } from './rationale.ts';
 import { declines } from './refusals.ts';
 
@@ -23,9 +24,11 @@ export type AnswerReader = (spec: CampaignSpec, requests: readonly TeacherReques
 /** The same, with nothing where there is no answer yet. */
 export type AnswerFinder = (spec: CampaignSpec, requests: readonly TeacherRequest[]) => Promise<readonly (ReadAnswer | undefined)[]>;
 
+const NO_ANSWER: ReadonlySet<TeacherAnswer['finishReason']> = new Set(['refusal', 'content_filter', 'rejected', 'error']);
+
 /** What a second call could mend: JSON that is none, or not of the schema. A refusal is no broken answer. */
 export function brokenJson({ task }: TeacherRequest, answer: TeacherAnswer): string | undefined {
-  if (task.kind !== 'json' || answer.finishReason === 'refusal' || answer.finishReason === 'content_filter') return undefined;
+  if (task.kind !== 'json' || NO_ANSWER.has(answer.finishReason)) return undefined;
   if (answer.text.trim() === '' || declines(answer.text)) return undefined;
   const problem = jsonProblem(answer.text, task.schema);
   if (problem === undefined || answer.finishReason !== 'length') return problem;
@@ -34,7 +37,7 @@ export function brokenJson({ task }: TeacherRequest, answer: TeacherAnswer): str
 
 /** Reads an answer, or its repair where that is what the answer should have been; pure. */
 export function readAnswer(request: TeacherRequest, answer: TeacherAnswer, repair?: TeacherAnswer): ReadAnswer {
-  if (request.task.kind !== 'json') return answer;
+  if (request.task.kind !== 'json') return withoutReasoning(answer);
   const broken = brokenJson(request, answer);
   const again = broken === undefined || repair === undefined ? undefined : (brokenJson(request, repair) ?? (declines(repair.text) || repair.text === '' ? 'it was declined' : undefined));
   const mended = broken !== undefined && repair !== undefined && again === undefined;
@@ -43,6 +46,12 @@ export function readAnswer(request: TeacherRequest, answer: TeacherAnswer, repai
   const found = findJson(meant.text);
   const read: ReadAnswer = { ...meant, ...('problem' in found ? {} : { text: found.text }), ...(problem === undefined ? {} : { problem }) };
   return request.task.schemaName === REASONED_SCHEMA_NAME && !('problem' in found) ? { ...read, ...reasonedAnswer(found.value) } : read;
+}
+
+/** Answers that were recorded as they came, a stored completion's among them. */
+function withoutReasoning(answer: TeacherAnswer): TeacherAnswer {
+  const { text, reasoning } = splitReasoning(answer.text);
+  return text === answer.text ? answer : { ...answer, text, ...(reasoning === undefined ? {} : { reasoning }) };
 }
 
 function reasonedAnswer(value: unknown): Pick<ReadAnswer, 'text' | 'rationale'> | undefined {

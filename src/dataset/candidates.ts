@@ -33,10 +33,11 @@ export function candidatesOf(spec: CampaignSpec, round: number, request: Teacher
   const row = request.row;
   const whole: Candidate = {
     id: row?.id ?? request.id, input: row?.input ?? '', output: answer.text, round, origin: row?.origin ?? `${answer.model}, ${request.id}`, requestId: request.id,
-    ...(answer.rationale === undefined ? {} : { rationale: answer.rationale }),
+    ...rationaleOf(spec, answer),
     ...(answer.softTargets === undefined ? {} : { softTargets: answer.softTargets }),
   };
-  if (answer.finishReason === 'refusal' || answer.finishReason === 'content_filter') return [{ candidate: whole, reason: 'refusal', detail: `finish reason ${answer.finishReason}` }];
+  const none = noAnswer(answer);
+  if (none !== undefined) return [{ candidate: whole, ...none }];
   if (row === undefined) return pairCandidates(spec, whole, answer);
   if (answer.problem !== undefined) return [{ candidate: whole, ...brokenForm(answer) }];
   const { output } = spec.task;
@@ -47,9 +48,30 @@ export function candidatesOf(spec: CampaignSpec, round: number, request: Teacher
       return [{ candidate: { ...whole, output: choice.label, ...(choice.confidence === undefined ? {} : { confidence: roundTo6(choice.confidence) }) } }];
     }
   }
-  if (answer.finishReason === 'length') return [{ candidate: whole, reason: 'truncated', detail: `cut after ${answer.usage.completionTokens} tokens` }];
+  if (answer.finishReason === 'length') return [{ candidate: whole, reason: 'truncated', detail: answer.note ?? `cut after ${answer.usage.completionTokens} tokens` }];
   const text = { ...whole, output: answer.text.trim() };
   return [{ candidate: text, ...textProblem(spec, text.output) }];
+}
+
+/** Why the provider gave none, in its own words where it had some. */
+function noAnswer({ finishReason, note }: ReadAnswer): { readonly reason: RejectionReason; readonly detail: string } | undefined {
+  switch (finishReason) {
+    case 'refusal':
+    case 'content_filter':
+      return { reason: 'refusal', detail: note ?? `finish reason ${finishReason}` };
+    case 'rejected':
+      return { reason: 'rejected', detail: note ?? 'the provider would not take the question' };
+    case 'error':
+      return { reason: 'unreadable', detail: note ?? 'what came was no whole answer' };
+    default:
+      return undefined;
+  }
+}
+
+/** What was asked for beside the answer, else what the model reasoned by itself, where the spec takes that. */
+function rationaleOf({ sampling }: CampaignSpec, { rationale, reasoning }: ReadAnswer): Pick<Candidate, 'rationale'> {
+  const given = rationale ?? (sampling.rationale === 'reasoning' ? reasoning : undefined);
+  return given === undefined ? {} : { rationale: given };
 }
 
 /** Why an answer that is no JSON of its schema gives nothing. */

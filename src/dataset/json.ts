@@ -1,5 +1,6 @@
 /** JSON that a model wrote: found in its text, held against its schema. */
 import { z } from 'zod';
+import { splitReasoning } from './reasoning-text.ts';
 
 export type JsonSchema = Readonly<Record<string, unknown>>;
 export type FoundJson = { readonly value: unknown; readonly text: string } | { readonly problem: string };
@@ -12,11 +13,11 @@ const MAX_VALIDATORS = 256;
 const MAX_OPENINGS = 16;
 
 /**
- * The JSON document of a text: the whole text, what stands in a code fence, or else the first object
+ * The JSON document of a text, reasoning before it taken off: the whole text, what stands in a code fence, or else the first object
  * or list inside of prose that parses. `text` is the document alone, non-ASCII characters as they are.
  */
 export function findJson(text: string): FoundJson {
-  const whole = text.trim();
+  const whole = splitReasoning(text).text.trim();
   const fenced = /```(?:json)?[ \t]*\r?\n([\s\S]*?)\r?\n?[ \t]*```/i.exec(whole)?.[1];
   let problem: string | undefined;
   for (const candidate of [whole, ...(fenced === undefined ? [] : [fenced.trim()])]) {

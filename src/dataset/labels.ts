@@ -1,19 +1,8 @@
 /** Which label an answer means, and how sure it is. */
 import type { Calibration, TeacherAnswer } from '../contracts/records.ts';
+import { labelOf } from './label-reading.ts';
 
-/**
- * The label that a text names, or undefined. Letter case, quotes, white space and closing punctuation
- * do not count; of `Sentiment: positive` the part after the last colon is read. A text that merely
- * mentions a label (`not positive`) names none.
- */
-export function labelOf(text: string, labels: readonly string[]): string | undefined {
-  const byForm = new Map(labels.map((label) => [bareForm(label), label]));
-  return byForm.get(bareForm(text)) ?? byForm.get(bareForm(text.split(/[:：]/).at(-1) as string));
-}
-
-function bareForm(text: string): string {
-  return text.normalize('NFKC').toLowerCase().replace(/^[\s"'“”‘’「」『』《》`*#.-]+|[\s"'“”‘’「」『』《》`*.,;!。，；！]+$/gu, '');
-}
+export { labelOf };
 
 export interface LabelChoice {
   readonly label: string;
@@ -21,19 +10,19 @@ export interface LabelChoice {
   readonly confidence?: number;
 }
 
-/** The label of a teacher's answer: by its log-probabilities where it has them, else by its text; undefined when that names no label. */
+/**
+ * The label of a teacher's answer, undefined when its text names none. The text says which label it is, and its
+ * log-probabilities how sure that is: they may belong to a less likely draw, or stand in the ledger from a time when
+ * they were read otherwise. A calibration is asked for in order to choose anew: with one, the label is the likeliest
+ * after it.
+ */
 export function chooseLabel(answer: Pick<TeacherAnswer, 'text' | 'labelLogProbs'>, labels: readonly string[], calibration?: Calibration): LabelChoice | undefined {
-  const { labelLogProbs } = answer;
-  if (labelLogProbs === undefined || labelLogProbs.length !== labels.length) {
-    const label = labelOf(answer.text, labels);
-    return label === undefined ? undefined : { label };
-  }
-  const probabilities = calibratedProbabilities(labelLogProbs, calibration);
-  let best = 0;
-  probabilities.forEach((probability, index) => {
-    if (probability > (probabilities[best] as number)) best = index;
-  });
-  return { label: labels[best] as string, confidence: probabilities[best] as number };
+  const { text, labelLogProbs } = answer;
+  const probabilities = labelLogProbs?.length === labels.length ? calibratedProbabilities(labelLogProbs, calibration) : undefined;
+  const label = probabilities === undefined || calibration === undefined ? labelOf(text, labels) : labels[probabilities.indexOf(Math.max(...probabilities))];
+  if (label === undefined) return undefined;
+  const confidence = probabilities?.[labels.indexOf(label)];
+  return confidence === undefined ? { label } : { label, confidence };
 }
 
 /** softmax(log p − log prior), which sums to 1 over the labels; without a calibration softmax(log p). */

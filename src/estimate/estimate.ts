@@ -22,7 +22,13 @@ import { createMemoryStore } from '../store/memory-store.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { boundOf, isStored, planRequests } from '../teacher/plan.ts';
 import { baseUrlOf } from '../teacher/openai-client.ts';
-import { batchPrice, costUpperBound, costUsd, priceOf, tokenUpperBound, trainingUsdPerMillion } from '../teacher/prices.ts';
+import { callUpperBound } from '../teacher/call-bound.ts';
+import { hopefulTraits } from '../teacher/endpoint-traits.ts';
+import type { EndpointTraits } from '../teacher/endpoint-traits.ts';
+import { reasoningRoom } from '../teacher/openai-chat.ts';
+import { traitsOf } from '../teacher/trait-book.ts';
+import type { TraitBook } from '../teacher/trait-book.ts';
+import { batchPrice, costUsd, priceOf, tokenUpperBound, trainingUsdPerMillion } from '../teacher/prices.ts';
 import type { Price } from '../teacher/prices.ts';
 import { endpointOf } from '../teacher/sample.ts';
 import type { Teacher, TeacherDirectory } from '../teacher/teacher.ts';
@@ -40,6 +46,8 @@ export interface EstimatedPart {
   readonly model: string;
   readonly calls: Range;
   readonly tokens: Range;
+  /** Of `tokens`, those that a reasoning model spends before it answers. */
+  readonly reasoningTokens: Range;
   readonly usd: Range;
 }
 
@@ -50,6 +58,7 @@ export interface Estimate {
   /** Of the first round's, the development and the test rows' questions, those that the ledger answers: they are in no figure. */
   readonly answeredAlready: number;
   readonly tokens: Range;
+  readonly reasoningTokens: Range;
   readonly usd: Range;
   /** Of the calls alone. */
   readonly callHours: Range;
@@ -63,6 +72,14 @@ export interface EstimateDeps {
   readonly assets: Pick<Assets, 'dataset'>;
   /** Absent: nothing is known. */
   readonly ledger?: Ledger | undefined;
+  /** What endpoints turned out to take: whether a model reasons decides how much room its answers have. */
+  readonly traits?: Pick<TraitBook, 'of'> | undefined;
+}
+
+/** What is known of the models that are asked. */
+interface Basis {
+  readonly usage: readonly LedgerUsage[];
+  readonly traits: EstimateDeps['traits'];
 }
 
 const MS_PER_HOUR = 3_600_000;
@@ -92,11 +109,12 @@ export async function estimateCampaign(deps: EstimateDeps, spec: CampaignSpec, o
   const planned = await planAll(store, deps, spec, options);
   const known = await knownOf(deps.ledger, spec, planned.all);
   const usage = await deps.ledger?.usage() ?? [];
-  const measure = (requests: readonly TeacherRequest[]): Measure => measureRequests(spec, requests.filter((request) => !known.has(request)), usage);
+  const basis: Basis = { usage, traits: deps.traits };
+  const measure = (requests: readonly TeacherRequest[]): Measure => measureRequests(spec, requests.filter((request) => !known.has(request)), basis);
   const rounds: Range = { low: 1, expected: Math.ceil((1 + spec.iterate.maxRounds) / 2), high: spec.iterate.maxRounds };
   const first = measure(planned.training);
   // A later round asks about other rows in the same way; none of its questions is known.
-  const mean = measureRequests(spec, planned.training, usage);
+  const mean = measureRequests(spec, planned.training, basis);
   const perLater = Math.min(spec.sampling.rowsPerLaterRound ?? Math.ceil(spec.sampling.rows / 2), planned.rowsLeft) / Math.max(1, spec.sampling.rows);
   const later = { low: (rounds.low - 1) * perLater, expected: (rounds.expected - 1) * perLater, high: (rounds.high - 1) * perLater };
   const teacher = spec.teacher.model;
@@ -104,13 +122,14 @@ export async function estimateCampaign(deps: EstimateDeps, spec: CampaignSpec, o
     partOf('training rows', teacher, plus(first, scale(mean, later))),
     partOf('development rows', teacher, measure(planned.development)),
     partOf('test rows', teacher, measure(planned.test)),
-    ...judgements(spec, planned, rounds, usage),
+    ...judgements(spec, planned, rounds, basis),
     ...fineTuning(spec, planned.training, rounds),
   ];
   const calls = total(parts.filter(({ what }) => what !== 'fine-tuning').map((part) => part.calls));
   return {
     rounds, parts, calls, answeredAlready: known.size,
     tokens: total(parts.map(({ tokens }) => tokens)),
+    reasoningTokens: total(parts.map(({ reasoningTokens }) => reasoningTokens)),
     usd: totalUsd(parts.map(({ usd }) => usd)),
     callHours: callHours(spec, calls),
     ...trainingHours(spec, planned.training, rounds),
@@ -179,13 +198,16 @@ function priced(endpoint: EndpointSpec): Teacher {
   return {
     identity: { provider: baseUrlOf(endpoint), model: endpoint.model },
     groupSize: 1,
-    upperBound: (request) => costUpperBound(priceFor(endpoint), request),
+    upperBound: (request) => callUpperBound(priceFor(endpoint), request, localOr(endpoint, undefined)),
     ask: () => Promise.reject(new Error('an estimate asks nobody')),
     [Symbol.asyncDispose]: () => Promise.resolve(),
   };
 }
 
 const FREE: Price = { inputUsdPerMillion: 0, cachedInputUsdPerMillion: 0, outputUsdPerMillion: 0 };
+/** A local model is asked for no schemas and reasons only in its text. */
+const localOr = (endpoint: EndpointSpec, traits: EstimateDeps['traits']): EndpointTraits =>
+  endpoint.provider === 'local' ? { ...hopefulTraits('', false), json: 'text' } : traitsOf({ provider: baseUrlOf(endpoint), model: endpoint.model }, traits);
 const priceFor = (endpoint: EndpointSpec): Price => (endpoint.provider === 'local' ? FREE : priceOf(endpoint, baseUrlOf(endpoint)));
 
 /** The requests that the ledger answers. A local teacher's keys carry the hash of its weights, which are not read for this. */
@@ -200,26 +222,32 @@ async function knownOf(ledger: Ledger | undefined, spec: CampaignSpec, requests:
 interface Measure {
   readonly calls: Range;
   readonly tokens: Range;
+  readonly reasoning: Range;
   readonly usd: Range;
 }
 
-const scale = ({ calls, tokens, usd }: Measure, factor: Range): Measure => ({ calls: times(calls, factor), tokens: times(tokens, factor), usd: times(usd, factor) });
-const plus = (a: Measure, b: Measure): Measure => ({ calls: total([a.calls, b.calls]), tokens: total([a.tokens, b.tokens]), usd: total([a.usd, b.usd]) });
-const partOf = (what: EstimatedPart['what'], model: string, { calls, tokens, usd }: Measure): EstimatedPart => ({
-  what, model, calls: whole(calls), tokens: whole(tokens), usd: { low: roundUsdUp(usd.low), expected: roundUsdUp(usd.expected), high: roundUsdUp(usd.high) },
+const scale = ({ calls, tokens, reasoning, usd }: Measure, factor: Range): Measure => ({ calls: times(calls, factor), tokens: times(tokens, factor), reasoning: times(reasoning, factor), usd: times(usd, factor) });
+const plus = (a: Measure, b: Measure): Measure => ({ calls: total([a.calls, b.calls]), tokens: total([a.tokens, b.tokens]), reasoning: total([a.reasoning, b.reasoning]), usd: total([a.usd, b.usd]) });
+const partOf = (what: EstimatedPart['what'], model: string, { calls, tokens, reasoning, usd }: Measure): EstimatedPart => ({
+  what, model, calls: whole(calls), tokens: whole(tokens), reasoningTokens: whole(reasoning), usd: { low: roundUsdUp(usd.low), expected: roundUsdUp(usd.expected), high: roundUsdUp(usd.high) },
 });
 
-function measureRequests(spec: CampaignSpec, requests: readonly TeacherRequest[], usage: readonly LedgerUsage[]): Measure {
+function measureRequests(spec: CampaignSpec, requests: readonly TeacherRequest[], { usage, traits }: Basis): Measure {
   const sums = { low: 0, expected: 0, high: 0 };
   const usd = { low: 0, expected: 0, high: 0 };
+  let reasoning = NOTHING;
   for (const request of requests) {
     const endpoint = endpointOf(spec, request);
     const price = priceFor(endpoint);
     const likely = spec.teacher.batch === undefined || request.purpose === 'judge' ? price : batchPrice(price);
     const prompt = promptTokens(request);
-    const completion = completionTokens(request, meanCompletion(usage, endpoint, request));
+    const known = localOr(endpoint, traits);
+    const mean = meanOf(usage, endpoint, request);
+    const thinking = reasoningRoom(request.task, known);
+    const completion = completionTokens(request, mean?.completion, thinking);
+    reasoning = total([reasoning, mean === undefined ? times(REASONED, { low: thinking, expected: thinking, high: thinking }) : { low: 0.7 * mean.reasoning, expected: mean.reasoning, high: thinking }]);
     // The bound that the campaign will set aside, a repair of broken JSON included.
-    const bound: Cost = boundOf({ upperBound: (asked) => costUpperBound(price, asked) }, request);
+    const bound: Cost = boundOf({ upperBound: (asked) => callUpperBound(price, asked, known) }, request);
     sums.low += prompt.low + completion.low;
     sums.expected += prompt.expected + completion.expected;
     sums.high += bound.tokens;
@@ -227,7 +255,7 @@ function measureRequests(spec: CampaignSpec, requests: readonly TeacherRequest[]
     usd.expected += costUsd(likely, { promptTokens: prompt.expected, cachedPromptTokens: 0, completionTokens: completion.expected });
     usd.high += bound.usd;
   }
-  return { calls: { low: requests.length, expected: requests.length, high: requests.length }, tokens: sums, usd };
+  return { calls: { low: requests.length, expected: requests.length, high: requests.length }, tokens: sums, reasoning, usd };
 }
 
 /** Tokens of a text: four ASCII bytes or one other character each, give or take a fifth to a third. */
@@ -240,22 +268,29 @@ function promptTokens(request: TeacherRequest): Range {
   return { low: ascii / 5 + 0.6 * other + frame, expected: ascii / 4 + other + frame, high: tokenUpperBound(request).promptTokens };
 }
 
-/** By the ledger's mean where the model has answered such questions before; else by the kind of task. */
-function completionTokens({ task }: TeacherRequest, mean: number | undefined): Range {
+/** Of the room for reasoning; narrow questions take little of it. */
+const REASONED: Range = { low: 0.02, expected: 0.15, high: 1 };
+
+/** By the ledger's mean where the model has answered such questions before; else by the kind of task. `thinking`: room beside that of the answer. */
+function completionTokens({ task }: TeacherRequest, mean: number | undefined, thinking: number): Range {
   const { maxTokens } = task.parameters;
-  if (mean !== undefined) return { low: Math.min(maxTokens, 0.7 * mean), expected: Math.min(maxTokens, mean), high: maxTokens };
-  if (task.kind === 'label') return { low: 1, expected: Math.min(maxTokens, Math.max(...task.labels.map((label) => Math.ceil(label.length / 4))) + 1), high: maxTokens };
-  return { low: 0.1 * maxTokens, expected: 0.4 * maxTokens, high: maxTokens };
+  const high = maxTokens + thinking;
+  if (mean !== undefined) return { low: Math.min(high, 0.7 * mean), expected: Math.min(high, mean), high };
+  const written = task.kind === 'label' ? Math.min(maxTokens, Math.max(...task.labels.map((label) => Math.ceil(label.length / 4))) + 1) : 0.4 * maxTokens;
+  const least = task.kind === 'label' ? 1 : 0.1 * maxTokens;
+  return { low: least + REASONED.low * thinking, expected: written + REASONED.expected * thinking, high };
 }
 
-function meanCompletion(usage: readonly LedgerUsage[], { model }: EndpointSpec, { purpose }: Pick<TeacherRequest, 'purpose'>): number | undefined {
+function meanOf(usage: readonly LedgerUsage[], { model }: EndpointSpec, { purpose }: Pick<TeacherRequest, 'purpose'>): { readonly completion: number; readonly reasoning: number } | undefined {
   const alike = usage.filter((each) => each.model === model && each.calls > 0 && (each.purpose === 'judge') === (purpose === 'judge'));
   const calls = alike.reduce((sum, each) => sum + each.calls, 0);
-  return calls === 0 ? undefined : alike.reduce((sum, each) => sum + each.completionTokens, 0) / calls;
+  if (calls === 0) return undefined;
+  const perCall = (of: 'completionTokens' | 'reasoningTokens'): number => alike.reduce((sum, each) => sum + each[of], 0) / calls;
+  return { completion: perCall('completionTokens'), reasoning: perCall('reasoningTokens') };
 }
 
 /** The teacher's answers once, the student's after each round, both and the untuned student's on the test rows; pairs in both orders where they are compared. */
-function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, campaignRounds: Range, usage: readonly LedgerUsage[]): readonly EstimatedPart[] {
+function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, campaignRounds: Range, basis: Basis): readonly EstimatedPart[] {
   const { scorer } = spec.evaluation;
   if (scorer.kind !== 'judge') return [];
   const { judge, rubric, compare } = scorer;
@@ -268,12 +303,12 @@ function judgements(spec: CampaignSpec, { developmentRows, testRows }: Planned, 
     ]);
   const measured = (answer: string): Measure =>
     plus(
-      plus(measureRequests(spec, asked(developmentRows, 1, 0, answer), usage), scale(measureRequests(spec, asked(developmentRows, 1, 1, answer), usage), rounds)),
-      measureRequests(spec, asked(testRows, 3, 2, answer), usage),
+      plus(measureRequests(spec, asked(developmentRows, 1, 0, answer), basis), scale(measureRequests(spec, asked(developmentRows, 1, 1, answer), basis), rounds)),
+      measureRequests(spec, asked(testRows, 3, 2, answer), basis),
     );
   // Four characters a token: an answer of middling length, and the longest.
   const [likely, longest] = [measured('x'.repeat(Math.round(1.6 * spec.teacher.maxTokens))), measured('x'.repeat(4 * spec.teacher.maxTokens))];
-  return [partOf('judgements', judge.model, { calls: likely.calls, tokens: { ...likely.tokens, high: longest.tokens.high }, usd: { ...likely.usd, high: longest.usd.high } })];
+  return [partOf('judgements', judge.model, { calls: likely.calls, tokens: { ...likely.tokens, high: longest.tokens.high }, reasoning: likely.reasoning, usd: { ...likely.usd, high: longest.usd.high } })];
 }
 
 /** Every round trains afresh on all accepted rows, some of which the filters will have turned away. */
@@ -281,12 +316,12 @@ function fineTuning(spec: CampaignSpec, training: readonly TeacherRequest[], rou
   const { student } = spec;
   if (student.provider === 'local') return [];
   const price = trainingUsdPerMillion(student, baseUrlOf(student));
-  const rows = training.map((request) => ({ prompt: promptTokens(request), completion: completionTokens(request, undefined) }));
+  const rows = training.map((request) => ({ prompt: promptTokens(request), completion: completionTokens(request, undefined, 0) }));
   const tokens = total(rows.flatMap(({ prompt, completion }) => [prompt, completion]));
   const epochs = spec.training.epochs;
   const trained = { low: 0.5 * tokens.low * epochs, expected: tokens.expected * epochs * rounds.expected, high: tokens.high * epochs * rounds.high * (1 + rounds.high / 4) };
   const usd = { low: (trained.low * price) / 1e6, expected: (trained.expected * price) / 1e6, high: (trained.high * price) / 1e6 };
-  return [partOf('fine-tuning', student.model, { calls: NOTHING, tokens: trained, usd })];
+  return [partOf('fine-tuning', student.model, { calls: NOTHING, tokens: trained, reasoning: NOTHING, usd })];
 }
 
 function callHours({ teacher }: CampaignSpec, calls: Range): Range {
@@ -324,7 +359,7 @@ function trainingHours(spec: CampaignSpec, requests: readonly TeacherRequest[], 
   const { student, sampling } = spec;
   const size = sizeOf(student);
   if (student.provider !== 'local' || size === undefined) return {};
-  const tokens = requests.reduce((sum, request) => sum + promptTokens(request).expected + completionTokens(request, undefined).expected, 0);
+  const tokens = requests.reduce((sum, request) => sum + promptTokens(request).expected + completionTokens(request, undefined, 0).expected, 0);
   const perLater = (sampling.rowsPerLaterRound ?? sampling.rows / 2) / sampling.rows;
   const first = firstRoundOf(spec);
   const hours = (bound: keyof Range): number => {
@@ -335,11 +370,11 @@ function trainingHours(spec: CampaignSpec, requests: readonly TeacherRequest[], 
 }
 
 function basisOf(spec: CampaignSpec, usage: readonly LedgerUsage[], hasLedger: boolean): readonly string[] {
-  const mean = meanCompletion(usage, spec.teacher, { purpose: 'train' });
+  const mean = meanOf(usage, spec.teacher, { purpose: 'train' });
   const planned = sourcesOf(spec.sampling.source).some(({ source }) => source.kind === 'description' && source.attributes === undefined);
   return [
     `rounds: 1 to ${spec.iterate.maxRounds}; a round that reaches the target, or gains nothing, is the last`,
-    mean === undefined ? `length of answers: by the kind of task, because ${hasLedger ? `the ledger has none of ${spec.teacher.model}` : 'there is no ledger yet'}` : `length of answers: ${mean.toFixed(1)} tokens, the mean of ${spec.teacher.model} in the ledger`,
+    mean === undefined ? `length of answers: by the kind of task, because ${hasLedger ? `the ledger has none of ${spec.teacher.model}` : 'there is no ledger yet'}` : `length of answers: ${mean.completion.toFixed(1)} tokens, the mean of ${spec.teacher.model} in the ledger`,
     'high: every prompt byte a token, every answer as long as allowed: what the campaign sets aside',
     ...(spec.teacher.provider === 'local' ? ['a local teacher costs nothing; what the ledger knows of it was not looked up'] : []),
     ...(spec.tournament === undefined ? [] : [`tournament: the epochs of all ${spec.tournament.contestants.length} contestants, until the others are stopped`]),

@@ -7,6 +7,7 @@ import type { Config } from '../config.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { formatUsd } from '../contracts/money.ts';
 import { createLedger } from '../ledger/sqlite-ledger.ts';
+import { createTraitBook } from '../teacher/trait-book.ts';
 import { estimateCampaign } from './estimate.ts';
 import type { Estimate } from './estimate.ts';
 
@@ -15,13 +16,11 @@ export type Estimator = (spec: CampaignSpec, options?: AssetOptions) => Promise<
 export function createEstimator(config: Config): Estimator {
   const assets = createAssets(config);
   return async (spec, options) => {
-    const path = homePaths(config.home).ledger;
-    const ledger = existsSync(path) ? createLedger(path) : undefined;
-    try {
-      return await estimateCampaign({ assets, ledger }, spec, options);
-    } finally {
-      await ledger?.close();
-    }
+    const paths = homePaths(config.home);
+    await using opened = new AsyncDisposableStack();
+    const ledger = existsSync(paths.ledger) ? opened.adopt(createLedger(paths.ledger), (each) => each.close()) : undefined;
+    const traits = existsSync(paths.limits) ? opened.use(createTraitBook(paths.limits)) : undefined;
+    return await estimateCampaign({ assets, ledger, traits }, spec, options);
   };
 }
 

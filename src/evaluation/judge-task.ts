@@ -35,7 +35,7 @@ export function judgeTask(spec: CampaignSpec, { id, judge, rubric, row, instruct
       messages: [{ role: 'system', content: [...instructions, `Rubric:\n${rubric}`].join('\n\n') }, { role: 'user', content: parts.join('\n\n') }],
       schemaName,
       schema,
-      parameters: { maxTokens: judge.maxTokens, temperature: judge.temperature },
+      parameters: { maxTokens: judge.maxTokens, ...(judge.reasoning === undefined ? {} : { reasoning: judge.reasoning }), temperature: judge.temperature },
     },
   };
 }

@@ -1,5 +1,6 @@
 /** The durable record of every teacher and judge call: write before acknowledging, look up before buying. */
 import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
+import type { Cost } from '../contracts/state.ts';
 import type { SubmissionBook } from './submissions.ts';
 
 /** 64 hex digits: SHA-256 of the canonical JSON of what decides the answer. See src/ledger/key.ts. */
@@ -40,8 +41,11 @@ export interface RecordedIntents {
 export interface BatchSpending {
   readonly usd: number;
   readonly tokens: number;
+  readonly reasoningTokens: number;
   readonly calls: number;
   readonly repeated: number;
+  /** The most that attempts may have cost of which nothing came. */
+  readonly lost: Cost;
 }
 
 export interface LedgerTotals {
@@ -56,6 +60,11 @@ export interface LedgerTotals {
   /** Answers taken from the record by batches that did not buy them, once for each such batch; and what buying them would have cost. */
   readonly reused: number;
   readonly savedUsd: number;
+  /** Attempts of which nothing came and that may have been billed, and the most that they cost. */
+  readonly lost: number;
+  readonly lostUsd: number;
+  /** The part of completionTokens that was spent on reasoning. */
+  readonly reasoningTokens: number;
 }
 
 /** The totals of one campaign's calls of one purpose to one model. */
@@ -76,6 +85,8 @@ export interface Ledger {
   recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents>;
   /** Durable when it resolves, all or none; a second answer to a key is ignored. */
   recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void>;
+  /** Attempts at open calls of which nothing came while their process lived; durable when it resolves. They count for who asks now. */
+  recordLosses(losses: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void>;
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;
   /** Notes which recorded answers a batch took without having bought them: of `keys`, those that another batch paid for. */

@@ -27,11 +27,14 @@ export function answerOf(row: Row): TeacherAnswer {
     text: String(row['text']),
     ...(labelLogProbs === undefined ? {} : { labelLogProbs }),
     ...(row['softTargets'] instanceof Uint8Array ? { softTargets: Buffer.from(row['softTargets']).toString('base64') } : {}),
+    ...(typeof row['reasoning'] === 'string' ? { reasoning: row['reasoning'] } : {}),
     finishReason: String(row['finishReason']) as TeacherAnswer['finishReason'],
+    ...(typeof row['note'] === 'string' ? { note: row['note'] } : {}),
     usage: {
       promptTokens: Number(row['promptTokens']),
       cachedPromptTokens: Number(row['cachedPromptTokens']),
       completionTokens: Number(row['completionTokens']),
+      ...(row['reasoningTokens'] === null || row['reasoningTokens'] === undefined ? {} : { reasoningTokens: Number(row['reasoningTokens']) }),
     },
     costUsd: Number(row['costUsd']),
     latencyMs: Number(row['latencyMs']),
@@ -41,11 +44,13 @@ export function answerOf(row: Row): TeacherAnswer {
 
 /** Columns of `calls c LEFT JOIN answers a`. */
 export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) FILTER (WHERE a.key IS NULL AND c.intents > 0) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
-  TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd`;
+  TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd, TOTAL(a.reasoningTokens) AS reasoningTokens`;
+/** Columns of `losses c`. */
+export const LOST_SUMS = 'COUNT(*) AS lost, TOTAL(c.costUsd) AS lostUsd, TOTAL(c.tokens) AS lostTokens';
 /** Columns of `reuses u JOIN answers a`. */
 export const REUSED_SUMS = 'COUNT(*) AS reused, TOTAL(a.costUsd) AS savedUsd';
 
-const TOTALS: readonly (keyof LedgerTotals)[] = ['calls', 'open', 'repeated', 'promptTokens', 'completionTokens', 'costUsd', 'reused', 'savedUsd'];
+const TOTALS: readonly (keyof LedgerTotals)[] = ['calls', 'open', 'repeated', 'promptTokens', 'completionTokens', 'costUsd', 'reused', 'savedUsd', 'lost', 'lostUsd', 'reasoningTokens'];
 
 export function totalsOf(...rows: readonly (Row | undefined)[]): LedgerTotals {
   const sum = (name: string): number => rows.reduce((total, row) => total + Number(row?.[name] ?? 0), 0);

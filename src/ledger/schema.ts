@@ -59,6 +59,22 @@ export const MIGRATIONS: readonly string[] = [
   CREATE INDEX reusesByCampaign ON reuses (campaign);`,
   // As in src/dataset/soft-targets.ts, without the base64.
   'ALTER TABLE answers ADD COLUMN softTargets BLOB;',
+  `CREATE TABLE losses (
+    key BLOB NOT NULL,                 -- of a call that may be answered later, or withdrawn
+    provider INTEGER NOT NULL REFERENCES names,
+    model INTEGER NOT NULL REFERENCES names,
+    campaign INTEGER NOT NULL REFERENCES names,
+    batch INTEGER REFERENCES names,
+    purpose INTEGER REFERENCES names,
+    costUsd REAL NOT NULL,             -- the most that the attempt may have cost
+    tokens INTEGER NOT NULL,
+    lostAtMs INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX lossesByCampaign ON losses (campaign);
+  CREATE INDEX lossesByBatch ON losses (batch);
+  ALTER TABLE answers ADD COLUMN reasoningTokens INTEGER;
+  ALTER TABLE answers ADD COLUMN reasoning TEXT;    -- what the model reasoned before its answer
+  ALTER TABLE answers ADD COLUMN note TEXT;         -- what the provider said in place of an answer`,
 ];
 export const SCHEMA_VERSION = MIGRATIONS.length;
 

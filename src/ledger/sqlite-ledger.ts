@@ -6,9 +6,10 @@ import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { deflateRawSync } from 'node:zlib';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer } from '../contracts/records.ts';
+import type { Cost } from '../contracts/state.ts';
 import { isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
 import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerPurpose, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
-import { answerOf, BOUGHT_SUMS, keyBytes, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
+import { answerOf, BOUGHT_SUMS, keyBytes, LOST_SUMS, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
 import type { Row } from './rows.ts';
 import { asLedgerError, inTransaction, openDatabase } from './schema.ts';
 import { createSpareSpace } from './spare-space.ts';
@@ -29,14 +30,16 @@ const STATEMENTS = {
   // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
   addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
     ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
-  addAnswer: `INSERT INTO answers (key, text, labelLogProbs, softTargets, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+  addAnswer: `INSERT INTO answers (key, text, labelLogProbs, softTargets, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs, reasoningTokens, reasoning, note)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
+  addLoss: 'INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, ?2, ?3, ?4 FROM calls WHERE key = ?1',
   lessIntent: 'UPDATE calls SET intents = intents - 1, claim = NULL WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
   dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',
   addReuse: 'INSERT INTO reuses (batch, key, campaign, purpose) SELECT ?1, key, ?3, ?4 FROM calls WHERE key = ?2 AND batch IS NOT ?1 ON CONFLICT DO NOTHING',
 } as const;
 
 const BOUGHT = 'FROM calls c LEFT JOIN answers a ON a.key = c.key';
+const LOST = 'FROM losses c';
 const REUSED = 'FROM reuses u JOIN answers a ON a.key = u.key JOIN calls c ON c.key = u.key';
 const GROUP = `, p.name AS campaign, m.name AS model, w.name AS purpose`;
 const groupBy = (table: 'c' | 'u'): string => `JOIN names p ON p.id = ${table}.campaign JOIN names m ON m.id = c.model LEFT JOIN names w ON w.id = ${table}.purpose`;
@@ -146,9 +149,16 @@ class SqliteLedger implements Ledger {
         this.#statements.addAnswer.run(
           keyBytes(key), answer.text, packLogProbs(answer.labelLogProbs), answer.softTargets === undefined ? null : Buffer.from(answer.softTargets, 'base64'), answer.finishReason,
           usage.promptTokens, usage.cachedPromptTokens, usage.completionTokens,
-          answer.costUsd, answer.latencyMs, this.#idOf(answer.model), Date.now(),
+          answer.costUsd, answer.latencyMs, this.#idOf(answer.model), Date.now(), usage.reasoningTokens ?? null, answer.reasoning ?? null, answer.note ?? null,
         );
       }
+    });
+  }
+
+  async recordLosses(losses: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void> {
+    if (losses.length === 0) return;
+    await this.#commit(() => {
+      for (const { key, bound } of losses) this.#statements.addLoss.run(keyBytes(key), bound.usd, bound.tokens, Date.now());
     });
   }
 
@@ -171,8 +181,10 @@ class SqliteLedger implements Ledger {
 
   async batchSpending(batch: string): Promise<BatchSpending> {
     return this.#guarded(() => {
-      const { costUsd, promptTokens, completionTokens, calls, repeated } = totalsOf(this.#one(`SELECT ${BOUGHT_SUMS} ${BOUGHT} WHERE c.batch = (SELECT id FROM names WHERE name = ?)`, batch));
-      return { usd: costUsd, tokens: promptTokens + completionTokens, calls, repeated };
+      const ofBatch = 'WHERE c.batch = (SELECT id FROM names WHERE name = ?)';
+      const { costUsd, promptTokens, completionTokens, reasoningTokens, calls, repeated } = totalsOf(this.#one(`SELECT ${BOUGHT_SUMS} ${BOUGHT} ${ofBatch}`, batch));
+      const lost = this.#one(`SELECT ${LOST_SUMS} ${LOST} ${ofBatch}`, batch);
+      return { usd: costUsd, tokens: promptTokens + completionTokens, reasoningTokens, calls, repeated, lost: { usd: Number(lost?.['lostUsd'] ?? 0), tokens: Number(lost?.['lostTokens'] ?? 0) } };
     });
   }
 
@@ -180,7 +192,7 @@ class SqliteLedger implements Ledger {
     return this.#guarded(() => {
       const where = (table: string): string => (campaign === undefined ? '' : `WHERE ${table}.campaign = (SELECT id FROM names WHERE name = ?)`);
       const values = campaign === undefined ? [] : [campaign];
-      return totalsOf(this.#one(`SELECT ${BOUGHT_SUMS} ${BOUGHT} ${where('c')}`, ...values), this.#one(`SELECT ${REUSED_SUMS} ${REUSED} ${where('u')}`, ...values));
+      return totalsOf(...([[BOUGHT_SUMS, BOUGHT, 'c'], [LOST_SUMS, LOST, 'c'], [REUSED_SUMS, REUSED, 'u']] as const).map(([sums, from, table]) => this.#one(`SELECT ${sums} ${from} ${where(table)}`, ...values)));
     });
   }
 
@@ -190,7 +202,7 @@ class SqliteLedger implements Ledger {
       const values = campaign === undefined ? [] : [campaign];
       const all = (sums: string, from: string, table: 'c' | 'u'): readonly Row[] =>
         this.#database.prepare(`SELECT ${sums}${GROUP} ${from} ${groupBy(table)} ${where} GROUP BY p.name, m.name, w.name`).all(...values);
-      const rows = [...all(BOUGHT_SUMS, BOUGHT, 'c'), ...all(REUSED_SUMS, REUSED, 'u')];
+      const rows = [...all(BOUGHT_SUMS, BOUGHT, 'c'), ...all(LOST_SUMS, LOST, 'c'), ...all(REUSED_SUMS, REUSED, 'u')];
       const groups = Map.groupBy(rows, (row) => [row['campaign'], row['model'], row['purpose']].join('\n'));
       return [...groups].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, members]) => {
         const { campaign: name, model, purpose } = members[0] ?? {};

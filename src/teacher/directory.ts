@@ -12,6 +12,7 @@ import { createOpenAITeacher } from './openai.ts';
 import { baseUrlOf } from './openai-client.ts';
 import type { CallTimings } from './openai.ts';
 import type { SharedLimits } from './shared-limits.ts';
+import type { TraitBook } from './trait-book.ts';
 import type { Teacher, TeacherDirectory, TeacherIdentity } from './teacher.ts';
 
 /** Between the batches of one campaign there are seconds; loading a model takes as long. */
@@ -26,6 +27,8 @@ export interface TeacherDirectoryDeps {
   readonly timings?: Partial<CallTimings>;
   /** The accounts of provider keys, shared by the processes of a home. Default: this process's own. */
   readonly limits?: SharedLimits;
+  /** What endpoints turned out to take, kept for the processes of a home. Default: this process's own. */
+  readonly traits?: TraitBook;
 }
 
 interface WarmModel {
@@ -52,8 +55,8 @@ class Directory implements TeacherDirectory, AsyncDisposable {
 
   async open(endpoint: EndpointSpec): Promise<Teacher> {
     if (endpoint.provider === 'openai') {
-      const { readSecret, timings, limits } = this.#deps;
-      return createOpenAITeacher({ endpoint, readKey: readSecret, ...(timings === undefined ? {} : { timings }), ...(limits === undefined ? {} : { limits }) });
+      const { readSecret, timings, limits, traits } = this.#deps;
+      return createOpenAITeacher({ endpoint, readKey: readSecret, ...(timings === undefined ? {} : { timings }), ...(limits === undefined ? {} : { limits }), ...(traits === undefined ? {} : { traits }) });
     }
     const identity = await this.identify(endpoint);
     let held: WarmModel | undefined;

@@ -9,6 +9,7 @@ import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import type { LedgerKey } from '../ledger/ledger.ts';
 import type { RecordedQuestion } from '../ledger/submissions.ts';
 import type { BatchLine, BatchService } from './batch-service.ts';
+import { readErrorBody } from './error-body.ts';
 import { callFailure } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
 
@@ -29,9 +30,9 @@ export interface OpenAIBatchesOptions {
   readonly client: OpenAI;
   readonly context: CallContext;
   readonly body: (request: TeacherRequest) => ChatCompletionCreateParamsNonStreaming;
-  readonly read: (request: TeacherRequest, completion: ChatCompletion) => TeacherAnswer;
+  readonly read: (request: TeacherRequest, completion: unknown) => TeacherAnswer;
   /** An answer for a question that the provider will never take; learns what the endpoint lacks. Undefined: neither. */
-  readonly settle: (failure: CallFailure) => TeacherAnswer | 'learned' | undefined;
+  readonly settle: (failure: CallFailure, request: TeacherRequest) => TeacherAnswer | 'learned' | undefined;
   readonly firstRetryDelayMs: number;
   readonly signal: AbortSignal | undefined;
 }
@@ -107,8 +108,8 @@ function readLine(row: string, questions: ReadonlyMap<LedgerKey, RecordedQuestio
     const answer = options.read(asRequest(key, question), response.body);
     return [{ key, answer: { ...answer, costUsd: answer.costUsd * BATCH_PRICE_SHARE } }];
   }
-  const failure = callFailure(APIError.generate(response.status_code, response.body, undefined, new Headers()), options.context);
-  const settled = options.settle(failure);
+  const failure = callFailure(APIError.generate(response.status_code, { error: readErrorBody(JSON.stringify(response.body)) }, undefined, new Headers()), options.context);
+  const settled = options.settle(failure, asRequest(key, question));
   if (settled !== undefined && settled !== 'learned') return [{ key, answer: settled }];
   if (settled === undefined && !failure.retry) onFatal(failure.error);
   return [{ key, unanswered: true }];

@@ -1,60 +1,43 @@
 /** One teacher request as a chat completion, and what comes back as an answer. https://platform.openai.com/docs/api-reference/chat */
-import type { ChatCompletion, ChatCompletionCreateParamsNonStreaming, ChatCompletionTokenLogprob } from 'openai/resources/chat/completions';
-import { StillhouseError } from '../contracts/errors.ts';
-import type { TeacherAnswer, TeacherRequest, TokenUsage } from '../contracts/records.ts';
+import type { ChatCompletionCreateParamsNonStreaming } from 'openai/resources/chat/completions';
+import { DEFAULT_REASONING_TOKENS } from '../contracts/campaign-spec.ts';
+import type { ChatMessage, TeacherAnswer, TeacherRequest, TeacherTask } from '../contracts/records.ts';
+import { labelLogProbs } from '../dataset/label-log-probs.ts';
 import { labelOf } from '../dataset/labels.ts';
 import { packSoftTargets } from '../dataset/soft-targets.ts';
-import type { TokenLogProb } from '../dataset/soft-targets.ts';
+import { answerTokens, completionSchema, endOf, messageText, tokensOfAnswer, usageOf } from './completion.ts';
+import type { EndpointTraits } from './endpoint-traits.ts';
 import { costUsd } from './prices.ts';
 import type { Price } from './prices.ts';
+import { UnreadableResponse } from './transport.ts';
 
-/** How an endpoint is asked for JSON, the strictest first: by schema, as some object, in words alone. */
-const JSON_MODES = ['schema', 'object', 'text'] as const;
+/** Labels listed in a schema: OpenAI takes 500 values, and 15,000 characters of them. */
+const MAX_SCHEMA_LABELS = 500;
+const MAX_SCHEMA_LABEL_CHARACTERS = 12_000;
+/** Tokens of the document around a label. */
+const LABEL_DOCUMENT_TOKENS = 16;
 
-/** What an endpoint turned out to accept; learned from its refusals. */
-export interface EndpointTraits {
-  readonly json: (typeof JSON_MODES)[number];
-  readonly logprobs: boolean;
-  readonly store: boolean;
-  readonly tokenLimit: 'max_tokens' | 'max_completion_tokens';
+/** Room for what the model reasons before it answers: the spec's, else as much as is usual where it is known to reason. */
+export function reasoningRoom({ parameters: { reasoning } }: TeacherTask, { reasons }: EndpointTraits): number {
+  if (reasoning === undefined) return reasons === true ? DEFAULT_REASONING_TOKENS : 0;
+  return reasoning.effort === 'none' ? 0 : reasoning.maxTokens;
 }
 
-/** What an endpoint is taken for before it has refused anything. */
-const hopefulTraits = (tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => ({ json: 'schema', logprobs: true, store: true, tokenLimit });
-
-/** By base URL and model, for as long as the process lives: a teacher is opened anew for each batch. */
-const learned = new Map<string, EndpointTraits>();
-const endpointId = (baseUrl: string, model: string): string => `${baseUrl} ${model}`;
-
-export const traitsOf = (baseUrl: string, model: string, tokenLimit: EndpointTraits['tokenLimit']): EndpointTraits => learned.get(endpointId(baseUrl, model)) ?? hopefulTraits(tokenLimit);
-
-/** Keeps what a refusal has taught; returns all that is known. */
-export function learnTraits(baseUrl: string, model: string, known: EndpointTraits, fewer: EndpointTraits): EndpointTraits {
-  const traits = fewerTraits(fewerTraits(learned.get(endpointId(baseUrl, model)) ?? known, known), fewer);
-  learned.set(endpointId(baseUrl, model), traits);
-  return traits;
+/** Reasoning and answer have rooms of their own; the wire knows one limit for both. `extra`: further room, where an answer came back empty. */
+export function roomOf(task: TeacherTask, traits: EndpointTraits, extra = 0): number {
+  const wanted = task.parameters.maxTokens + reasoningRoom(task, traits) + extra + (task.kind === 'label' ? LABEL_DOCUMENT_TOKENS : 0);
+  return Math.min(traits.mostTokens ?? Infinity, wanted);
 }
 
-/** What two calls in flight have learned, together. The name of the token limit is what `learned` says. */
-function fewerTraits(known: EndpointTraits, learned: EndpointTraits): EndpointTraits {
-  const json = JSON_MODES[Math.max(JSON_MODES.indexOf(known.json), JSON_MODES.indexOf(learned.json))] ?? 'text';
-  return { json, logprobs: known.logprobs && learned.logprobs, store: known.store && learned.store, tokenLimit: learned.tokenLimit };
-}
-
-/** The most that the API reference allows. */
-const TOP_LOGPROBS = 20;
-
-function responseFormat(request: TeacherRequest, traits: EndpointTraits): Pick<ChatCompletionCreateParamsNonStreaming, 'messages' | 'response_format'> {
-  const { task } = request;
-  const messages = task.messages.map((message) => ({ ...message }));
-  if (task.kind !== 'json') return { messages };
-  if (traits.json === 'schema') {
-    const schema = { name: task.schemaName, schema: task.schema, strict: isStrictSchema(task.schema) };
-    return { messages, response_format: { type: 'json_schema', json_schema: schema } };
-  }
-  // The schema goes into the prompt; json_object also demands that the word JSON is there.
-  const wish = { role: 'system' as const, content: `Answer with one JSON object and nothing else. It must match this JSON schema:\n${JSON.stringify(task.schema)}` };
-  return { messages: [wish, ...messages], ...(traits.json === 'object' ? { response_format: { type: 'json_object' } } : {}) };
+/** The schema that is sent with a question; undefined where its answer has no form, or the endpoint takes none. */
+export function schemaOf({ task, purpose }: TeacherRequest, traits: EndpointTraits): { readonly name: string; readonly schema: Readonly<Record<string, unknown>> } | undefined {
+  if (task.kind === 'json') return { name: task.schemaName, schema: task.schema };
+  // A tuned student writes the label alone, as it has learned to; soft targets are those of the label, not of a document around it.
+  if (task.kind !== 'label' || purpose === 'student' || task.parameters.topLogProbs !== undefined) return undefined;
+  if (traits.json !== 'schema' || !traits.labelSchema) return undefined;
+  const characters = task.labels.reduce((sum, label) => sum + label.length, 0);
+  if (task.labels.length > MAX_SCHEMA_LABELS || characters > MAX_SCHEMA_LABEL_CHARACTERS) return undefined;
+  return { name: 'label', schema: { type: 'object', properties: { label: { type: 'string', enum: task.labels } }, required: ['label'], additionalProperties: false } };
 }
 
 /** Structured outputs are strict only for schemas that require every property and allow no other. */
@@ -70,101 +53,87 @@ function isStrictSchema(schema: unknown): boolean {
   return Object.values(node).every(isStrictSchema);
 }
 
-/** `metadata`: keep the call at the provider under it. It decides nothing about the answer and is no part of the ledger key. */
-export function chatBody(model: string, request: TeacherRequest, traits: EndpointTraits, metadata?: Readonly<Record<string, string>>): ChatCompletionCreateParamsNonStreaming {
-  const { parameters, kind } = request.task;
-  const topLogProbs = parameters.topLogProbs ?? (kind === 'label' ? TOP_LOGPROBS : undefined);
+/** One system message at the beginning at most, with all that any of them says; none where the endpoint takes none. */
+function arranged(messages: readonly ChatMessage[], wishes: readonly string[], takesSystem: boolean): ChatMessage[] {
+  const system = [...messages.flatMap(({ role, content }) => (role === 'system' ? [content] : [])), ...wishes].join('\n\n');
+  const others = messages.filter(({ role }) => role !== 'system');
+  if (system === '') return others.map((message) => ({ ...message }));
+  if (takesSystem) return [{ role: 'system', content: system }, ...others.map((message) => ({ ...message }))];
+  const [first] = others;
+  if (first?.role !== 'user') return [{ role: 'user', content: system }, ...others.map((message) => ({ ...message }))];
+  return [{ role: 'user', content: `${system}\n\n${first.content}` }, ...others.slice(1).map((message) => ({ ...message }))];
+}
+
+function format(request: TeacherRequest, traits: EndpointTraits): Pick<ChatCompletionCreateParamsNonStreaming, 'messages' | 'response_format'> {
+  const { messages } = request.task;
+  const form = schemaOf(request, traits);
+  if (form === undefined) return { messages: arranged(messages, [], traits.system) };
+  if (traits.json === 'schema') {
+    return { messages: arranged(messages, [], traits.system), response_format: { type: 'json_schema', json_schema: { ...form, schema: { ...form.schema }, strict: isStrictSchema(form.schema) } } };
+  }
+  // The schema goes into the prompt; json_object also demands that the word JSON is there.
+  const wish = `Answer with one JSON object and nothing else. It must match this JSON schema:\n${JSON.stringify(form.schema)}`;
+  return { messages: arranged(messages, [wish], traits.system), ...(traits.json === 'object' ? { response_format: { type: 'json_object' } } : {}) };
+}
+
+/** How many alternatives to each token are asked for; 0: no log-probabilities. */
+const topLogProbsOf = ({ task }: TeacherRequest, traits: EndpointTraits): number => Math.min(traits.topLogProbs, task.parameters.topLogProbs ?? (task.kind === 'label' ? Infinity : 0));
+
+export interface BodyOptions {
+  /** Keep the call at the provider under it. It decides nothing about the answer and is no part of the ledger key. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Room beyond that of the first asking. */
+  readonly extraTokens?: number;
+}
+
+export function chatBody(model: string, request: TeacherRequest, traits: EndpointTraits, { metadata, extraTokens }: BodyOptions = {}): ChatCompletionCreateParamsNonStreaming {
+  const { parameters } = request.task;
+  const { temperature, topP, seed, stop, reasoning } = parameters;
+  const topLogProbs = topLogProbsOf(request, traits);
   return {
     model,
-    ...responseFormat(request, traits),
-    [traits.tokenLimit]: parameters.maxTokens,
-    temperature: parameters.temperature,
-    ...(parameters.topP === undefined ? {} : { top_p: parameters.topP }),
-    ...(parameters.seed === undefined ? {} : { seed: parameters.seed }),
-    ...(parameters.stop === undefined || parameters.stop.length === 0 ? {} : { stop: [...parameters.stop] }),
-    ...(topLogProbs !== undefined && traits.logprobs ? { logprobs: true, top_logprobs: topLogProbs } : {}),
-    ...(metadata !== undefined && traits.store ? { store: true, metadata: { ...metadata } } : {}),
+    ...format(request, traits),
+    ...(traits.tokenLimit === 'none' ? {} : { [traits.tokenLimit]: roomOf(request.task, traits, extraTokens) }),
+    ...(traits.temperature ? { temperature } : {}),
+    ...(topP === undefined || !traits.topP ? {} : { top_p: topP }),
+    ...(seed === undefined || !traits.seed ? {} : { seed }),
+    ...(stop === undefined || stop.length === 0 || !traits.stop ? {} : { stop: [...stop] }),
+    ...(reasoning?.effort === undefined || !traits.reasoningEffort ? {} : { reasoning_effort: reasoning.effort as 'low' }),
+    ...(topLogProbs > 0 ? { logprobs: true, top_logprobs: topLogProbs } : {}),
+    ...(metadata !== undefined && traits.store ? { store: true, ...(traits.metadata ? { metadata: { ...metadata } } : {}) } : {}),
   };
 }
 
-/** The traits without the feature that a refusal complains of; undefined when it is about something else. */
-export function withoutRefusedFeature(traits: EndpointTraits, status: number, complaint: string): EndpointTraits | undefined {
-  if (traits.logprobs && /logprobs/i.test(complaint)) return { ...traits, logprobs: false };
-  if (status !== 400 && status !== 422) return undefined;
-  if (traits.json !== 'text' && /response_format|json_schema|json_object|structured output/i.test(complaint)) return { ...traits, json: traits.json === 'schema' ? 'object' : 'text' };
-  if (traits.store && /\b(?:store|metadata)\b/i.test(complaint)) return { ...traits, store: false };
-  if (traits.tokenLimit === 'max_tokens' && complaint.includes('max_completion_tokens')) return { ...traits, tokenLimit: 'max_completion_tokens' };
-  if (traits.tokenLimit === 'max_completion_tokens' && complaint.includes('max_completion_tokens')) return { ...traits, tokenLimit: 'max_tokens' };
-  return undefined;
+/** The text before the first stop sequence: what an endpoint would have done that takes none. */
+function cutAt(text: string, stop: readonly string[] | undefined): string {
+  const ends = (stop ?? []).map((each) => text.indexOf(each)).filter((at) => at >= 0);
+  return ends.length === 0 ? text : text.slice(0, Math.min(...ends));
 }
 
-const bare = (text: string): string => text.trim().replace(/^["'`*]+|["'`*.!]+$/g, '').toLowerCase();
-
-/**
- * Log-probabilities of the labels, normalised over them, from the alternatives to the first token: a
- * token counts for the one label that starts with it. A label that no alternative leads to gets the
- * most that it can have: what the alternatives leave over, at most the least likely of them.
- */
-export function labelLogProbs(labels: readonly string[], alternatives: readonly { readonly token: string; readonly logprob: number }[]): readonly number[] | undefined {
-  const mass = labels.map(() => 0);
-  let seen = 0;
-  let least = 1;
-  for (const { token, logprob } of alternatives) {
-    const probability = Math.exp(logprob);
-    seen += probability;
-    least = Math.min(least, probability);
-    const start = bare(token);
-    const matches = start === '' ? [] : labels.flatMap((label, index) => (label.toLowerCase().startsWith(start) ? [index] : []));
-    if (matches.length === 1 && matches[0] !== undefined) mass[matches[0]] = (mass[matches[0]] ?? 0) + probability;
-  }
-  if (mass.every((probability) => probability === 0)) return undefined;
-  const floor = Math.max(Math.min(1 - seen, least), 1e-12);
-  const bounded = mass.map((probability) => (probability === 0 ? floor : probability));
-  const total = bounded.reduce((sum, probability) => sum + probability, 0);
-  return bounded.map((probability) => Math.fround(Math.log(probability / total)));
-}
-
-type TokenWithLogprob = Pick<ChatCompletionTokenLogprob, 'token' | 'bytes' | 'logprob'>;
-
-/** Undefined where the endpoint gave none: `logprobs: null`, or an empty list. */
-function softTargetsOf(content: readonly ChatCompletionTokenLogprob[] | null | undefined): string | undefined {
-  if (content === null || content === undefined || content.length === 0) return undefined;
-  const read = ({ token, bytes, logprob }: TokenWithLogprob): TokenLogProb => ({ token, ...(bytes == null ? {} : { bytes }), logProb: logprob });
-  return packSoftTargets(content.map((each) => ({ ...read(each), alternatives: (each.top_logprobs ?? []).map(read) })));
-}
-
-function usageOf(completion: ChatCompletion, request: TeacherRequest, text: string): TokenUsage {
-  const { usage } = completion;
-  if (usage !== undefined && usage !== null) {
-    return { promptTokens: usage.prompt_tokens, cachedPromptTokens: usage.prompt_tokens_details?.cached_tokens ?? 0, completionTokens: usage.completion_tokens };
-  }
-  // A server that does not count: four bytes a token, as in English text.
-  const prompt = request.task.messages.reduce((sum, message) => sum + Buffer.byteLength(message.content), 0);
-  return { promptTokens: Math.ceil(prompt / 4), cachedPromptTokens: 0, completionTokens: Math.ceil(Buffer.byteLength(text) / 4) };
-}
-
-/** Reads a completion; UNAVAILABLE when the body is not one, as behind a proxy's error page. */
-export function readAnswer(request: TeacherRequest, completion: ChatCompletion, price: Price, latencyMs: number): TeacherAnswer {
-  const choice = typeof completion === 'object' ? completion?.choices?.[0] : undefined;
-  if (choice?.message === undefined) {
-    throw new StillhouseError('UNAVAILABLE', `expected a chat completion with one choice, got ${JSON.stringify(completion)?.slice(0, 120) ?? 'nothing'}`);
-  }
+/** Reads a completion; throws UnreadableResponse when the body is not one, as behind a proxy's error page. */
+export function readAnswer(request: TeacherRequest, completion: unknown, price: Price, latencyMs: number): TeacherAnswer {
+  const parsed = completionSchema.safeParse(completion);
+  const choice = parsed.data?.choices[0];
+  if (parsed.data === undefined || choice === undefined) throw new UnreadableResponse(JSON.stringify(completion)?.slice(0, 160) ?? 'nothing');
   const { task } = request;
-  const refusal = choice.message.refusal ?? undefined;
-  const written = refusal ?? choice.message.content ?? '';
-  const label = task.kind === 'label' ? labelOf(written, task.labels) : undefined;
-  const alternatives = choice.logprobs?.content?.[0]?.top_logprobs;
-  const logProbs = task.kind === 'label' && label !== undefined && alternatives !== undefined ? labelLogProbs(task.labels, alternatives) : undefined;
-  const usage = usageOf(completion, request, written);
-  const softTargets = task.parameters.topLogProbs === undefined ? undefined : softTargetsOf(choice.logprobs?.content);
+  const written = messageText(choice.message);
+  const text = cutAt(written.refusal ?? written.text, task.parameters.stop);
+  const tokens = tokensOfAnswer(answerTokens(choice), written) ?? [];
+  const label = task.kind === 'label' && written.refusal === undefined ? labelOf(text, task.labels) : undefined;
+  const logProbs = task.kind === 'label' && label !== undefined ? labelLogProbs(task.labels, label, tokens) : undefined;
+  const promptBytes = task.messages.reduce((sum, message) => sum + Buffer.byteLength(message.content), 0);
+  const usage = usageOf(parsed.data, promptBytes, written);
+  const end = endOf(choice);
   return {
-    text: label ?? written,
-    ...(softTargets === undefined ? {} : { softTargets }),
+    text: label ?? text,
+    ...(task.parameters.topLogProbs === undefined || tokens.length === 0 ? {} : { softTargets: packSoftTargets(tokens) }),
     ...(logProbs === undefined ? {} : { labelLogProbs: logProbs }),
-    finishReason: refusal !== undefined ? 'refusal' : choice.finish_reason === 'length' || choice.finish_reason === 'content_filter' ? choice.finish_reason : 'stop',
+    ...(written.reasoning === undefined ? {} : { reasoning: written.reasoning }),
+    ...end,
+    ...(written.refusal === undefined ? {} : { finishReason: 'refusal' as const }),
     usage,
     costUsd: costUsd(price, usage),
     latencyMs,
-    model: typeof completion.model === 'string' && completion.model !== '' ? completion.model : 'unknown',
+    model: parsed.data.model == null || parsed.data.model === '' ? 'unknown' : parsed.data.model,
   };
 }

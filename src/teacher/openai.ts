@@ -7,23 +7,31 @@ import type { OpenAI } from 'openai';
 import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { Cost } from '../contracts/state.ts';
 import type { BatchService } from './batch-service.ts';
+import { callUpperBound } from './call-bound.ts';
+import { Concessions } from './concessions.ts';
+import type { EndpointTraits, TraitChange } from './endpoint-traits.ts';
 import { Grouped } from './grouped.ts';
 import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
-import { chatBody, learnTraits, readAnswer, traitsOf, withoutRefusedFeature } from './openai-chat.ts';
-import type { EndpointTraits } from './openai-chat.ts';
+import { chatBody, readAnswer, roomOf } from './openai-chat.ts';
 import { createOpenAIBatches } from './openai-batches.ts';
-import { baseUrlOf, OPENAI_BASE_URL, openClient } from './openai-client.ts';
+import { baseUrlOf, openClient } from './openai-client.ts';
 import type { ReadSecret } from './openai-client.ts';
 import { callFailure } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
-import { costUpperBound, priceOf } from './prices.ts';
+import { priceOf } from './prices.ts';
 import type { Price } from './prices.ts';
 import { rateFeedback } from './rate-headers.ts';
+import { roomUsedUp, secondRoom, sumOf } from './second-asking.ts';
 import { createSharedLimits } from './shared-limits.ts';
 import type { SharedLimits } from './shared-limits.ts';
+import { Slack } from './slack.ts';
 import type { AskOptions, Teacher, TeacherIdentity } from './teacher.ts';
+import { createTraitBook, traitsOf } from './trait-book.ts';
+import type { Lesson, TraitBook } from './trait-book.ts';
+import { UnreadableResponse } from './transport.ts';
 
 export interface CallTimings {
   /** One attempt, from sending to the last byte. Long outputs of slow models take minutes. */
@@ -38,6 +46,13 @@ export interface CallTimings {
 
 const TIMINGS: CallTimings = { attemptTimeoutMs: 180_000, retryBudgetMs: 60_000, firstRetryDelayMs: 500, maxRetryDelayMs: 30_000, stopGraceMs: 5_000 };
 
+/** What ends in nothing that can be read was paid for: it is tried so often in all. */
+const UNREADABLE_TRIES = 2;
+/** Where others are answered, so many questions of a batch may be turned away for reasons of their own; more, and it is the endpoint. */
+const DOUBTFUL_SHARE = 0.1;
+/** Without any answer so many are enough. */
+const DOUBTFUL_AT_FIRST = 3;
+
 export interface OpenAITeacherOptions {
   readonly endpoint: EndpointSpec;
   /** The value of a named secret: read when the first call is made, and not kept beyond the client. */
@@ -45,6 +60,14 @@ export interface OpenAITeacherOptions {
   readonly timings?: Partial<CallTimings>;
   /** The accounts of provider keys. Default: this process's own. */
   readonly limits?: SharedLimits;
+  /** What endpoints turned out to take. Default: this process's own. */
+  readonly traits?: TraitBook;
+}
+
+/** A question that got no answer although the endpoint gives some to others. */
+interface Doubtful {
+  readonly request: TeacherRequest;
+  readonly failure: CallFailure;
 }
 
 /** What one `ask` shares among its calls. */
@@ -52,8 +75,11 @@ interface Asking {
   readonly client: OpenAI;
   readonly limiter: Limiter;
   readonly context: CallContext;
+  readonly options: AskOptions;
   readonly user: string;
-  readonly metadata?: (request: TeacherRequest) => Readonly<Record<string, string>>;
+  /** What the endpoint was taken for when the bounds were made. */
+  readonly began: EndpointTraits;
+  readonly slack: Slack;
   /** Aborts waiting: no further attempt begins. */
   readonly stop: AbortController;
   /** Aborts calls in flight. */
@@ -61,25 +87,35 @@ interface Asking {
   readonly intents: Grouped<TeacherRequest, ReadonlySet<TeacherRequest> | undefined>;
   readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
   readonly refusals: Grouped<TeacherRequest>;
+  readonly losses: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost }>;
   /** Answers on their way to the disk. */
   readonly recordings: Set<Promise<void>>;
+  /** Came back empty, because the room was used up before anything was written. */
+  readonly empty: { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[];
+  readonly doubtful: Doubtful[];
+  answered: number;
   failure: unknown;
   readonly fail: (error: unknown) => void;
 }
 
 interface CallProgress {
   intended: boolean;
-  /** An attempt ended in a way that the provider may have billed. */
-  maybeBought: boolean;
   lastFailure: StillhouseError | undefined;
 }
 
-/** An endpoint lacks at most so many features: schemas, JSON objects, log-probabilities, stored completions, the newer name of the token limit. */
-const MAX_LESSONS = 5;
+/** A second asking, with what the first has cost. */
+interface Again {
+  readonly extraTokens: number;
+  readonly first: TeacherAnswer;
+}
 
 let asks = 0;
 let ownLimits: SharedLimits | undefined;
+let ownTraits: TraitBook | undefined;
 const limitsOfProcess = (): SharedLimits => (ownLimits ??= createSharedLimits());
+const traitsOfProcess = (): TraitBook => (ownTraits ??= createTraitBook());
+/** By provider, model and kind of question: answered in this process. */
+const proven = new Set<string>();
 
 class OpenAITeacher implements Teacher {
   readonly identity: TeacherIdentity;
@@ -89,9 +125,10 @@ class OpenAITeacher implements Teacher {
   readonly #price: Price;
   readonly #timings: CallTimings;
   readonly #limits: SharedLimits;
+  readonly #book: TraitBook;
   #traits: EndpointTraits;
 
-  constructor({ endpoint, readKey, timings, limits }: OpenAITeacherOptions) {
+  constructor({ endpoint, readKey, timings, limits, traits }: OpenAITeacherOptions) {
     const baseUrl = baseUrlOf(endpoint);
     this.identity = { provider: baseUrl, model: endpoint.model };
     this.#endpoint = endpoint;
@@ -99,12 +136,13 @@ class OpenAITeacher implements Teacher {
     this.#price = priceOf(endpoint, baseUrl);
     const { timeoutSeconds } = endpoint;
     this.#timings = { ...TIMINGS, ...(timeoutSeconds === undefined ? {} : { attemptTimeoutMs: 1_000 * timeoutSeconds }), ...timings };
-    this.#traits = traitsOf(baseUrl, endpoint.model, baseUrl === OPENAI_BASE_URL ? 'max_completion_tokens' : 'max_tokens');
     this.#limits = limits ?? limitsOfProcess();
+    this.#book = traits ?? traitsOfProcess();
+    this.#traits = this.#known();
   }
 
-  upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number } {
-    return costUpperBound(this.#price, request);
+  upperBound(request: TeacherRequest): Cost {
+    return this.#boundOf(request, this.#traits);
   }
 
   async ask(requests: readonly TeacherRequest[], options: AskOptions): Promise<void> {
@@ -115,21 +153,13 @@ class OpenAITeacher implements Teacher {
     };
     if (options.signal?.aborted === true) onAbort();
     options.signal?.addEventListener('abort', onAbort, { once: true });
-    let next = 0;
-    const work = async (): Promise<void> => {
-      while (!asking.stop.signal.aborted) {
-        const request = requests[next];
-        next += 1;
-        if (request === undefined) return;
-        try {
-          await this.#askOne(request, asking);
-        } catch (error) {
-          asking.fail(error);
-        }
-      }
-    };
     try {
-      await Promise.all(Array.from({ length: Math.min(this.#endpoint.concurrency, requests.length) }, work));
+      // Nothing is known of an endpoint that was never asked: its first question may be asked a second time.
+      const [first] = requests;
+      if (asking.began.reasons === undefined && first !== undefined) asking.slack.add(this.#boundOf(first, asking.began, secondRoom(first, this.#endpoint, asking.began)));
+      await this.#pool(requests, asking, (request) => this.#askOne(request, asking));
+      await this.#askAgain(asking);
+      await this.#settle(requests, asking);
       await Promise.all(asking.recordings);
     } finally {
       options.signal?.removeEventListener('abort', onAbort);
@@ -144,13 +174,17 @@ class OpenAITeacher implements Teacher {
       client, context, signal,
       firstRetryDelayMs: this.#timings.firstRetryDelayMs,
       body: (request) => chatBody(this.identity.model, request, this.#traits),
-      read: (request, completion) => readAnswer(request, completion, this.#price, 0),
-      settle: (failure) => this.#rejectedInput(failure) ?? (this.#learnTraits(this.#traits, failure) ? 'learned' : undefined),
+      read: (request, completion) => this.#readLine(request, completion),
+      settle: (failure, request) => this.#rejectedInput(failure) ?? (this.#learnFromLine(request, failure) ? 'learned' : undefined),
     });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     // Nothing is held between calls: connections close by themselves.
+  }
+
+  #known(): EndpointTraits {
+    return traitsOf(this.identity, this.#book);
   }
 
   #begin(options: AskOptions): Asking {
@@ -160,12 +194,17 @@ class OpenAITeacher implements Teacher {
     const asking: Asking = {
       client,
       context,
+      options,
       limiter: limiterOf({ id: keyId, provider: context.baseUrl, keyName: context.keyName }, this.#limits),
       user: options.user ?? `ask-${asks}`,
-      ...(options.metadata === undefined ? {} : { metadata: options.metadata }),
+      began: this.#traits,
+      slack: new Slack(),
       stop,
       kill: new AbortController(),
       recordings: new Set(),
+      empty: [],
+      doubtful: [],
+      answered: options.answeredBefore ?? 0,
       failure: undefined,
       fail: (error) => {
         // The first failure is the cause; what stops because of it is not.
@@ -175,31 +214,100 @@ class OpenAITeacher implements Teacher {
       intents: new Grouped(async (requests) => options.onAsk?.(requests)),
       answers: new Grouped((answers) => options.onAnswers(answers)),
       refusals: new Grouped(async (requests) => options.onRefused?.(requests)),
+      losses: new Grouped(async (lost) => options.onLost?.(lost)),
     };
     return asking;
   }
 
+  /** As many at once as the endpoint may be asked; the first failure stops all. */
+  async #pool<T>(items: readonly T[], asking: Asking, work: (item: T) => Promise<void>): Promise<void> {
+    let next = 0;
+    const lane = async (): Promise<void> => {
+      while (!asking.stop.signal.aborted) {
+        const item = items[next];
+        next += 1;
+        if (item === undefined) return;
+        try {
+          await work(item);
+        } catch (error) {
+          asking.fail(error);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(this.#endpoint.concurrency, items.length) }, lane));
+  }
+
   /** Asks until there is an answer, and makes it durable, unless somebody else asks; throws when trying again cannot help or the budget for it is spent. */
-  async #askOne(request: TeacherRequest, asking: Asking): Promise<void> {
-    const progress: CallProgress = { intended: false, maybeBought: false, lastFailure: undefined };
+  async #askOne(request: TeacherRequest, asking: Asking, again?: Again): Promise<void> {
+    const progress: CallProgress = { intended: again !== undefined, lastFailure: undefined };
     try {
-      const answer = await this.#answerTo(request, asking, progress);
-      if (answer === 'elsewhere') return;
-      // Not awaited: it becomes durable in one transaction with the next intent, before which no other call is made.
-      const recording: Promise<void> = asking.answers.add({ request, answer }).catch(asking.fail).finally(() => asking.recordings.delete(recording));
-      asking.recordings.add(recording);
+      const outcome = await this.#answerTo(request, asking, progress, again);
+      if (outcome === 'elsewhere') return;
+      if ('failure' in outcome) await this.#doubt({ request, failure: outcome.failure }, asking, again);
+      else if (again === undefined && roomUsedUp(outcome)) asking.empty.push({ request, answer: outcome });
+      else this.#record(request, outcome, asking);
     } catch (error) {
-      if (progress.intended && !progress.maybeBought) await asking.refusals.add(request);
+      // What an attempt may have cost is in the books by itself; the first of two answers is an answer.
+      if (again !== undefined) this.#record(request, again.first, asking);
+      else if (progress.intended) await asking.refusals.add(request);
       throw asking.stop.signal.aborted ? (progress.lastFailure ?? error) : error;
     }
   }
 
-  async #answerTo(request: TeacherRequest, asking: Asking, progress: CallProgress): Promise<TeacherAnswer | 'elsewhere'> {
+  /** Not awaited: it becomes durable in one transaction with the next intent, before which no other call is made. */
+  #record(request: TeacherRequest, answer: TeacherAnswer, asking: Asking): void {
+    asking.answered += answer.finishReason === 'rejected' || answer.finishReason === 'error' ? 0 : 1;
+    const recording: Promise<void> = asking.answers.add({ request, answer }).catch(asking.fail).finally(() => asking.recordings.delete(recording));
+    asking.recordings.add(recording);
+  }
+
+  /** The questions that came back empty, each once more with more room, as far as what others left of their bounds covers it. */
+  async #askAgain(asking: Asking): Promise<void> {
+    const covered = asking.empty.flatMap(({ request, answer: first }): (Again & { readonly request: TeacherRequest })[] => {
+      const extraTokens = secondRoom(request, this.#endpoint, this.#traits);
+      if (!asking.stop.signal.aborted && asking.slack.take(this.#boundOf(request, this.#traits, extraTokens))) return [{ request, first, extraTokens }];
+      this.#record(request, first, asking);
+      return [];
+    });
+    const asked = new Set<TeacherRequest>();
+    await this.#pool(covered, asking, ({ request, ...again }) => {
+      asked.add(request);
+      return this.#askOne(request, asking, again);
+    });
+    for (const { request, first } of covered) if (!asked.has(request)) this.#record(request, first, asking);
+  }
+
+  async #doubt(doubtful: Doubtful, asking: Asking, again: Again | undefined): Promise<void> {
+    if (again !== undefined) {
+      this.#record(doubtful.request, again.first, asking);
+      return;
+    }
+    asking.doubtful.push(doubtful);
+    if (asking.answered === 0 && asking.doubtful.length >= DOUBTFUL_AT_FIRST) asking.fail(doubtful.failure.error);
+  }
+
+  /** Few questions among many that were answered are turned away with the provider's words; else it is the endpoint that fails. */
+  async #settle(requests: readonly TeacherRequest[], asking: Asking): Promise<void> {
+    const { doubtful, options } = asking;
+    if (doubtful.length === 0) return;
+    const most = Math.max(1, Math.floor(DOUBTFUL_SHARE * (requests.length + (options.answeredBefore ?? 0))));
+    if (asking.failure === undefined && asking.answered > 0 && doubtful.length <= most) {
+      for (const { request, failure } of doubtful) this.#record(request, this.#noAnswer(failure.unreadable === true ? 'error' : 'rejected', failure.error.message), asking);
+      return;
+    }
+    for (const { request } of doubtful) await asking.refusals.add(request);
+    asking.fail(doubtful[0]?.failure.error);
+  }
+
+  async #answerTo(request: TeacherRequest, asking: Asking, progress: CallProgress, again: Again | undefined): Promise<TeacherAnswer | { readonly failure: CallFailure } | 'elsewhere'> {
     let firstFailureMs: number | undefined;
-    let lessons = 0;
+    let concessions = new Concessions(request, this.#traits);
+    let unreadable = 0;
     for (let attempt = 0; ; attempt += 1) {
-      const permit = await asking.limiter.acquire({ user: asking.user, tokens: estimatedTokens(request), limits: this.#endpoint.limits, signal: asking.stop.signal });
-      const traits = this.#traits;
+      const permit = await asking.limiter.acquire({ user: asking.user, tokens: estimatedTokens(request, concessions.traits), limits: this.#endpoint.limits, signal: asking.stop.signal });
+      // What other calls have learned while this one waited for its turn counts.
+      if (attempt === 0) concessions = new Concessions(request, this.#traits);
+      const { traits, bound } = this.#affordable(request, concessions.traits, asking, again);
       let outcome: TeacherAnswer | CallFailure;
       try {
         // Only now: a request that waits for its turn has cost nothing yet.
@@ -208,22 +316,27 @@ class OpenAITeacher implements Teacher {
           return 'elsewhere';
         }
         progress.intended = true;
-        outcome = await this.#attempt(request, traits, asking, permit);
+        outcome = await this.#attempt(request, traits, asking, permit, again?.extraTokens);
       } finally {
         permit.done({});
       }
       if (!('error' in outcome)) {
-        progress.maybeBought = true;
-        return outcome;
+        asking.slack.add(bound, { usd: outcome.costUsd, tokens: outcome.usage.promptTokens + outcome.usage.completionTokens });
+        this.#learn([...concessions.lessons, ...observed(this.#traits, outcome)]);
+        proven.add(this.#kindOf(request));
+        return again === undefined ? outcome : sumOf(again.first, outcome);
       }
       progress.lastFailure = outcome.error;
-      if (!outcome.refused) progress.maybeBought = true;
+      if (outcome.refused) asking.slack.add(bound);
+      else await asking.losses.add({ request, bound });
       const nothing = this.#rejectedInput(outcome);
       if (nothing !== undefined) return nothing;
-      if (lessons < MAX_LESSONS && this.#learnTraits(traits, outcome)) {
-        lessons += 1;
-        continue;
+      if (outcome.status !== undefined && concessions.concede(outcome.status, outcome.complaint, proven.has(this.#kindOf(request)))) continue;
+      if (outcome.unreadable === true) {
+        unreadable += 1;
+        if (unreadable >= UNREADABLE_TRIES) return { failure: outcome };
       }
+      if (outcome.error.code === 'BAD_INPUT' && outcome.unreadable !== true) return { failure: outcome };
       firstFailureMs ??= performance.now();
       const delayMs = this.#retryDelayMs(outcome, attempt, performance.now() - firstFailureMs);
       if (delayMs === undefined) throw outcome.error;
@@ -231,7 +344,19 @@ class OpenAITeacher implements Teacher {
     }
   }
 
-  async #attempt(request: TeacherRequest, traits: EndpointTraits, asking: Asking, permit: Permit): Promise<TeacherAnswer | CallFailure> {
+  /** A form that costs no more than was set aside for the question, or than others have left of theirs. */
+  #affordable(request: TeacherRequest, traits: EndpointTraits, asking: Asking, again: Again | undefined): { readonly traits: EndpointTraits; readonly bound: Cost } {
+    const wanted = this.#boundOf(request, traits, again?.extraTokens);
+    // A second asking has taken what it needs.
+    if (again !== undefined) return { traits, bound: wanted };
+    const reserved = this.#boundOf(request, asking.began);
+    const more = { usd: Math.max(0, wanted.usd - reserved.usd), tokens: Math.max(0, wanted.tokens - reserved.tokens) };
+    if ((more.usd === 0 && more.tokens === 0) || asking.slack.take(more)) return { traits, bound: wanted };
+    const { reasons: _reasons, ...others } = traits;
+    return { traits: { ...others, ...(asking.began.reasons === undefined ? {} : { reasons: asking.began.reasons }) }, bound: reserved };
+  }
+
+  async #attempt(request: TeacherRequest, traits: EndpointTraits, asking: Asking, permit: Permit, extraTokens = 0): Promise<TeacherAnswer | CallFailure> {
     const controller = new AbortController();
     const abort = (): void => controller.abort();
     // The package's own timeout ends with the headers; a body can stall as well.
@@ -239,11 +364,11 @@ class OpenAITeacher implements Teacher {
     asking.kill.signal.addEventListener('abort', abort, { once: true });
     const startedMs = performance.now();
     try {
-      const { data, response } = await asking.client.chat.completions
-        .create(chatBody(this.identity.model, request, traits, asking.metadata?.(request)), { signal: controller.signal })
-        .withResponse();
+      const body = chatBody(this.identity.model, request, traits, { metadata: asking.options.metadata?.(request), extraTokens });
+      const { data, response } = await asking.client.chat.completions.create(body, { signal: controller.signal }).withResponse();
       permit.done(rateFeedback(response.headers, response.status));
-      return readAnswer(request, data, this.#price, performance.now() - startedMs);
+      const answer = readAnswer(request, data, this.#price, performance.now() - startedMs);
+      return answer.finishReason === 'error' ? this.#halfAnswer(answer) : noteRoom(answer, request, traits, extraTokens);
     } catch (error) {
       const { attemptTimeoutMs } = this.#timings;
       const late = new StillhouseError('UNAVAILABLE', `expected an answer of ${this.identity.model} from ${this.identity.provider} within ${attemptTimeoutMs} ms, got none`);
@@ -256,21 +381,54 @@ class OpenAITeacher implements Teacher {
     }
   }
 
-  /** A question that the provider will not take, though it takes others, is answered for good: by nothing. */
-  #rejectedInput(failure: CallFailure): TeacherAnswer | undefined {
-    if (failure.rejectedInput === undefined) return undefined;
-    const usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
-    return { text: '', finishReason: failure.rejectedInput, usage, costUsd: 0, latencyMs: 0, model: this.identity.model };
+  /** Something failed while it was written: asked again, as after any failure that may pass, and not for ever. */
+  #halfAnswer({ note }: TeacherAnswer): CallFailure {
+    const error = new StillhouseError('UNAVAILABLE', `expected a whole answer of ${this.identity.model} from ${this.identity.provider}, got one that broke off: ${note ?? 'no reason'}`);
+    return { error, retry: true, refused: false, feedback: {}, complaint: '', unreadable: true };
   }
 
-  /** True when the endpoint complained of a feature that the next attempt does without. */
-  #learnTraits(used: EndpointTraits, failure: CallFailure): boolean {
-    if (failure.status === undefined) return false;
-    const fewer = withoutRefusedFeature(used, failure.status, failure.complaint);
-    if (fewer === undefined) return false;
-    // Several calls in flight make the same discovery: what one has learned is kept.
-    this.#traits = learnTraits(this.identity.provider, this.identity.model, this.#traits, fewer);
+  /** A question that the provider will not take, though it takes others, is answered for good: by nothing. */
+  #rejectedInput({ rejectedInput, error }: CallFailure): TeacherAnswer | undefined {
+    return rejectedInput === undefined ? undefined : this.#noAnswer(rejectedInput, error.message);
+  }
+
+  #noAnswer(finishReason: TeacherAnswer['finishReason'], note: string): TeacherAnswer {
+    const usage = { promptTokens: 0, cachedPromptTokens: 0, completionTokens: 0 };
+    return { text: '', finishReason, note: note.slice(0, 500), usage, costUsd: 0, latencyMs: 0, model: this.identity.model };
+  }
+
+  /** A line of a batch file that cannot be read is one row without an answer: it was paid for as it is. */
+  #readLine(request: TeacherRequest, completion: unknown): TeacherAnswer {
+    try {
+      return noteRoom(readAnswer(request, completion, this.#price, 0), request, this.#traits, 0);
+    } catch (error) {
+      if (!(error instanceof UnreadableResponse)) throw error;
+      return this.#noAnswer('error', `expected a chat completion, got ${error.message}`);
+    }
+  }
+
+  /** In a file nothing is tried out: the first form that the words suggest is what the next asking does without. */
+  #learnFromLine(request: TeacherRequest, { status, complaint }: CallFailure): boolean {
+    const concessions = new Concessions(request, this.#traits);
+    if (status === undefined || !concessions.concede(status, complaint, true)) return false;
+    this.#learn(concessions.lessons);
     return true;
+  }
+
+  /** Several calls in flight make the same discovery: what one has learned is kept. */
+  #learn(lessons: readonly Lesson[]): void {
+    if (lessons.length === 0) return;
+    const { provider, model } = this.identity;
+    this.#book.learn(provider, model, lessons);
+    this.#traits = this.#known();
+  }
+
+  #kindOf({ task }: TeacherRequest): string {
+    return [this.identity.provider, this.identity.model, task.kind, task.parameters.topLogProbs === undefined ? '' : 'soft targets'].join(' ');
+  }
+
+  #boundOf(request: TeacherRequest, traits: EndpointTraits, extraTokens = 0): Cost {
+    return callUpperBound(this.#price, request, traits, extraTokens);
   }
 
   /** Undefined: give up. Exponential with jitter, at least what the provider asked for. */
@@ -283,10 +441,25 @@ class OpenAITeacher implements Teacher {
   }
 }
 
+/** What an answer shows of its model. */
+function observed({ reasons }: EndpointTraits, answer: TeacherAnswer): readonly Lesson[] {
+  const thought = (answer.usage.reasoningTokens ?? 0) > 0 || answer.reasoning !== undefined || roomUsedUp(answer);
+  if (thought && reasons !== true) return [{ change: { reasons: true } satisfies TraitChange, words: 'an answer came with reasoning, or its room was used up before it began' }];
+  return reasons === undefined && answer.text !== '' ? [{ change: { reasons: false }, words: 'answers without reasoning' }] : [];
+}
+
+/** An empty answer says why it is. */
+function noteRoom(answer: TeacherAnswer, request: TeacherRequest, traits: EndpointTraits, extraTokens: number): TeacherAnswer {
+  if (!roomUsedUp(answer)) return answer;
+  const { reasoningTokens } = answer.usage;
+  const spent = reasoningTokens === undefined ? '' : `, ${reasoningTokens} of them by reasoning`;
+  return { ...answer, note: `its room of ${roomOf(request.task, traits, extraTokens)} tokens was used up before anything was written${spent}: reasoning.maxTokens beside the model gives more` };
+}
+
 /** What the provider's limiter is likely to count: a quarter of the bytes, and the most that may be written. */
-function estimatedTokens(request: TeacherRequest): number {
+function estimatedTokens(request: TeacherRequest, traits: EndpointTraits): number {
   const bytes = request.task.messages.reduce((sum, message) => sum + Buffer.byteLength(message.content), 0);
-  return Math.ceil(bytes / 4) + request.task.parameters.maxTokens;
+  return Math.ceil(bytes / 4) + roomOf(request.task, traits);
 }
 
 export function createOpenAITeacher(options: OpenAITeacherOptions): Teacher {

@@ -189,8 +189,3 @@ export function tokenUpperBound(request: TeacherRequest): { readonly promptToken
   const schema = task.kind === 'json' ? 2 * Buffer.byteLength(JSON.stringify(task.schema)) + 64 : 0;
   return { promptTokens: chat + schema, completionTokens: task.parameters.maxTokens };
 }
-
-export function costUpperBound(price: Price, request: TeacherRequest): { readonly usd: number; readonly tokens: number } {
-  const { promptTokens, completionTokens } = tokenUpperBound(request);
-  return { usd: costUsd(price, { promptTokens, cachedPromptTokens: 0, completionTokens }), tokens: promptTokens + completionTokens };
-}

@@ -14,8 +14,8 @@ function instructionFor(spec: CampaignSpec, input: string): string {
 
 /** Each draw has a seed of its own: a provider that honours seeds would else give the same answer each time. */
 function parametersOf(spec: CampaignSpec, sampleIndex: number, maxTokens: number = spec.teacher.maxTokens): GenerationParameters {
-  const { temperature } = spec.teacher;
-  return { maxTokens, temperature, ...(temperature > 0 ? { seed: spec.seed + sampleIndex } : {}) };
+  const { temperature, reasoning } = spec.teacher;
+  return { maxTokens, ...(reasoning === undefined ? {} : { reasoning }), temperature, ...(temperature > 0 ? { seed: spec.seed + sampleIndex } : {}) };
 }
 
 const quoted = (labels: readonly string[]): string => labels.map((label) => JSON.stringify(label)).join(', ');
@@ -49,7 +49,7 @@ export function completionPrompt(spec: CampaignSpec, input: string): { readonly 
 /** The question about one input row; `sampleIndex` says which of several draws it is. Nobody learns from a held-out row: it is asked without soft targets. */
 export function rowTask(spec: CampaignSpec, input: string, sampleIndex = 0, heldOut = false): TeacherTask {
   const { output } = spec.task;
-  if (spec.sampling.rationale) return reasonedTask(spec, input, sampleIndex);
+  if (spec.sampling.rationale === true) return reasonedTask(spec, input, sampleIndex);
   const messages = chat(spec, input);
   const { softTargets } = spec.sampling;
   const extra = softTargets === undefined || heldOut ? {} : { topLogProbs: softTargets.topK };
@@ -130,7 +130,7 @@ const shortened = (text: string): string => ([...text].length > MAX_SHOWN_INPUT 
 /** A call that writes `pairs` input/output pairs, different from what was written before. */
 export function pairsTask(spec: CampaignSpec, pairs: number, attributes: Attributes, written: Written, sampleIndex: number): TeacherTask {
   const { task, teacher, sampling } = spec;
-  const form = sampling.rationale ? '{"input": …, "rationale": …, "output": …}' : '{"input": …, "output": …}';
+  const form = sampling.rationale === true ? '{"input": …, "rationale": …, "output": …}' : '{"input": …, "output": …}';
   const lines = [
     `Write ${pairs} different training examples for the task above, as JSON of the form {"pairs": [${form}]}.`,
     `An input is what takes the place of {input} in this instruction, and nothing more:\n${task.instruction.includes('{input}') ? task.instruction : `${task.instruction}\n{input}`}`,
@@ -139,7 +139,7 @@ export function pairsTask(spec: CampaignSpec, pairs: number, attributes: Attribu
       : 'An output is the best possible answer to its input.',
     'Write in the language of the task, as real users would: varied in wording, length and detail, without numbering, names of the attributes or comments.',
   ];
-  if (sampling.rationale) lines.push('A rationale is the reasoning that leads from the input to the output, in one to four sentences.');
+  if (sampling.rationale === true) lines.push('A rationale is the reasoning that leads from the input to the output, in one to four sentences.');
   if (Object.keys(attributes).length > 0) lines.push(`All examples have these attributes: ${attributeLine(attributes)}.`);
   if (teacher.shots.length > 0) lines.push(`Examples of the form, not to be repeated:\n${teacher.shots.map((shot) => JSON.stringify({ input: shot.input, output: shot.output })).join('\n')}`);
   const before = [...written.attributes.map((other) => `- ${attributeLine(other)}`), ...written.inputs.map((input) => `- ${JSON.stringify(shortened(input))}`)];
@@ -149,7 +149,7 @@ export function pairsTask(spec: CampaignSpec, pairs: number, attributes: Attribu
     kind: 'json',
     messages: [{ role: 'system', content: description }, { role: 'user', content: lines.join('\n\n') }],
     schemaName: PAIRS_SCHEMA_NAME,
-    schema: pairsSchema(task, sampling.rationale),
+    schema: pairsSchema(task, sampling.rationale === true),
     parameters: parametersOf(spec, sampleIndex),
   };
 }

@@ -114,7 +114,10 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
   const progressed = (): void => options.onProgress?.(done.size, uses.size);
   const spent = async (): Promise<Spending> => {
     const bought = await ledger.batchSpending(batch);
-    return { usd: bought.usd, tokens: bought.tokens, callsBought: bought.calls, callsReused: done.size - bought.calls, callsRepeated: bought.repeated };
+    return {
+      usd: bought.usd, tokens: bought.tokens, ...(bought.reasoningTokens > 0 ? { reasoningTokens: bought.reasoningTokens } : {}), callsBought: bought.calls, callsReused: done.size - bought.calls, callsRepeated: bought.repeated,
+      ...(bought.lost.usd > 0 || bought.lost.tokens > 0 ? { lost: bought.lost } : {}),
+    };
   };
   const answer = async (asked: readonly TeacherRequest[]): Promise<readonly Part[]> => {
     const parts = await partsOf(deps, spec, asked);
@@ -205,7 +208,9 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
         const others = new Set(elsewhere);
         return new Set(requests.filter((request) => others.has(keyOf(request))));
       },
+      answeredBefore: keyed.length - missing.length,
       onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
+      onLost: (lost) => ledger.recordLosses(lost.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
       onAnswers: async (answers) => {
         await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
         answered(answers);

@@ -1,6 +1,7 @@
 /** The port behind which every teacher and judge stands: an endpoint or a local model. */
 import type { EndpointSpec } from '../contracts/campaign-spec.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
+import type { Cost } from '../contracts/state.ts';
 import type { BatchService } from './batch-service.ts';
 
 export interface TeacherIdentity {
@@ -24,6 +25,13 @@ export interface AskOptions {
   readonly onAsk?: (requests: readonly TeacherRequest[]) => Promise<ReadonlySet<TeacherRequest> | undefined>;
   /** Called with requests that the provider refused without doing them: nothing was bought. */
   readonly onRefused?: (requests: readonly TeacherRequest[]) => Promise<void>;
+  /**
+   * Called with attempts that the provider may have billed though nothing came of them (a time limit, a broken connection,
+   * a body that is no answer), and awaited: the loss is durable before the next attempt.
+   */
+  readonly onLost?: (lost: readonly { readonly request: TeacherRequest; readonly bound: Cost }[]) => Promise<void>;
+  /** Questions of the same batch that have their answers already: the endpoint has answered such questions. */
+  readonly answeredBefore?: number;
   /** Called with groups of answers as they arrive, each group to be made durable before its calls count as done. */
   readonly onAnswers: (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]) => Promise<void>;
 }
@@ -40,7 +48,7 @@ export interface Teacher extends AsyncDisposable {
   /** The provider's batch service, where it has one. */
   batches?(signal: AbortSignal | undefined): BatchService;
   /** Upper bound of one request's cost and tokens, before it is asked. */
-  upperBound(request: TeacherRequest): { readonly usd: number; readonly tokens: number };
+  upperBound(request: TeacherRequest): Cost;
 }
 
 /** Finds teachers and judges by their spec. */

@@ -77,7 +77,7 @@ export class MemoryCampaigns implements Campaigns {
 const same = (value: number) => ({ low: value, expected: value, high: value });
 /** An estimate without a plan: ten calls of 100 tokens for $0.20. */
 export const scriptedEstimate = (spec: CampaignSpec): Promise<Estimate> => {
-  const figures = { calls: same(10), tokens: same(1_000), usd: same(0.2) };
+  const figures = { calls: same(10), tokens: same(1_000), reasoningTokens: same(0), usd: same(0.2) };
   return Promise.resolve({
     rounds: same(1), parts: [{ what: 'training rows', model: spec.teacher.model, ...figures }], ...figures, answeredAlready: 3, callHours: same(0.5), basis: ['a script'],
   });

@@ -95,7 +95,7 @@ test('an endpoint without schemas is asked for an object, one without that in wo
 });
 
 test('inputs of a file and written pairs are mixed by their shares; a source that ends leaves its rows to the others', async () => {
-  await using home = await DataHome.start({ answer: (call, index) => (call.response_format === undefined ? 'positive' : pairsOf(index)) });
+  await using home = await DataHome.start({ answer: (call, index) => (call.response_format?.json_schema?.name === 'label' ? 'positive' : pairsOf(index)) });
   const pool = home.file('pool.jsonl', Array.from({ length: 9 }, (_, index) => ({ input: `${sentence(7_000 + index)}` })));
   const source = { kind: 'mixed' as const, sources: [{ kind: 'inputs' as const, dataset: pool, share: 3 }, { kind: 'description' as const, attributes: { topic: ['a', 'b', 'c', 'd'] }, pairsPerCall: 2, share: 1 }] };
   const spec = home.spec({ sampling: { source, rows: 8, rowsPerLaterRound: 8 } });

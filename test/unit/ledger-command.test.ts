@@ -19,8 +19,8 @@ it('still ledger shows calls, tokens, cost and what reuse saved, of all campaign
   await ledger.recordAnswers(keys.map((key) => ({ key, answer: { text: 'yes', finishReason: 'stop', usage, costUsd: 0.25, latencyMs: 1, model: 'm' } })));
   await ledger.recordReuse({ batch: 'b', campaign: 'c1', keys: [{ key: keys[0] ?? '', purpose: 'test' }] });
   await ledger.close();
-  assert.match((await still()).stdout, /\nall +2 +0 +0 +14 +4 +0\.500000 +1 +0\.250000\n/);
-  assert.match((await still('c1')).stdout, /\nc1 +m +test +0 +0 +0 +0 +0 +0\.000000 +1 +0\.250000\nc1 +m +train +1 /);
+  assert.match((await still()).stdout, /\nall +2 +0 +0 +14 +4 +0 +0\.500000 +0 +0\.000000 +1 +0\.250000\n/);
+  assert.match((await still('c1')).stdout, /\nc1 +m +test +0 +0 +0 +0 +0 +0 +0\.000000 +0 +0\.000000 +1 +0\.250000\nc1 +m +train +1 /);
   const one = JSON.parse((await still('c1', '--json')).stdout) as { readonly calls: number; readonly costUsd: number };
   assert.deepEqual([one.calls, one.costUsd], [1, 0.25]);
 });

@@ -67,7 +67,7 @@ describe('ledger', () => {
     const second = createLedger(path);
     const found = await second.lookup(calls.map((each) => each.key));
     assert.deepEqual([...found], [[calls[0]!.key, answer('正面')]]);
-    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25, reused: 0, savedUsd: 0 });
+    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25, reused: 0, savedUsd: 0, lost: 0, lostUsd: 0, reasoningTokens: 0 });
     await first.close();
     await second.close();
   });
@@ -80,8 +80,8 @@ describe('ledger', () => {
     await ledger.withdrawIntents([a.key, c.key]);
     assert.deepEqual(await ledger.recordIntents([a, b, c]), { repeated: [b.key], elsewhere: [a.key] }, 'a is answered, c was withdrawn');
     await ledger.recordAnswers([b, c].map(({ key }) => ({ key, answer: answer('y') })));
-    assert.deepEqual(await ledger.batchSpending('one'), { usd: 0.75, tokens: 315, calls: 3, repeated: 1 });
-    assert.deepEqual(await ledger.batchSpending('two'), { usd: 0, tokens: 0, calls: 0, repeated: 0 });
+    assert.deepEqual(await ledger.batchSpending('one'), { usd: 0.75, tokens: 315, reasoningTokens: 0, calls: 3, repeated: 1, lost: { usd: 0, tokens: 0 } });
+    assert.deepEqual(await ledger.batchSpending('two'), { usd: 0, tokens: 0, reasoningTokens: 0, calls: 0, repeated: 0, lost: { usd: 0, tokens: 0 } });
     assert.equal((await ledger.totals({ campaign: 'demo' })).calls, 3);
     assert.equal((await ledger.totals({ campaign: 'other' })).calls, 0);
     await ledger.close();
@@ -236,6 +236,23 @@ describe('ledger', () => {
     await ledger.close();
   });
 
+  it('counts attempts of which nothing came, also where their call is answered later, or given up', async () => {
+    const path = join(folder, 'losses.sqlite');
+    const ledger = createLedger(path);
+    const [a, b] = [call('a', { batch: 'one' }), call('b', { batch: 'one' })];
+    await ledger.recordIntents([a, b]);
+    await ledger.recordLosses([a, b, a].map(({ key }) => ({ key, bound: { usd: 0.5, tokens: 100 } })));
+    await ledger.recordAnswers([{ key: a.key, answer: { ...answer('x'), note: 'words', reasoning: 'thought', usage: { promptTokens: 100, cachedPromptTokens: 0, completionTokens: 5, reasoningTokens: 3 } } }]);
+    await ledger.withdrawIntents([b.key]);
+    await ledger.close();
+    const again = createLedger(path);
+    assert.deepEqual(await again.batchSpending('one'), { usd: 0.25, tokens: 105, reasoningTokens: 3, calls: 1, repeated: 0, lost: { usd: 1.5, tokens: 300 } });
+    assert.deepEqual((await again.totals()).lost, 3);
+    const found = (await again.lookup([a.key])).get(a.key);
+    assert.deepEqual([found?.note, found?.reasoning, found?.usage.reasoningTokens], ['words', 'thought', 3]);
+    await again.close();
+  });
+
   it('counts what was saved by reuse, by campaign, model and purpose', async () => {
     const ledger = createLedger(join(folder, 'usage.sqlite'));
     const calls = ['a', 'b', 'c'].map((content) => call(content, { campaign: 'one', batch: 'one 0-3', purpose: content === 'c' ? 'test' : 'train' }));
@@ -245,7 +262,7 @@ describe('ledger', () => {
     await ledger.recordAnswers([{ key: calls[2]!.key, answer: answer('y') }]);
     for (let again = 0; again < 2; again += 1) await ledger.recordReuse(use);
     await ledger.recordReuse({ ...use, batch: 'one 0-3', campaign: 'one' });
-    const nothing = { calls: 0, open: 0, repeated: 0, promptTokens: 0, completionTokens: 0, costUsd: 0, reused: 0, savedUsd: 0 };
+    const nothing = { calls: 0, open: 0, repeated: 0, promptTokens: 0, completionTokens: 0, costUsd: 0, reused: 0, savedUsd: 0, lost: 0, lostUsd: 0, reasoningTokens: 0 };
     const { model } = identity;
     assert.deepEqual(await ledger.usage(), [
       { campaign: 'one', model, purpose: 'test', ...nothing, calls: 1, promptTokens: 100, completionTokens: 5, costUsd: 0.25 },

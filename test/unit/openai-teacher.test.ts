@@ -4,7 +4,6 @@ import type { EndpointSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest, TeacherTask } from '../../src/contracts/records.ts';
 
-import { labelLogProbs } from '../../src/teacher/openai-chat.ts';
 import { createOpenAITeacher } from '../../src/teacher/openai.ts';
 import type { CallTimings } from '../../src/teacher/openai.ts';
 import { listedPrice, priceOf } from '../../src/teacher/prices.ts';
@@ -221,11 +220,5 @@ describe('limits and prices', () => {
     assert.throws(() => priceOf(unknown, 'https://llm.example.com/v1'), /expected a price for the model in-house/);
     assert.equal(priceOf(unknown, 'http://localhost:8000/v1').inputUsdPerMillion, 0);
     assert.equal(priceOf({ ...unknown, price: { inputUsdPerMillion: 3, outputUsdPerMillion: 4 } }, 'https://llm.example.com/v1').outputUsdPerMillion, 4);
-  });
-
-  it('gives no label log-probabilities when no alternative leads to a label', () => {
-    assert.equal(labelLogProbs(['yes', 'no'], [{ token: 'maybe', logprob: -0.1 }]), undefined);
-    const [yes, no] = labelLogProbs(['yes', 'no'], [{ token: 'yes', logprob: Math.log(0.9) }, { token: 'maybe', logprob: Math.log(0.06) }]) ?? [];
-    assert.ok(Math.abs(Math.exp(yes ?? 0) - 0.9 / 0.94) < 1e-6 && Math.abs(Math.exp(no ?? 0) - 0.04 / 0.94) < 1e-6);
   });
 });

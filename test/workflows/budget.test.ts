@@ -8,7 +8,9 @@ import type { TeacherRequest } from '../../src/contracts/records.ts';
 import { addUsd, formatUsd, roundUsdUp } from '../../src/contracts/money.ts';
 import type { Cost, Spending } from '../../src/contracts/state.ts';
 import { createRandom } from '../../src/dataset/random.ts';
-import { costUpperBound, costUsd } from '../../src/teacher/prices.ts';
+import { callUpperBound } from '../../src/teacher/call-bound.ts';
+import { hopefulTraits } from '../../src/teacher/endpoint-traits.ts';
+import { costUsd } from '../../src/teacher/prices.ts';
 import type { Price } from '../../src/teacher/prices.ts';
 import { NO_COST, NO_SPENDING, addCost, covers, needsOf, timesCost } from '../../workflows/money.ts';
 import type { CampaignEvent, Memory } from '../../workflows/state.ts';
@@ -70,7 +72,7 @@ class Simulation {
   #batch(name: string, price: Price): Batch {
     const calls = Array.from({ length: 1 + Math.floor(this.#random() * 16) }, (): Call => {
       const request: Pick<TeacherRequest, 'task'> = { task: { kind: 'text', messages: [{ role: 'user', content: 'x'.repeat(1 + Math.floor(this.#random() * 400)) }], parameters: { maxTokens: 1 + Math.floor(this.#random() * 64), temperature: 0 } } };
-      const bound = costUpperBound(price, request as TeacherRequest);
+      const bound = callUpperBound(price, request as TeacherRequest, hopefulTraits('', false));
       const promptTokens = Math.floor(this.#random() * 60);
       const completionTokens = request.task.parameters.maxTokens - (this.#random() < 0.5 ? 0 : 1);
       const usage = { promptTokens, cachedPromptTokens: Math.floor(this.#random() * promptTokens), completionTokens };

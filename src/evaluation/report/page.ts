@@ -231,7 +231,7 @@ function costSection(data: ReportData): Markup {
   const stages = (['selecting', 'sampling', 'filtering', 'training', 'evaluating'] satisfies Stage[]).filter((stage) => rounds.some((round) => (round.stageMs[stage] ?? 0) > 0));
   const total = (round: RoundSummary): number => Object.values(round.stageMs).reduce((sum, ms) => sum + ms, 0);
   return html`<h2>Cost and time</h2><dl class="facts">${[
-    ['Spent', `${dollars(spending.usd)}${budget?.usd === undefined ? '' : ` of ${dollars(budget.usd)}`}`], ['Tokens', count(spending.tokens)], ['Calls bought', count(spending.callsBought)], ['Calls reused', count(spending.callsReused)], ['Possibly bought twice', count(spending.callsRepeated)],
+    ['Spent', `${dollars(spending.usd)}${budget?.usd === undefined ? '' : ` of ${dollars(budget.usd)}`}`], ['Tokens', count(spending.tokens)], ...(spending.reasoningTokens === undefined ? [] : [['Of them for reasoning', count(spending.reasoningTokens)] as const]), ['Calls bought', count(spending.callsBought)], ['Calls reused', count(spending.callsReused)], ['Possibly bought twice', count(spending.callsRepeated)],
   ].map(([term, value]) => html`<div><dt>${term}</dt><dd>${value}</dd></div>`)}</dl>
 <p class="note" style="margin-top:12px">Teacher and judge together.${calls > 0 && ` ${percent(spending.callsReused / calls, 0)} of the answers were in the ledger already.`} “Possibly bought twice” counts calls in flight when a process died: they may have been paid for without an answer being kept. ${moneyNotes(data)}</p>
 ${stages.length > 0 && html`<div class="scroll"><table><thead><tr><th>Time by stage</th>${stages.map((stage) => html`<th class="n">${stage}</th>`)}<th class="n">round</th></tr></thead><tbody>
