@@ -3,6 +3,7 @@
  * Unknown keys are errors with their path; numbers are never coerced from strings.
  */
 import { z } from 'zod';
+import { indistinctLabels } from './label-form.ts';
 import { checkLayerChoice, modelChoiceShape } from './model-choice.ts';
 import { patchOf } from './patch.ts';
 import { MAX_TOURNAMENT_EPOCHS, contestantStudent, contestantTraining, tournamentSchema } from './tournament-spec.ts';
@@ -298,7 +299,8 @@ export const campaignSpecSchema = z
     };
     if (spec.task.output.kind === 'label') {
       const { labels } = spec.task.output;
-      if (new Set(labels).size !== labels.length) reject(['task', 'output', 'labels'], `expected distinct labels, got ${JSON.stringify(labels)}`);
+      const twins = indistinctLabels(labels);
+      if (twins !== undefined) reject(['task', 'output', 'labels'], `expected labels that are not blank and differ in more than letter case, width and white space, got ${twins.map((label) => JSON.stringify(label)).join(' and ')}`);
       spec.teacher.shots.forEach((shot, index) => {
         if (!labels.includes(shot.output)) {
           reject(['teacher', 'shots', index, 'output'], `expected one of ${labels.join(', ')}, got ${JSON.stringify(shot.output)}`);

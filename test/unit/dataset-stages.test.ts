@@ -158,7 +158,7 @@ test('class balance drops the least sure rows of the larger class', async () => 
   const space = workspace();
   const round = Array.from({ length: 9 }, (_, index) => {
     const logit = 1 + index;
-    return ask(sentence(index), answer('', { labelLogProbs: index < 3 ? [0, -logit] : [-logit, 0] }));
+    return ask(sentence(index), answer(index < 3 ? 'negative' : 'positive', { labelLogProbs: index < 3 ? [0, -logit] : [-logit, 0] }));
   });
   const { samples, rejected } = await build(space, labelSpec({ filter: { maxClassRatio: 1.4 } }), [round]);
   assert.equal(samples.filter(({ output }) => output === 'positive').length, 4);
