@@ -27,6 +27,7 @@ interface Layer {
 }
 const LAYERS: readonly Layer[] = [
   { name: 'unit', concurrency: availableParallelism(), timeoutMs: 120_000 },
+  { name: 'dialects', concurrency: availableParallelism(), timeoutMs: 120_000 },
   { name: 'numerics', concurrency: 1, timeoutMs: 600_000 },
   { name: 'api', concurrency: availableParallelism(), timeoutMs: 120_000 },
   { name: 'replay', concurrency: 1, timeoutMs: 180_000 },

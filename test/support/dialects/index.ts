@@ -6,5 +6,6 @@ import { vllm } from './data/vllm.ts';
 
 export const DIALECTS: readonly Dialect[] = [...openai, ...vllm, ...llamaCpp];
 export { DIALECT_KEY, DIALECT_PRICE, DialectServer, startDialectServer } from './server.ts';
+export type { DialectServerOptions, Say } from './server.ts';
 export { SUBJECTS } from './dialect.ts';
 export type { Dialect, Failure } from './dialect.ts';

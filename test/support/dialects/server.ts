@@ -6,7 +6,7 @@ import { asEvents, completion } from './completion.ts';
 import { holds, lastUserText, OPENAI_PARAMETERS, promptTokensOf, tokenLimitOf } from './call.ts';
 import type { ChatBody } from './call.ts';
 import type { Dialect, Failure, Json, Reply, Rule } from './dialect.ts';
-import { filled } from './template.ts';
+import { filled, filledText } from './template.ts';
 import { tokensOf } from './tokens.ts';
 
 export const DIALECT_KEY = 'sk-dialect-0123456789abcdef';
@@ -150,8 +150,8 @@ export class DialectServer implements AsyncDisposable {
       outsideValue: (Object.entries(body).find(([key]) => (rule(this.dialect, by)?.when.keyOutside ?? known).every((each) => each !== key))?.[1] ?? null) as Json,
       inSeconds: new Date(Date.now() + 2_000).toUTCString(),
     };
-    const headers = Object.fromEntries(Object.entries(reply.headers).map(([name, value]) => [name, String(filled(value, body, names))]));
-    const text = typeof reply.body === 'string' ? String(filled(reply.body, body, names)) : JSON.stringify(filled(reply.body, body, names));
+    const headers = Object.fromEntries(Object.entries(reply.headers).map(([name, value]) => [name, filledText(value, body, names)]));
+    const text = typeof reply.body === 'string' ? filledText(reply.body, body, names) : JSON.stringify(filled(reply.body, body, names));
     return { status: reply.status, contentType: reply.contentType, headers, text };
   }
 }

@@ -11,20 +11,27 @@ export function valueAt(document: unknown, path: string): unknown {
   return at;
 }
 
-/** `names` are the {{$names}}; every other is a path of `body`. A text that is one name takes its value as it is, a number or an object too. */
-export function filled(template: Json, body: unknown, names: Readonly<Record<string, Json>>): Json {
-  const valueOf = (name: string): Json => {
-    const value = name.startsWith('$') ? names[name.slice(1)] : (valueAt(body, name) as Json | undefined);
-    if (value === undefined && name.startsWith('$')) throw new Error(`expected one of $${Object.keys(names).join(', $')} in a template, got {{${name}}}`);
-    return value ?? null;
-  };
+type Names = Readonly<Record<string, Json>>;
+
+function valueOf(name: string, body: unknown, names: Names): Json {
+  const value = name.startsWith('$') ? names[name.slice(1)] : (valueAt(body, name) as Json | undefined);
+  if (value === undefined && name.startsWith('$')) throw new Error(`expected one of $${Object.keys(names).join(', $')} in a template, got {{${name}}}`);
+  return value ?? null;
+}
+
+/** `names` are the {{$names}}; every other is a path of `body`. */
+export function filledText(template: string, body: unknown, names: Names): string {
+  return template.replace(/\{\{([^{}]+)\}\}/g, (_match, name: string) => {
+    const value = valueOf(name, body, names);
+    return typeof value === 'string' ? value : JSON.stringify(value);
+  });
+}
+
+/** The same for every text of a document. One that is a name and nothing else takes its value as it is, a number or an object too. */
+export function filled(template: Json, body: unknown, names: Names): Json {
   if (typeof template === 'string') {
     const whole = /^\{\{([^{}]+)\}\}$/.exec(template)?.[1];
-    if (whole !== undefined) return valueOf(whole);
-    return template.replace(/\{\{([^{}]+)\}\}/g, (_match, name: string) => {
-      const value = valueOf(name);
-      return typeof value === 'string' ? value : JSON.stringify(value);
-    });
+    return whole === undefined ? filledText(template, body, names) : valueOf(whole, body, names);
   }
   if (Array.isArray(template)) return template.map((each: Json) => filled(each, body, names));
   if (typeof template !== 'object' || template === null) return template;
