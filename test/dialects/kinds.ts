@@ -13,8 +13,8 @@ import type { Dialect, Say } from '../support/dialects/index.ts';
 import { specAt } from './ask.ts';
 import type { endpointAt } from './ask.ts';
 
-/** The rows of a cell: `long` goes beyond every dialect's context, `filter` is about what a provider will not answer. */
-export const INPUTS = { good: 'a good day at the sea', bad: 'a bad day at the office', long: `a good day ${'x '.repeat(16_500)}`, filter: `a day ${SUBJECTS.filter}` } as const;
+/** The rows of a cell: `long` goes beyond every dialect's context, `filter` is about what a provider will not answer, `outage` meets one. */
+export const INPUTS = { good: 'a good day at the sea', bad: 'a bad day at the office', long: `a good day ${'x '.repeat(16_500)}`, filter: `a day ${SUBJECTS.filter}`, outage: `a long day ${SUBJECTS.outage}` } as const;
 export type InputName = keyof typeof INPUTS;
 
 export interface Kind {
@@ -23,6 +23,8 @@ export interface Kind {
   readonly requests: (spec: CampaignSpec, inputs: readonly InputName[]) => readonly TeacherRequest[];
   readonly say: Say;
   readonly stored?: boolean;
+  /** Each draw of a question has an answer of its own. */
+  readonly draws?: boolean;
   /** Asserts that a row that can be answered was read rightly. */
   readonly check: (read: { readonly spec: CampaignSpec; readonly request: TeacherRequest; readonly answer: TeacherAnswer; readonly dialect: Dialect }) => void;
 }
@@ -118,6 +120,7 @@ const softTargets: Kind = {
 const DRAWS = ['positive', 'negative', 'positive'];
 const answers: Kind = {
   name: 'several answers',
+  draws: true,
   spec: (endpoint) => specAt(endpoint, { task: labelTask, sampling: { answersPerInput: 3 }, temperature: 0.7 }),
   requests: (spec, inputs) =>
     inputs.flatMap((name) => (name === 'long' || name === 'filter' ? [0] : [0, 1, 2]).map((sampleIndex) => ({ id: sampleIndex === 0 ? name : `${name}-${sampleIndex}`, purpose: 'train' as const, sampleIndex, row: rowOf(name), task: rowTask(spec, INPUTS[name], sampleIndex) }))),

@@ -112,15 +112,15 @@ const answerSchema = z.strictObject({
 });
 
 /** What a refusal of every call means to whoever asks. */
-const FAILURES = ['quota', 'unauthorized', 'not-found', 'rate-limited', 'unavailable', 'length', 'filter', 'bad-request'] as const;
-const failureSchema = z.strictObject({ name: z.string().min(1), means: z.enum(FAILURES), reply: replySchema, /** The wait in milliseconds that it names. */ waitMs: z.number().optional(), sources: sourcesSchema });
+const MEANINGS = ['quota', 'unauthorized', 'not-found', 'rate-limited', 'unavailable', 'length', 'filter'] as const;
+export const failureSchema = z.strictObject({ name: z.string().min(1), means: z.enum(MEANINGS), reply: replySchema, /** The wait in milliseconds that it names. */ waitMs: z.number().optional(), sources: sourcesSchema });
 export type Failure = z.output<typeof failureSchema>;
 
 export const dialectSchema = z.strictObject({
   name: z.string().regex(/^[a-z0-9][a-z0-9.-]*$/),
   model: z.string().min(1),
   /** Before /chat/completions. */
-  basePath: z.string().startsWith('/'),
+  basePath: z.string().regex(/^(\/.*)?$/),
   /** Where the key goes. `none`: anyone may call. */
   auth: z.enum(['bearer', 'api-key', 'none']).default('bearer'),
   /** Query parameters without which there is no such path. */

@@ -18,9 +18,10 @@ export type Say = (body: ChatBody, draw: number) => string;
 
 export interface DialectServerOptions {
   readonly say: Say;
-  /** Answer calls with this, whatever they are: all, or the first `failures`. */
+  /** Answer calls with this: all, the first `failures`, or those whose last message has `failingAbout` in it. */
   readonly failing?: Failure;
   readonly failures?: number;
+  readonly failingAbout?: string;
 }
 
 export interface Refused {
@@ -102,8 +103,8 @@ export class DialectServer implements AsyncDisposable {
   }
 
   #failureOf(request: IncomingMessage, body: ChatBody): Failure | undefined {
-    const { failing, failures = Infinity } = this.#options;
-    if (failing !== undefined && this.refused.length < failures) return failing;
+    const { failing, failures = Infinity, failingAbout = '' } = this.#options;
+    if (failing !== undefined && this.refused.length < failures && lastUserText(body).includes(failingAbout)) return failing;
     const { auth } = this.dialect;
     const key = this.#keyOf(request);
     const meaning = auth !== 'none' && key !== DIALECT_KEY ? 'unauthorized' : body.model !== this.dialect.model ? 'not-found' : undefined;

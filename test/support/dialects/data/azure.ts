@@ -18,7 +18,7 @@ export const azure: readonly Dialect[] = [
       refuses('context length', { promptTokensAbove: CONTEXT_TOKENS }, 400, openaiError(`This model's maximum context length is ${CONTEXT_TOKENS} tokens. However, your messages resulted in {{$promptTokens}} tokens. Please reduce the length of the messages.`, { param: 'messages', code: 'context_length_exceeded' }), [source('https://github.com/rahul2002m/ChatPDF/issues/6', 'context_length_exceeded')]),
     ],
     failures: [
-      failure('wrong key', 'unauthorized', 401, { error: { code: '401', message: 'Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource.' } }, [source('https://learn.microsoft.com/en-us/answers/questions/2285024/azure-openai-access-denied-due-to-invalid-subscrip')]),
+      failure('wrong key', 'unauthorized', 401, { error: { code: '401', message: 'Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide a valid key for an active subscription and use a correct regional API endpoint for your resource.' } }, [source('https://github.com/Azure/co-op-translator', 'Access denied due to invalid subscription key or wrong API endpoint.')]),
       failure('unknown deployment', 'not-found', 404, { error: { code: 'DeploymentNotFound', message: 'The API deployment for this resource does not exist. If you created the deployment within the last 5 minutes, please wait a moment and try again.' } }, [source('https://github.com/chatboxai/chatbox/issues/646', 'DeploymentNotFound')]),
     ],
     answer: {

@@ -10,7 +10,7 @@ const reasoningModel = source('https://api-docs.deepseek.com/zh-cn/guides/reason
 const rules: readonly RuleInput[] = [
   refuses('json_schema', { is: { path: 'response_format.type', values: ['json_schema'] } }, 400, error('This response_format type is unavailable now'), [source('https://github.com/llm-exe/llm-exe/issues/662', 'This response_format type is unavailable now')]),
   refuses('risk', { about: 'filter' }, 400, error('Content Exists Risk'), [source('https://github.com/666ghj/BettaFish/issues/108', 'Content Exists Risk')]),
-  refuses('context length', { totalTokensAbove: CONTEXT_TOKENS }, 400, error(`This model's maximum context length is ${CONTEXT_TOKENS} tokens. However, you requested {{$totalTokens}} tokens ({{$promptTokens}} in the messages, {{$maxTokens}} in the completion). Please reduce the length of the messages or completion.`), [source('https://github.com/earendil-works/pi/blob/main/packages/ai/src/utils/overflow.ts', 'maximum context length is')]),
+  refuses('context length', { totalTokensAbove: CONTEXT_TOKENS }, 400, error(`This model's maximum context length is ${CONTEXT_TOKENS} tokens. However, you requested {{$totalTokens}} tokens ({{$promptTokens}} in the messages, {{$maxTokens}} in the completion). Please reduce the length of the messages or completion.`), [source('https://github.com/evalstate/fast-agent/issues/621', "This model's maximum context length is 131072 tokens. However, you requested 131134 tokens (122942 in the messages, 8192 in the completion).")]),
   { name: 'no resources', when: { about: 'outage' }, calls: 1, alter: { finish: 'insufficient_system_resource', content: 'The text' }, sources: [reference] },
 ];
 const failures = [

@@ -16,13 +16,12 @@ export type RuleInput = Rules[number];
 export type FailureInput = NonNullable<DialectInput['failures']>[number];
 type Sources = RuleInput['sources'];
 
-export const refuses = (name: string, when: RuleInput['when'], status: number, body: Json, sources: Sources): RuleInput => ({ name, when, reply: { status, body }, sources });
+export const refuses = (name: string, when: RuleInput['when'], status: number, body: Json, sources: Sources, contentType?: string): RuleInput => ({ name, when, reply: { status, body, ...(contentType === undefined ? {} : { contentType }) }, sources });
 export const failure = (name: string, means: FailureInput['means'], status: number, body: Json, sources: Sources, more: { readonly headers?: Readonly<Record<string, string>>; readonly contentType?: string; readonly waitMs?: number } = {}): FailureInput => {
   const { waitMs, ...reply } = more;
   return { name, means, reply: { status, body, ...reply }, ...(waitMs === undefined ? {} : { waitMs }), sources };
 };
 
-const fixed = (names: readonly string[]): readonly { readonly name: string }[] => names.map((name) => ({ name }));
 /** One rule for each parameter that is refused as soon as it is there. */
 export const refusesParameters = (names: readonly string[], status: number, body: (name: string) => Json, sources: Sources, more: RuleInput['when'] = {}): RuleInput[] =>
-  fixed(names).map(({ name }) => refuses(`takes no ${name}`, { has: name, ...more }, status, body(name), sources));
+  names.map((name) => refuses(`takes no ${name}`, { has: name, ...more }, status, body(name), sources));

@@ -15,7 +15,7 @@ export const gemini: readonly Dialect[] = [
     name: 'gemini', model: 'gemini-2.5-flash', basePath: '/v1beta/openai', auth: 'bearer', parameters: ['extra_body'],
     rules: [
       refuses('unknown name', { keyOutside: known }, 400, unknownName('{{$outsideKey}}'), strict),
-      refuses('context length', { promptTokensAbove: CONTEXT_TOKENS }, 400, error(400, `The input token count ({{$promptTokens}}) exceeds the maximum number of tokens allowed (${CONTEXT_TOKENS}).`, 'INVALID_ARGUMENT'), [source('litellm@1.110.2:litellm/litellm_core_utils/exception_mapping_utils.py', 'exceeds the maximum number of tokens allowed')]),
+      refuses('context length', { promptTokensAbove: CONTEXT_TOKENS }, 400, error(400, `The input token count ({{$promptTokens}}) exceeds the maximum number of tokens allowed (${CONTEXT_TOKENS}).`, 'INVALID_ARGUMENT'), [source('https://github.com/BerriAI/litellm/issues/18282', 'The input token count (2800010) exceeds the maximum number of tokens allowed (1048575).')]),
       { name: 'safety', when: { about: 'filter' }, alter: { finish: 'SAFETY', content: null }, sources: [source('https://github.com/HKUDS/Vibe-Trading/pull/308', 'SAFETY'), source('https://github.com/bespokelabsai/curator/issues/261', 'Gemini returns None messages when content_filter is the finish reason.')] },
     ],
     failures: [

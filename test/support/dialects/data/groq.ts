@@ -18,7 +18,7 @@ const tooLarge = refuses('too large for a minute', { promptTokensAbove: CONTEXT_
 ]);
 const contextLength = refuses('context length', { promptTokensAbove: CONTEXT_TOKENS }, 400, error('Please reduce the length of the messages or completion.', { code: 'context_length_exceeded' }), [source('https://github.com/earendil-works/pi/blob/main/packages/ai/src/utils/overflow.ts', 'reduce the length of the messages')]);
 const failures = [
-  failure('rate limit', 'rate-limited', 429, error('Rate limit reached for model `llama-3.1-8b-instant` in organization `org_01j5b4pz9jff492fq686vypsx6` service tier `on_demand` on tokens per minute (TPM): Limit 6000, Used 5034, Requested 1443. Please try again in 4.77s. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing', { type: 'tokens', code: 'rate_limit_exceeded' }), [source('https://github.com/elizaOS/eliza/issues/4040', 'Please try again in 4.77s')]),
+  failure('rate limit', 'rate-limited', 429, error('Rate limit reached for model `llama-3.1-8b-instant` in organization `org_01j5b4pz9jff492fq686vypsx6` service tier `on_demand` on tokens per minute (TPM): Limit 6000, Used 5034, Requested 1443. Please try again in 0.77s. Need more tokens? Upgrade to Dev Tier today at https://console.groq.com/settings/billing', { type: 'tokens', code: 'rate_limit_exceeded' }), [source('https://github.com/elizaOS/eliza/issues/4040', 'Please try again in 4.77s')]),
 ] as const;
 const usageExtra = { queue_time: 0.02, prompt_time: 0.003, completion_time: 0.04, total_time: 0.05 };
 const top = { system_fingerprint: 'fp_2a26d6f1b2', x_groq: { id: 'req_01kesv2tbve84sxnd0eks0nejr' } };
@@ -30,7 +30,7 @@ const parameters = ['reasoning_format', 'include_reasoning', 'documents', 'searc
 export const groq: readonly Dialect[] = [
   dialect({
     name: 'groq-llama', model: 'llama-3.3-70b-versatile', basePath: '/openai/v1', parameters,
-    rules: [refuses('json_schema', { is: { path: 'response_format.type', values: ['json_schema'] } }, 400, error('This model does not support response format `json_schema`. See supported models at https://console.groq.com/docs/structured-outputs#supported-models'), [source('https://github.com/ItzCrazyKns/Vane/issues/980'), source('https://console.groq.com/docs/structured-outputs')]), ...rules, tooLarge],
+    rules: [refuses('json_schema', { is: { path: 'response_format.type', values: ['json_schema'] } }, 400, error('This model does not support response format `json_schema`.'), [source('https://github.com/ItzCrazyKns/Vane/issues/980'), source('https://console.groq.com/docs/structured-outputs')]), ...rules, tooLarge],
     failures, answer: { logprobs: absent, usageExtra, top, sources: [compatibility] }, can,
   }),
   dialect({
@@ -44,7 +44,7 @@ export const groq: readonly Dialect[] = [
   dialect({
     name: 'groq-raw-think', model: 'qwen/qwen3-32b', basePath: '/openai/v1', parameters,
     rules: [
-      refuses('json_schema', { is: { path: 'response_format.type', values: ['json_schema'] } }, 400, error('This model does not support response format `json_schema`. See supported models at https://console.groq.com/docs/structured-outputs#supported-models'), [source('https://github.com/ItzCrazyKns/Vane/issues/980'), source('https://console.groq.com/docs/structured-outputs')]),
+      refuses('json_schema', { is: { path: 'response_format.type', values: ['json_schema'] } }, 400, error('This model does not support response format `json_schema`.'), [source('https://github.com/ItzCrazyKns/Vane/issues/980'), source('https://console.groq.com/docs/structured-outputs')]),
       ...rules, contextLength,
     ],
     failures, answer: { reasoning: { place: 'think', tokens: REASONING_TOKENS, sources: [reasoning] }, logprobs: absent, usageExtra, top, sources: [compatibility] }, can,
