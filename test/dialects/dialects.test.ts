@@ -8,7 +8,7 @@ import type { Asked } from './ask.ts';
 import { INPUTS, judgedOf, KINDS } from './kinds.ts';
 import type { InputName, Kind } from './kinds.ts';
 
-/** More refusals than this, over all questions of a cell, would be no learning but trying. */
+/** More refusals than this, over all questions of a cell and for each call in flight, would be no learning but trying. */
 const MOST_REFUSALS = 6;
 
 /** A server that says nothing of tokens leaves an estimate: of so much of the bill at least. */
@@ -38,6 +38,7 @@ async function tryCell(dialect: Dialect, kind: Kind): Promise<void> {
     say: kind.say,
     spec: kind.spec,
     ...(kind.stored === undefined ? {} : { stored: kind.stored }),
+    ...(kind.concurrency === undefined ? {} : { concurrency: kind.concurrency }),
     requests: (spec) => {
       asked = { spec, requests: kind.requests(spec, inputs) };
       return asked.requests;
@@ -56,7 +57,8 @@ async function tryCell(dialect: Dialect, kind: Kind): Promise<void> {
   }
   for (const name of bad) checkBadRow(kind, name, { answers, spec, requests });
   const learned = server.refused.filter(({ question, status }) => status >= 400 && ![...bad, 'outage' as const].some((name) => question.includes(INPUTS[name])));
-  assert.ok(learned.length <= MOST_REFUSALS, `expected at most ${MOST_REFUSALS} refusals, got ${learned.length}: ${learned.map(({ by }) => by).join(', ')}`);
+  const most = MOST_REFUSALS * (kind.concurrency ?? 1);
+  assert.ok(learned.length <= most, `expected at most ${most} refusals, got ${learned.length}: ${learned.map(({ by }) => by).join(', ')}`);
   assert.deepEqual([...server.unknownKeys], [], 'expected no key that neither OpenAI nor the server documents');
   const due = server.bill.usd * (dialect.answer.usage === 'full' || dialect.answer.usage === 'without-completion' ? 1 : ESTIMATED);
   assert.ok(books >= due - 1e-12, `expected books of at least $${due}, got $${books}`);

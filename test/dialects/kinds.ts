@@ -25,6 +25,8 @@ export interface Kind {
   readonly stored?: boolean;
   /** Each draw of a question has an answer of its own. */
   readonly draws?: boolean;
+  /** Calls in flight. Default: one. */
+  readonly concurrency?: number;
   /** Asserts that a row that can be answered was read rightly. */
   readonly check: (read: { readonly spec: CampaignSpec; readonly request: TeacherRequest; readonly answer: TeacherAnswer; readonly dialect: Dialect }) => void;
 }
@@ -128,6 +130,19 @@ const answers: Kind = {
   check: ({ spec, request, answer }) => assert.equal(accepted(spec, request, answer).output, DRAWS[request.sampleIndex]),
 };
 
+/** Rows of two kinds, all at once: what one call learns of the endpoint the others in flight learn as well. */
+const many: Kind = {
+  ...label,
+  name: 'many at once',
+  concurrency: 8,
+  requests: (spec, inputs) =>
+    inputs.flatMap((name) => {
+      if (name !== 'good' && name !== 'bad') return rowRequests(spec, [name]);
+      const texts = Array.from({ length: 12 }, (_, index) => `${INPUTS[name]}, ${index + 1} of 12`);
+      return texts.map((input, index): TeacherRequest => ({ id: `${name}-${index}`, purpose: 'train', sampleIndex: 0, row: { id: `${name}-${index}`, input, origin: 'rows:many' }, task: rowTask(spec, input) }));
+    }),
+};
+
 const stored: Kind = { ...text, name: 'stored', stored: true };
 
-export const KINDS: readonly Kind[] = [label, text, pairs, judge, rationale, softTargets, answers, stored];
+export const KINDS: readonly Kind[] = [label, text, pairs, judge, rationale, softTargets, answers, many, stored];
