@@ -93,7 +93,7 @@ async function check(dialect: Dialect, failure: Failure): Promise<void> {
   }
 }
 
-describe('errors', () => {
+describe('errors', { concurrency: 8 }, () => {
   const failed: string[] = [];
   for (const { dialect, failure, name } of cases) {
     it(`${failure.means}: ${name}`, async () => {

@@ -33,6 +33,9 @@ function generate({ answer }: Dialect, body: ChatBody, text: string): Generated 
   return { reasoning: before.slice(0, limit), thoughtThrough: before.length < limit || before.length === 0, text: written, cut: before.length + all.length > limit };
 }
 
+/** What the model writes where nothing holds it to a form: a document stands after a sentence, between fences. */
+const said = ({ answer }: Dialect, text: string): string => (answer.fencesJson && text.startsWith('{') ? `Here is the JSON:\n\n\`\`\`json\n${text}\n\`\`\`` : text);
+
 function messageOf({ answer }: Dialect, { reasoning, thoughtThrough, text }: Generated): { readonly [key: string]: Json } {
   const content = text.join('');
   const place = reasoning.length === 0 ? undefined : answer.reasoning?.place;
@@ -90,7 +93,7 @@ function usageOf({ answer }: Dialect, promptTokens: number, { reasoning, text }:
 
 export function completion(dialect: Dialect, body: ChatBody, text: string, id: string, alter: Rule['alter']): Written {
   const { answer } = dialect;
-  const generated = generate(dialect, body, alter?.content ?? text);
+  const generated = generate(dialect, body, alter?.content ?? said(dialect, text));
   const promptTokens = promptTokensOf(body);
   const finish = alter?.finish !== undefined ? alter.finish : generated.cut ? answer.finish.length : answer.finish.stop;
   const names = { promptTokens, completionTokens: generated.text.length + generated.reasoning.length };

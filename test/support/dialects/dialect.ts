@@ -89,6 +89,8 @@ const answerSchema = z.strictObject({
   reasoning: reasoningSchema.optional(),
   finish: z.strictObject({ stop: z.string().nullable(), length: z.string().nullable() }).default({ stop: 'stop', length: 'length' }),
   usage: z.enum(['full', 'missing', 'null', 'empty', 'without-completion']).default('full'),
+  /** It takes no response_format: JSON comes between fences, after a sentence. */
+  fencesJson: z.boolean().default(false),
   /** Further fields of usage. */
   usageExtra: z.record(z.string(), jsonSchema).default({}),
   logprobs: z.strictObject({

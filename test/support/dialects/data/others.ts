@@ -1,4 +1,4 @@
-/** Hugging Face's TGI, the gateway to Bedrock, Together, Fireworks, Databricks, and a gateway that streams unasked. */
+/** TGI, the gateway to Bedrock, Together, Fireworks, Databricks, Anthropic's layer, DashScope, and gateways that stream unasked or count half. */
 import { dialect } from '../dialect.ts';
 import type { Dialect, Json } from '../dialect.ts';
 import { CONTEXT_TOKENS, failure, REASONING_TOKENS, refuses, source } from './envelopes.ts';
@@ -82,4 +82,24 @@ const usageInPart = dialect({
   can: { softTargets: false, filter: 'none', length: 'none' },
 });
 
-export const others: readonly Dialect[] = [tgi, bedrock, together, fireworks, databricks, streams, usageInPart];
+const layer = source('https://platform.claude.com/docs/en/api/openai-sdk');
+const ignored = source('https://docs.anthropic.com/ko/api/openai-sdk', 'response_format | 무시됨');
+const anthropic = dialect({
+  name: 'anthropic-layer', model: 'claude-opus-4-6', basePath: '/v1',
+  rules: [refuses('prompt too long', { promptTokensAbove: CONTEXT_TOKENS }, 400, { error: { code: 'invalid_request_error', message: `prompt is too long: {{$promptTokens}} tokens > ${CONTEXT_TOKENS} maximum`, type: 'invalid_request_error', param: null } }, [source('https://github.com/stackblitz/bolt.new/issues/1748', 'prompt is too long: 202128 tokens > 200000 maximum')])],
+  answer: { fencesJson: true, logprobs: { shape: 'absent', sources: [ignored] }, sources: [layer, ignored] },
+  can: { softTargets: false, filter: 'none', length: 'rejected' },
+});
+
+const algorithm = (code: string, message: string, type: string): Json => ({ error: { code, message: `<400> InternalError.Algo.${message}`, param: null, type }, request_id: '81a373d6-28bd-9968-8335-e22a2127c41b' });
+const dashscope = dialect({
+  name: 'dashscope', model: 'qwen-plus', basePath: '/compatible-mode/v1', parameters: ['top_k', 'enable_thinking', 'thinking_budget', 'enable_search', 'repetition_penalty'],
+  rules: [
+    refuses('input length', { promptTokensAbove: CONTEXT_TOKENS }, 400, algorithm('invalid_parameter_error', `InvalidParameter: Range of input length should be [1, ${CONTEXT_TOKENS}]`, 'invalid_request_error'), [source('https://github.com/agentscope-ai/QwenPaw/issues/6255', '<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 983616]')]),
+    refuses('inspection', { about: 'filter' }, 400, algorithm('data_inspection_failed', 'DataInspectionFailed: Input text data may contain inappropriate content.', 'data_inspection_failed'), [source('https://github.com/QwenLM/qwen-code/issues/3145', '<400> InternalError.Algo.DataInspectionFailed: Input text data may contain inappropriate content.')]),
+  ],
+  answer: { logprobs: { shape: 'openai', most: 5, sources: [source('https://help.aliyun.com/zh/model-studio/qwen-api-reference', 'top_logprobs')] }, sources: [source('https://help.aliyun.com/zh/model-studio/qwen-api-reference')] },
+  can: { softTargets: true, filter: 'rejected', length: 'rejected' },
+});
+
+export const others: readonly Dialect[] = [tgi, bedrock, together, fireworks, databricks, anthropic, dashscope, streams, usageInPart];
