@@ -40,8 +40,7 @@ export async function answer(run: CampaignRun, planned: Planned, who: string, pu
   const pending: Range[] = [...ranges];
   let current = planned;
   while (pending.length > 0) {
-    if (isCurrent(run, current)) await answerPending(run, current, pending, who, (left) => run.progressed(ranges.length - left, ranges.length));
-    else current = await reassign(run, current);
+    if (!isCurrent(run, current) || (await answerPending(run, current, pending, who, (left) => run.progressed(ranges.length - left, ranges.length)))) current = await reassign(run, current);
   }
   return current.requests;
 }
@@ -55,9 +54,10 @@ export function reassign(run: CampaignRun, { requests, batchSize }: Pick<Reassig
   );
 }
 
-/** Takes ranges off `pending` until none is left or the teacher was changed; what was not answered is back in it then. */
-async function answerPending(run: CampaignRun, planned: Planned, pending: Range[], who: string, progressed: (left: number) => void): Promise<void> {
-  const wanted = (): boolean => isCurrent(run, planned);
+/** Takes ranges off `pending` until none is left or the teacher was changed; what was not answered is back in it then. True: it needs new bounds. */
+async function answerPending(run: CampaignRun, planned: Planned, pending: Range[], who: string, progressed: (left: number) => void): Promise<boolean> {
+  let short = false;
+  const wanted = (): boolean => isCurrent(run, planned) && !short;
   const batchBound = { usd: planned.batchUpperBoundUsd, tokens: planned.batchUpperBoundTokens };
   const boundOf = ({ from, to }: Range) => timesCost(batchBound, Math.ceil((to - from) / planned.batchSize));
   let asking = 0;
@@ -76,6 +76,10 @@ async function answerPending(run: CampaignRun, planned: Planned, pending: Range[
         pending.push(range);
         return;
       }
+      if (batch.left !== undefined) {
+        pending.push(range);
+        short = true;
+      }
       progressed(pending.length + asking);
     }
   };
@@ -83,4 +87,5 @@ async function answerPending(run: CampaignRun, planned: Planned, pending: Range[
   const lanes = await Promise.allSettled(Array.from({ length: run.input.plan.concurrentBatches }, lane));
   for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
   pending.sort((a, b) => a.from - b.from);
+  return short;
 }

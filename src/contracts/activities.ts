@@ -79,9 +79,11 @@ export interface FailureFacts {
   readonly retryAfterMs?: number;
 }
 
-/** After it returns, the ledger holds an answer to every request of the range. */
+/** After it returns, the ledger holds an answer to every request of the range, but for those that were left. */
 export interface SampledBatch {
   readonly answered: number;
+  /** Requests that need more room than was set aside, since their model turned out to reason: to be planned again. */
+  readonly left?: number;
   readonly spending: Spending;
 }
 

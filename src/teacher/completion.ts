@@ -138,20 +138,22 @@ export function answerTokens({ logprobs }: Choice): readonly AnswerToken[] {
  * The tokens that spell the answer alone, where `content` holds more: reasoning before it, space around it. Undefined where
  * the answer does not begin and end between two tokens.
  */
-export function tokensOfAnswer(all: readonly AnswerToken[], { content, text: answer }: MessageText): readonly AnswerToken[] | undefined {
-  if (answer === content || all.length === 0) return all;
-  const from = content.lastIndexOf(answer);
-  if (from < 0) return undefined;
+export function tokensOfAnswer(all: readonly AnswerToken[], { content, text: answer, reasoning }: MessageText): readonly AnswerToken[] | undefined {
+  if (all.length === 0) return all;
+  // Servers that take reasoning off the content leave it among the tokens.
+  const spelled = all.map(({ token }) => token).join('');
+  if (spelled === answer) return all;
+  const from = spelled.lastIndexOf(answer);
+  // Tokens that are parts of characters spell another text: where they cannot be laid on the answer, nothing is known but that all of it is the answer.
+  if (from < 0 || answer === '') return reasoning === undefined && answer.trim() === content.trim() ? all : undefined;
   let at = 0;
   const spans = all.map((token) => {
     const start = at;
     at += token.token.length;
     return { token, start, end: at };
   });
-  // Tokens that are parts of characters spell another text: where they cannot be laid on the content, nothing is known.
-  if (at !== content.length) return answer.trim() === content.trim() ? all : undefined;
   const inside = spans.filter(({ start, end }) => end > from && start < from + answer.length);
   const [begin] = inside;
-  if (begin === undefined || (begin.start < from && content.slice(begin.start, from).trim() !== '')) return undefined;
+  if (begin === undefined || (begin.start < from && spelled.slice(begin.start, from).trim() !== '')) return undefined;
   return inside.map(({ token }) => token);
 }

@@ -48,7 +48,7 @@ export class Concessions {
     if (this.#count > MAX_CONCESSIONS) return false;
     const inWords = REFUSALS_IN_WORDS.has(status) && REFUSING.test(words);
     if (!REFUSALS.has(status) && !inWords) return false;
-    const named = this.#blind === undefined ? this.#named(words) : undefined;
+    const named = this.#named(words);
     if (named !== undefined) {
       this.#lessons = [...this.#lessons, { change: named, words: words.trim() }];
       return true;

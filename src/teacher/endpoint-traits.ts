@@ -67,7 +67,7 @@ function fewerLogProbs({ topLogProbs }: EndpointTraits, words: string): TraitCha
   const allowed = bound ? numbersIn(words).filter((number) => number > 0 && number < topLogProbs) : [];
   if (allowed.length > 0) return { topLogProbs: Math.max(...allowed) };
   // Words about the number of alternatives, without the number.
-  const aboutNumber = /top[_ -]?logprobs/i.test(words) && bound && !/not (?:available|allowed|permitted|support)|unsupported|unknown|unrecognized/i.test(words);
+  const aboutNumber = /top[_ -]?logprobs|top_n_tokens/i.test(words) && bound && !/not (?:available|allowed|permitted|support)|unsupported|unknown|unrecognized/i.test(words);
   return { topLogProbs: aboutNumber && topLogProbs > FEWER_TOP_LOGPROBS ? FEWER_TOP_LOGPROBS : 0 };
 }
 
@@ -83,10 +83,10 @@ function otherTokenLimit({ tokenLimit, mostTokens }: EndpointTraits, words: stri
 
 /** In the order in which they are looked for in a refusal's words: a longer name before one that it contains. */
 export const FEATURES: readonly Feature[] = [
-  { name: 'topLogProbs', named: /log[_ -]?prob(?:s|abilit)/i, weaker: fewerLogProbs },
+  { name: 'topLogProbs', named: /log[_ -]?prob(?:s|abilit)|top_n_tokens/i, weaker: fewerLogProbs },
   {
     name: 'json',
-    named: /response[_ ]?format|json[_ ]?(?:schema|object|mode)|structured[_ ]?outputs?|guided[_ ](?:json|decoding)|\bgrammar\b|\bschema\b/i,
+    named: /response[_ ]?format|json[_ -]?(?:schema|object|mode|output|response)|structured[_ ]?outputs?|guided[_ ](?:json|decoding)|\bgrammar\b|\bschema\b/i,
     weaker: ({ json }) => (json === 'schema' ? { json: 'object' } : json === 'object' ? { json: 'text' } : undefined),
   },
   flag('reasoningEffort', /reasoning|\beffort\b|thinking/i),

@@ -23,6 +23,9 @@ export function reasoningRoom({ parameters: { reasoning } }: TeacherTask, { reas
   return reasoning.effort === 'none' ? 0 : reasoning.maxTokens;
 }
 
+/** What a question needs at the least: the whole of a label's, half of a text's. */
+export const leastRoom = ({ kind, parameters: { maxTokens } }: TeacherTask): number => (kind === 'label' ? maxTokens + LABEL_DOCUMENT_TOKENS : Math.ceil(maxTokens / 2));
+
 /** Reasoning and answer have rooms of their own; the wire knows one limit for both. `extra`: further room, where an answer came back empty. */
 export function roomOf(task: TeacherTask, traits: EndpointTraits, extra = 0): number {
   const wanted = task.parameters.maxTokens + reasoningRoom(task, traits) + extra + (task.kind === 'label' ? LABEL_DOCUMENT_TOKENS : 0);

@@ -17,6 +17,8 @@ export interface CallFailure {
   readonly complaint: string;
   /** The provider turned away this one question and would take others. */
   readonly rejectedInput?: 'content_filter' | 'length';
+  /** Of a question that is too long together with its answer: how many tokens are left for the answer. */
+  readonly room?: number;
   /** Something came that is no answer, of work that was done: it may come again, and each time it is billed. */
   readonly unreadable?: boolean;
 }
@@ -58,7 +60,7 @@ const QUOTA = /insufficient[_ -]?(?:quota|balance|credits?|funds)|exceeded your 
 /** A limit for a time, though it is called a quota. */
 const PASSING_QUOTA = /per[ _-]?(?:minute|second|hour)|PerMinute|retryDelay|retry in \d|try again in|retry after|rate[ _]?limit/i;
 const FILTER = /content[_ ]?filter|content[_ ]?(?:policy|management)|ContentPolicyViolation|ResponsibleAIPolicy|data_?inspection|content exists risk|inappropriate content|invalid_prompt|usage (?:guidelines|policy|policies)|violat\w+ .{0,60}(?:polic|guideline|terms)|(?:flagged|blocked) (?:as|by|for|due)|flagged .{0,60}(?:moderation|violat)|moderation|prohibited_content|safety (?:system|settings|check|filter|reasons?|guidelines)|\bSAFETY\b|guardrail|sensitive (?:content|words?|information)|敏感|违规|unsafe/i;
-const CONTEXT = /context[_ -]?(?:length|window|size|limit)|maximum (?:context|prompt|input|sequence)|max_(?:model|seq\w*|input)_len|(?:prompt|input|request|message|text|query|sequence|inputs?) (?:is |are |was )?too (?:long|large|big)|too (?:long|many) (?:input )?tokens|(?:input|prompt|sequence|token)s?\b.{0,60}(?:exceeds?|exceeded|longer than|larger than|greater than|is over|above) .{0,60}(?:max|limit|context|length|allowed|tokens)|exceed_context|longer than (?:the )?(?:model|max)|reduce (?:the|your) (?:length|prompt|input|message)|string too long|string_above_max_length|request too large|payload too large|entity too large|must be less than .{0,20}(?:max|tokens)|inputs? (?:tokens )?\+ .{0,20}max_new_tokens/i;
+const CONTEXT = /context[_ -]?(?:length|window|size|limit)|maximum (?:context|prompt|input|sequence)|max_(?:model|seq\w*|input)_len|(?:prompt|input|request|message|text|query|sequence|inputs?) (?:is |are |was )?too (?:long|large|big)|too (?:long|many) (?:input )?tokens|(?:input|prompt|sequence|token)s?\b.{0,60}(?:exceeds?|exceeded|longer than|larger than|greater than|is over|above) .{0,60}(?:max|limit|context|length|allowed|tokens)|exceed_context|longer than (?:the )?(?:model|max)|reduce (?:the|your) (?:length|prompt|input|message)|string too long|string_above_max_length|request too large|payload too large|entity too large|must be less than .{0,20}(?:max|tokens)|`?inputs?`? (?:tokens )?\+ .{0,20}max_new_tokens|range of input length|exceed\w* (?:the )?(?:model )?(?:token|input|length) limit/i;
 const KEY = /api[_ -]?key (?:not valid|is (?:invalid|missing|not valid|expired|disabled|incorrect))|(?:invalid|incorrect|missing|wrong|no|expired|unauthorized) (?:\w+ )?(?:api[_ -]?key|authentication|credentials?|access token|bearer)|API_KEY_INVALID|invalid_api_key|authentication[_ ](?:error|fails|failed)|no auth credentials|token (?:expired|is invalid|incorrect)/i;
 const MODEL = /model_not_found|ModelNotFound|(?:unknown|no such|invalid) model(?! (?:parameter|input))|model not (?:exist|found)|not a valid model|model(?: id| name)?:? ['"`]?[\w./:@-]{1,120}['"`]? (?:(?:was |is )?not (?:found|available|a valid|currently)|does ?n[o']t exist|not exist|is invalid|is no longer|has been (?:deprecated|decommissioned|retired))|DeploymentNotFound|no endpoints found|try pulling it first|there are no healthy deployments|invalid model name/i;
 const BUSY = /overloaded|capacity|loading|server is busy|try again later|temporarily unavailable|system_?busy/i;
@@ -87,7 +89,7 @@ function rejectionOf({ status, all }: Said): CallFailure['rejectedInput'] {
 function codeOf(said: Said): ErrorCode {
   const { status, all, waits } = said;
   if (status === 402) return 'QUOTA_EXHAUSTED';
-  if (QUOTA.test(all) && (status === 429 || status === 403 || status === 400 || status === 401 || status >= 500)) {
+  if (QUOTA.test(all) && ([400, 401, 403, 422, 429].includes(status) || status >= 500)) {
     // An account that is empty says so; a limit that passes says when.
     const passing = status === 429 && (waits || PASSING_QUOTA.test(all)) && !/insufficient_quota|insufficient[_ ]?(?:balance|credits?|funds)/i.test(all);
     return passing ? 'RATE_LIMITED' : 'QUOTA_EXHAUSTED';
@@ -161,7 +163,19 @@ function statusFailure(error: APIError<number, Headers, object | undefined>, con
     status,
     complaint: `${error.param ?? ''} ${words} ${names.join(' ')}`,
     ...(rejectedInput === undefined ? {} : { rejectedInput }),
+    ...(rejectedInput === 'length' ? roomLeft(words) : {}),
   };
+}
+
+/** "maximum context length is 4096 tokens. However, you requested 5096 tokens (900 in the messages, 4196 in the completion)" leaves 3196. */
+function roomLeft(words: string): Pick<CallFailure, 'room'> {
+  const number = (pattern: RegExp): number | undefined => {
+    const found = pattern.exec(words)?.[1]?.replace(/[,_]/g, '');
+    return found === undefined ? undefined : Number(found);
+  };
+  const most = number(/(?:context (?:length|window|size)(?: is| of)?|must be <=|context limit of) ?\(?(\d[\d,_]*)/i);
+  const asked = number(/(\d[\d,_]*) (?:tokens )?(?:in the (?:messages|prompt|input)|of text input|tokens from the input|`?inputs`? tokens|input tokens|prompt tokens)/i);
+  return most === undefined || asked === undefined || asked >= most ? {} : { room: most - asked };
 }
 
 /** What came is no answer, though the call ended well. */

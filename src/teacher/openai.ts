@@ -15,7 +15,7 @@ import type { EndpointTraits, TraitChange } from './endpoint-traits.ts';
 import { Grouped } from './grouped.ts';
 import { limiterOf } from './limiter.ts';
 import type { Limiter, Permit } from './limiter.ts';
-import { chatBody, readAnswer, roomOf } from './openai-chat.ts';
+import { chatBody, leastRoom, readAnswer, roomOf } from './openai-chat.ts';
 import { createOpenAIBatches } from './openai-batches.ts';
 import { baseUrlOf, openClient } from './openai-client.ts';
 import type { ReadSecret } from './openai-client.ts';
@@ -263,12 +263,22 @@ class OpenAITeacher implements Teacher {
 
   /** The questions that came back empty, each once more with more room, as far as what others left of their bounds covers it. */
   async #askAgain(asking: Asking): Promise<void> {
-    const covered = asking.empty.flatMap(({ request, answer: first }): (Again & { readonly request: TeacherRequest })[] => {
+    const { options, began } = asking;
+    const discovered = began.reasons !== true && this.#traits.reasons === true;
+    const covered: (Again & { readonly request: TeacherRequest })[] = [];
+    const uncovered: TeacherRequest[] = [];
+    for (const { request, answer: first } of asking.empty) {
       const extraTokens = secondRoom(request, this.#endpoint, this.#traits);
-      if (!asking.stop.signal.aborted && asking.slack.take(this.#boundOf(request, this.#traits, extraTokens))) return [{ request, first, extraTokens }];
-      this.#record(request, first, asking);
-      return [];
-    });
+      const goesOn = !asking.stop.signal.aborted;
+      const pays = goesOn && (asking.slack.take(this.#boundOf(request, this.#traits, extraTokens)) || (discovered && options.onUncovered === undefined));
+      if (pays) covered.push({ request, first, extraTokens });
+      else if (goesOn && discovered) {
+        await asking.losses.add({ request, bound: { usd: first.costUsd, tokens: first.usage.promptTokens + first.usage.completionTokens } });
+        await asking.refusals.add(request);
+        uncovered.push(request);
+      } else this.#record(request, first, asking);
+    }
+    if (uncovered.length > 0) options.onUncovered?.(uncovered);
     const asked = new Set<TeacherRequest>();
     await this.#pool(covered, asking, ({ request, ...again }) => {
       asked.add(request);
@@ -303,11 +313,12 @@ class OpenAITeacher implements Teacher {
     let firstFailureMs: number | undefined;
     let concessions = new Concessions(request, this.#traits);
     let unreadable = 0;
+    let room: number | undefined;
     for (let attempt = 0; ; attempt += 1) {
       const permit = await asking.limiter.acquire({ user: asking.user, tokens: estimatedTokens(request, concessions.traits), limits: this.#endpoint.limits, signal: asking.stop.signal });
       // What other calls have learned while this one waited for its turn counts.
       if (attempt === 0) concessions = new Concessions(request, this.#traits);
-      const { traits, bound } = this.#affordable(request, concessions.traits, asking, again);
+      const { traits, bound } = this.#affordable(request, { ...concessions.traits, ...(room === undefined ? {} : { mostTokens: room }) }, asking, again);
       let outcome: TeacherAnswer | CallFailure;
       try {
         // Only now: a request that waits for its turn has cost nothing yet.
@@ -329,14 +340,22 @@ class OpenAITeacher implements Teacher {
       progress.lastFailure = outcome.error;
       if (outcome.refused) asking.slack.add(bound);
       else await asking.losses.add({ request, bound });
+      // A shorter answer may do: what the question needs, and less for reasoning.
+      if (outcome.room !== undefined && room === undefined && outcome.room >= leastRoom(request.task) && outcome.room < roomOf(request.task, traits, again?.extraTokens)) {
+        room = outcome.room;
+        continue;
+      }
       const nothing = this.#rejectedInput(outcome);
       if (nothing !== undefined) return nothing;
-      if (outcome.status !== undefined && concessions.concede(outcome.status, outcome.complaint, proven.has(this.#kindOf(request)))) continue;
+      const { code } = outcome.error;
+      // A gateway that finds no model for the parameters says that it finds none.
+      const aboutForm = code === 'BAD_INPUT' || code === 'UNAVAILABLE' || (outcome.status === 404 && /parameter|support/i.test(outcome.complaint));
+      if (outcome.status !== undefined && aboutForm && concessions.concede(outcome.status, outcome.complaint, proven.has(this.#kindOf(request)))) continue;
       if (outcome.unreadable === true) {
         unreadable += 1;
         if (unreadable >= UNREADABLE_TRIES) return { failure: outcome };
       }
-      if (outcome.error.code === 'BAD_INPUT' && outcome.unreadable !== true) return { failure: outcome };
+      if (code === 'BAD_INPUT' && outcome.unreadable !== true) return { failure: outcome };
       firstFailureMs ??= performance.now();
       const delayMs = this.#retryDelayMs(outcome, attempt, performance.now() - firstFailureMs);
       if (delayMs === undefined) throw outcome.error;

@@ -111,6 +111,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
   const batch = [options.run ?? '', input.campaign, input.requests.sha256, input.from, input.to].join(' ');
   const uses = new Map<LedgerKey, { readonly key: LedgerKey; readonly purpose: TeacherRequest['purpose'] }>();
   const done = new Set<LedgerKey>();
+  let left = 0;
   const progressed = (): void => options.onProgress?.(done.size, uses.size);
   const spent = async (): Promise<Spending> => {
     const bought = await ledger.batchSpending(batch);
@@ -125,7 +126,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
     for (const { request, key } of wanted) uses.set(key, { key, purpose: request.purpose });
     for (const key of (await ledger.lookup(wanted.map(({ key }) => key))).keys()) done.add(key);
     progressed();
-    for (const part of parts) await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal, ...insisting(spec, part.endpoint) });
+    for (const part of parts) left += await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal, ...insisting(spec, part.endpoint) });
     return parts;
   };
   try {
@@ -134,7 +135,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
     throw await withSpending(error, spent);
   }
   await ledger.recordReuse({ batch, campaign: input.campaign, keys: [...uses.values()] });
-  return { answered: requests.length, spending: await spent() };
+  return { answered: requests.length - left, ...(left === 0 ? {} : { left }), spending: await spent() };
 }
 
 function insisting({ sampling }: CampaignSpec, { model }: EndpointSpec): Pick<Asked, 'refuseMissing'> {
@@ -169,10 +170,10 @@ interface Asked {
   readonly refuseMissing?: (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]) => void;
 }
 
-/** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. */
-async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<void> {
+/** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. How many were left for want of money set aside. */
+async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<number> {
   const { batch, campaign, done, progressed, signal, refuseMissing } = asked;
-  if (keyed.every(({ key }) => done.has(key))) return;
+  if (keyed.every(({ key }) => done.has(key))) return 0;
   await using teacher = await directory.open(endpoint);
   await using claim = await ledger.claim();
   const keys = new Map(keyed.map(({ request, key }) => [request, key]));
@@ -197,7 +198,8 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
       });
     }
     const missing = missingGroups(keyed, done, teacher.groupSize);
-    if (missing.length === 0) return;
+    if (missing.length === 0) return 0;
+    const uncovered = new Set<TeacherRequest>();
     await teacher.ask(missing.map(({ request }) => request), {
       ...(signal === undefined ? {} : { signal }),
       user: campaign,
@@ -209,6 +211,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
         return new Set(requests.filter((request) => others.has(keyOf(request))));
       },
       answeredBefore: keyed.length - missing.length,
+      onUncovered: (requests) => requests.forEach((request) => uncovered.add(request)),
       onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
       onLost: (lost) => ledger.recordLosses(lost.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
       onAnswers: async (answers) => {
@@ -216,6 +219,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
         answered(answers);
       },
     });
+    if (uncovered.size > 0) return uncovered.size;
     await awaitOthers(ledger, missing.map(({ key }) => key), claim, asked);
   }
 }

@@ -30,6 +30,12 @@ export interface AskOptions {
    * a body that is no answer), and awaited: the loss is durable before the next attempt.
    */
   readonly onLost?: (lost: readonly { readonly request: TeacherRequest; readonly bound: Cost }[]) => Promise<void>;
+  /**
+   * Called with questions that came back empty for want of room, of a model of which it was not known that it reasons: the
+   * bounds that were set aside do not cover their second asking. What they have cost was told to onLost. Absent: they are
+   * asked again whatever it costs.
+   */
+  readonly onUncovered?: (requests: readonly TeacherRequest[]) => void;
   /** Questions of the same batch that have their answers already: the endpoint has answered such questions. */
   readonly answeredBefore?: number;
   /** Called with groups of answers as they arrive, each group to be made durable before its calls count as done. */
