@@ -11,6 +11,7 @@ import { comparePairs, comparisonId } from './comparison.ts';
 import type { ComparedPair } from './comparison.ts';
 import { CONTESTANTS } from './evaluation.ts';
 import type { Comparison, Contestant, ContestantResult, Evaluation, EvaluationRow } from './evaluation.ts';
+import { scoreShare } from './judge-score.ts';
 import { judgementId, readJudgement, teacherTexts } from './judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, retentionInterval } from './metrics.ts';
 import type { LabelPair } from './metrics.ts';
@@ -28,8 +29,8 @@ interface Scored {
 
 /**
  * Every contestant must have answered every row; NOT_FOUND otherwise. The label scorer gives 1 for
- * the gold label and 0 for anything else, the judge a tenth of its score. The same inputs give the
- * same bytes.
+ * the gold label and 0 for anything else, the judge 0 for its lowest score and 1 for its highest. The
+ * same inputs give the same bytes.
  */
 export async function evaluate(deps: EvaluateDeps, input: EvaluateInput): Promise<Evaluated> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
@@ -84,7 +85,7 @@ async function scoreJudged(deps: EvaluateDeps, spec: CampaignSpec, input: Evalua
       if (text === undefined) throw new StillhouseError('NOT_FOUND', `expected a judgement of the ${who}'s answer to row ${row.id}, got none (${id})`);
       const judgement = readJudgement(text);
       if ('problem' in judgement) problem = `${who}: ${judgement.problem}`;
-      else scores[who] = judgement.score / 10;
+      else scores[who] = scoreShare(judgement.score);
     }
     if (problem === undefined) scored.push({ id: row.id, ...(row.gold === undefined ? {} : { gold: row.gold }), scores });
     else unscored.push({ id: row.id, problem });

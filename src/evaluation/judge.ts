@@ -12,6 +12,7 @@ import type { ArtifactStore } from '../store/store.ts';
 import { storePlan } from '../teacher/plan.ts';
 import type { TeacherDirectory } from '../teacher/teacher.ts';
 import { comparisonRequests } from './comparison.ts';
+import { HIGHEST_JUDGED, LOWEST_JUDGED } from './judge-score.ts';
 import { judgeTask } from './judge-task.ts';
 
 export interface PlanJudgementsDeps {
@@ -63,7 +64,7 @@ export const JUDGEMENT_SCHEMA = {
   type: 'object',
   properties: {
     reasoning: { type: 'string', description: 'What speaks for and against the answer, in one or two sentences.' },
-    score: { type: 'integer', minimum: 1, maximum: 10 },
+    score: { type: 'integer', minimum: LOWEST_JUDGED, maximum: HIGHEST_JUDGED },
   },
   required: ['reasoning', 'score'],
   additionalProperties: false,
@@ -88,12 +89,13 @@ export function judgeRequest(spec: CampaignSpec, judge: EndpointSpec, rubric: st
   });
 }
 
-/** The score 1…10, or what is wrong with the judge's answer. */
+/** The score 1…10, or what is wrong with the judge's answer. A score may be a text: "8", "8/10". */
 export function readJudgement(text: string): { readonly score: number } | { readonly problem: string } {
   const found = findJson(text);
   if ('problem' in found) return { problem: `expected a JSON document, got ${excerpt(text)}` };
   const { value } = found;
-  const score: unknown = typeof value === 'object' && value !== null && 'score' in value ? value.score : undefined;
-  if (typeof score !== 'number' || !Number.isFinite(score) || score < 1 || score > 10) return { problem: `expected a score from 1 to 10, got ${excerpt(text)}` };
+  const given: unknown = typeof value === 'object' && value !== null && 'score' in value ? value.score : undefined;
+  const score = typeof given === 'string' ? Number(/^\s*(\d+(?:\.\d+)?)\s*(?:\/\s*10(?:\.0+)?)?\s*$/.exec(given)?.[1]) : given;
+  if (typeof score !== 'number' || !(score >= LOWEST_JUDGED && score <= HIGHEST_JUDGED)) return { problem: `expected a score from ${LOWEST_JUDGED} to ${HIGHEST_JUDGED}, got ${excerpt(text)}` };
   return { score };
 }

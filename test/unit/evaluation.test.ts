@@ -5,8 +5,10 @@ import type { InputRow, Prediction, TeacherAnswer, TeacherRequest } from '../../
 import { createRandom } from '../../src/dataset/random.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
 import type { Evaluation } from '../../src/evaluation/evaluation.ts';
+import { judgedScore, scoreShare } from '../../src/evaluation/judge-score.ts';
 import { judgementId, planJudgements, readJudgement } from '../../src/evaluation/judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, quantile, retentionInterval } from '../../src/evaluation/metrics.ts';
+import { scoreFormat } from '../../src/evaluation/report/score-format.ts';
 import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
 import type { Teacher } from '../../src/teacher/teacher.ts';
 import { answer, labelSpec, reader, request, row, workspace } from '../support/rows.ts';
@@ -124,12 +126,22 @@ test('judgements are planned once for each distinct answer and scored from the l
   recorded[judgementId(rows[1] as InputRow, 'student 1')] = answer('{"score":11}');
   const result = await evaluate({ store, answers: reader(recorded) }, { ...context4, student, untuned, judgements: planned.requests });
   assert.deepEqual([result.rows, result.retention.mean], [3, 1]);
-  assert.ok(Math.abs(result.teacherScore - 0.8) < 1e-12 && Math.abs((result.untunedScore ?? 0) - 0.2) < 1e-12);
+  assert.ok(Math.abs(result.teacherScore - 7 / 9) < 1e-12 && Math.abs((result.untunedScore ?? 0) - 1 / 9) < 1e-12);
   const evaluation = await getJson<Evaluation>(store, result.evaluation);
   assert.match(evaluation.unscored[0]?.problem ?? '', /student: expected a score from 1 to 10/);
 });
 
-test('a judgement is read from JSON alone', () => {
+test('a judgement is read from JSON, a score as a text included, and anything else is a problem', () => {
   assert.deepEqual(readJudgement('```json\n{"reasoning":"x","score":7}\n```'), { score: 7 });
-  for (const text of ['7', '{"score":"7"}', '{"score":0}', 'score: 7']) assert.ok('problem' in readJudgement(text), text);
+  for (const text of ['{"score":"8"}', '{"score":"8/10"}', '{"score":" 8.0 / 10 "}', 'I judge so: {"reasoning":"fine","score":8} as it is.']) assert.deepEqual(readJudgement(text), { score: 8 }, text);
+  for (const text of ['7', '{"score":0}', '{"score":11}', '{"score":"11"}', '{"score":"8/5"}', '{"score":"eight"}', '{"score":""}', '{"score":NaN}', '{"score":1e999}', '{"score":null}', '{"score":[8]}', '{"score":true}', '{}', '', 'score: 7']) assert.ok('problem' in readJudgement(text), text);
+});
+
+test("a judge's scores go from 0 for a useless answer to 1, and the report shows them as the judge gave them", () => {
+  assert.deepEqual([1, 5.5, 10].map(scoreShare), [0, 0.5, 1]);
+  for (const judged of [1, 2, 7, 10]) assert.ok(Math.abs(judgedScore(scoreShare(judged)) - judged) < 1e-12);
+  const judge = { kind: 'judge', rubric: 'r', judge: { provider: 'openai', model: 'j' } } as const;
+  const scores = scoreFormat(labelSpec({ task: { description: 'd', output: { kind: 'text' } }, evaluation: { source: { kind: 'held-out', rows: 2 }, developmentRows: 1, testRows: 1, scorer: judge } }));
+  assert.deepEqual([scores.format(0), scores.format(7 / 9), scores.difference(1 / 9)], ['1.00', '8.00', '1.00']);
+  assert.deepEqual(scores.ticks(5 / 9, 7 / 9, 4).map(scores.tick), ['6', '6.5', '7', '7.5', '8']);
 });

@@ -10,6 +10,7 @@ import { comparisonSection } from './comparisons.ts';
 import { count, dollars, duration, html, instant, markup, milliseconds, parameterCount, percent, percentRange, size } from './markup.ts';
 import type { Markup } from './markup.ts';
 import { barsPlot, classPlot, confidencePlot, intervalPlot, lossPlot, roundsPlot } from './plots.ts';
+import { scoreFormat } from './score-format.ts';
 import { STYLE } from './style.ts';
 import { tournamentSection } from './tournament.ts';
 import type { ReportedTournament } from './tournament.ts';
@@ -86,13 +87,6 @@ ${provenance(data)}
 
 const firstLines = (text: string): string => (text.length <= 400 ? text : `${text.slice(0, 400)}…`);
 
-/** Scores as their scorer means them: accuracy as a percentage, a judge's score out of ten. */
-export function scoreFormat(spec: CampaignSpec): { readonly name: string; readonly format: (value: number) => string; readonly tick: (value: number) => string } {
-  return spec.evaluation.scorer.kind === 'label'
-    ? { name: 'accuracy', format: (value) => percent(value), tick: (value) => percent(value, Number.isInteger(Math.round(value * 1e6) / 1e4) ? 0 : 1) }
-    : { name: 'judge’s score, 1 to 10', format: (value) => (value * 10).toFixed(2), tick: (value) => String(Math.round(value * 1e4) / 1e3) };
-}
-
 /** What the interval allows to say, and no more. */
 export function verdict(retention: Interval, rows: number, teacherName: string): string {
   const kept = `${percent(retention.mean)} of its teacher’s score`;
@@ -108,7 +102,7 @@ function headline(data: ReportData): Markup {
   if (shown === undefined) {
     return html`<p class="lead">No round was finished: the campaign ended because ${STOPPED[input.stopReason] ?? input.stopReason}. What was bought is kept and will not be bought again.</p>`;
   }
-  const { name, format, tick } = scoreFormat(spec);
+  const scores = scoreFormat(spec);
   const rows = CONTESTANTS.toReversed().flatMap((who) => {
     const result = shown.contestants[who];
     return result === undefined ? [] : [{ name: NAMES[who], className: who, interval: result.score }];
@@ -117,7 +111,7 @@ function headline(data: ReportData): Markup {
   return html`<p class="lead">${verdict(shown.retention, shown.rows.length, spec.teacher.model)}</p>
 <section class="hero"><div><div class="kicker">Retention</div><div class="figure">${(shown.retention.mean * 100).toFixed(1)}<small> %</small></div>
 <p class="soft">${percentRange(shown.retention.low, shown.retention.high)}, 95 % paired bootstrap<br>student ÷ teacher, ${shown.rows.length} ${where}</p></div>
-<div><h3>${capital(name)} with 95 % interval</h3>${intervalPlot(rows, format, `${capital(name)} of student, untuned student and teacher`, tick)}</div></section>`;
+<div><h3>${capital(scores.name)} with 95 % interval</h3>${intervalPlot(rows, scores, `${capital(scores.name)} of student, untuned student and teacher`)}</div></section>`;
 }
 
 function trained({ spec: { training: { lora, epochs }, student }, models }: ReportData): string {
@@ -148,20 +142,20 @@ function facts(data: ReportData): Markup {
 
 function quality(data: ReportData): Markup {
   const { spec, test, development, input } = data;
-  const { name, format, tick } = scoreFormat(spec);
+  const scores = scoreFormat(spec);
   const points = development.flatMap((evaluation, index) => {
     const { student, teacher } = evaluation.contestants;
     return student === undefined || teacher === undefined ? [] : [{ round: input.rounds[index]?.round ?? index + 1, student: student.score, teacher: teacher.score.mean }];
   });
   const shown = test ?? development.at(-1);
   const figures = [
-    points.length > 0 && html`<figure><h3>${capital(name)} by round</h3><figcaption>On ${development[0]?.rows.length ?? 0} development rows, which decide when to stop.</figcaption>${roundsPlot(points, format, tick)}</figure>`,
+    points.length > 0 && html`<figure><h3>${capital(scores.name)} by round</h3><figcaption>On ${development[0]?.rows.length ?? 0} development rows, which decide when to stop.</figcaption>${roundsPlot(points, scores)}</figure>`,
     shown?.labels !== undefined && html`<figure><h3>F1 by class</h3><figcaption>On ${shown.rows.length} ${test === undefined ? 'development' : 'test'} rows. ${present(shown).map((who) => html`<span class="key ${who}">${NAMES[who]}</span>`)}</figcaption>${classPlot(shown.labels.map((label, index) => ({
       label, support: shown.contestants.teacher?.classes?.[index]?.support ?? 0, bars: present(shown).map((who) => ({ className: who, value: shown.contestants[who]?.classes?.[index]?.f1 ?? 0 })),
     })))}</figure>`,
   ];
   if (!figures.some(Boolean)) return html``;
-  return html`<h2>Quality</h2><div class="pair">${figures}</div>${shown !== undefined && scoreTable(shown, format, name)}${comparisonSection(shown?.comparisons ?? [], NAMES)}`;
+  return html`<h2>Quality</h2><div class="pair">${figures}</div>${shown !== undefined && scoreTable(shown, scores.format, scores.name)}${comparisonSection(shown?.comparisons ?? [], NAMES)}`;
 }
 
 const present = (evaluation: Evaluation): Contestant[] => (['teacher', 'untuned', 'student'] as const).filter((who) => evaluation.contestants[who] !== undefined);

@@ -36,6 +36,13 @@ function yAxis(ticks: readonly number[], y: Scale, format: (value: number) => st
 
 const xLabel = (text: string): Markup => html`<text class="axis middle" x="${(PLOT.left + PLOT.right) / 2}" y="${HEIGHT - 2}">${text}</text>`;
 
+/** How scores are written and where their axis has marks. */
+interface ScoreAxis {
+  readonly format: (score: number) => string;
+  readonly ticks: (low: number, high: number, wanted: number) => readonly number[];
+  readonly tick: (score: number) => string;
+}
+
 export interface IntervalRow {
   readonly name: string;
   readonly className: string;
@@ -43,10 +50,10 @@ export interface IntervalRow {
 }
 
 /** A dot with its 95 % interval for each row, one below the other. */
-export function intervalPlot(rows: readonly IntervalRow[], format: (value: number) => string, title: string, tickFormat = format): Markup {
+export function intervalPlot(rows: readonly IntervalRow[], { format, ticks: ticksOf, tick: tickFormat }: ScoreAxis, title: string): Markup {
   const low = Math.min(...rows.map((row) => row.interval.low));
   const high = Math.max(...rows.map((row) => row.interval.high));
-  const ticks = niceTicks(low, high, 5);
+  const ticks = ticksOf(low, high, 5);
   const height = 34 + rows.length * 40;
   const left = 84;
   const x = linear(ticks[0] as number, ticks.at(-1) as number, left, WIDTH - 64);
@@ -67,8 +74,8 @@ export interface RoundPoint {
 }
 
 /** The student's score on the development rows by round, its interval, and the teacher as a line. */
-export function roundsPlot(points: readonly RoundPoint[], format: (value: number) => string, tickFormat = format): Markup {
-  const ticks = niceTicks(Math.min(...points.flatMap((point) => [point.student.low, point.teacher])), Math.max(...points.flatMap((point) => [point.student.high, point.teacher])), 4);
+export function roundsPlot(points: readonly RoundPoint[], { format, ticks: ticksOf, tick: tickFormat }: ScoreAxis): Markup {
+  const ticks = ticksOf(Math.min(...points.flatMap((point) => [point.student.low, point.teacher])), Math.max(...points.flatMap((point) => [point.student.high, point.teacher])), 4);
   const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
   const x = linear(0.5, points.length + 0.5, PLOT.left, PLOT.right);
   const path = (values: readonly number[]): string => values.map((value, index) => `${index === 0 ? 'M' : 'L'}${x(index + 1).toFixed(1)} ${y(value).toFixed(1)}`).join('');
@@ -91,9 +98,9 @@ export interface ContestantLine {
 }
 
 /** Each contestant's score where it was measured; the winner's line in the student's colour, names at the lines' ends, none over another. */
-export function contestantsPlot(contestants: readonly ContestantLine[], tickFormat: (value: number) => string): Markup {
+export function contestantsPlot(contestants: readonly ContestantLine[], { ticks: ticksOf, tick: tickFormat }: Omit<ScoreAxis, 'format'>): Markup {
   const points = contestants.flatMap(({ measured }) => measured);
-  const ticks = niceTicks(Math.min(...points.map(({ score }) => score)), Math.max(...points.map(({ score }) => score)), 4);
+  const ticks = ticksOf(Math.min(...points.map(({ score }) => score)), Math.max(...points.map(({ score }) => score)), 4);
   const right = PLOT.right - 96;
   const y = linear(ticks[0] as number, ticks.at(-1) as number, PLOT.bottom, PLOT.top);
   const last = Math.max(...points.map(({ epoch }) => epoch));

@@ -3,6 +3,7 @@ import type { ContestantState, Interval } from '../../contracts/state.ts';
 import { count, dollars, duration, html, size } from './markup.ts';
 import type { Markup } from './markup.ts';
 import { contestantsPlot } from './plots.ts';
+import type { ScoreFormat } from './score-format.ts';
 
 export interface ReportedContestant extends ContestantState {
   /** `logit, all weights, 15 layers`. */
@@ -15,17 +16,12 @@ export interface ReportedTournament {
   readonly runnerUp?: { readonly name: string; readonly rows: number; readonly difference: Interval };
 }
 
-interface ScoreFormat {
-  readonly name: string;
-  readonly format: (value: number) => string;
-  readonly tick: (value: number) => string;
-}
-
-export function tournamentSection({ contestants, runnerUp }: ReportedTournament, { name, format, tick }: ScoreFormat): Markup {
+export function tournamentSection({ contestants, runnerUp }: ReportedTournament, scores: ScoreFormat): Markup {
+  const { name, format } = scores;
   const winner = contestants.find(({ status }) => status === 'winner');
   const plotted = contestants.filter(({ measured }) => measured.length > 0);
-  return html`<h2>Tournament</h2><p>${winner === undefined ? 'It was not decided: the campaign ended before one contestant was left.' : html`<b>${winner.name}</b> (${winner.method}) won: ${winner.ended?.reason}.`}${runnerUp !== undefined && ` ${certainty(runnerUp, format)}`}</p>
-${plotted.length > 0 && html`<figure><h3>Development ${name} by epoch</h3><figcaption>Compared after each rung of successive halving; a line ends where its contestant was stopped.</figcaption>${contestantsPlot(plotted, tick)}</figure>`}
+  return html`<h2>Tournament</h2><p>${winner === undefined ? 'It was not decided: the campaign ended before one contestant was left.' : html`<b>${winner.name}</b> (${winner.method}) won: ${winner.ended?.reason}.`}${runnerUp !== undefined && ` ${certainty(runnerUp, scores.difference)}`}</p>
+${plotted.length > 0 && html`<figure><h3>Development ${name} by epoch</h3><figcaption>Compared after each rung of successive halving; a line ends where its contestant was stopped.</figcaption>${contestantsPlot(plotted, scores)}</figure>`}
 <div class="scroll"><table><thead><tr><th>Contestant</th><th>Trains</th><th class="n">${name}</th><th class="n">95 % interval</th><th class="n">epochs</th><th class="n">size</th><th class="n">answers, tokens/s</th><th class="n">training</th><th class="n">judged for</th><th>Ended</th></tr></thead><tbody>
 ${contestants.toSorted(byScore).map(row(format))}
 </tbody></table></div><p class="note">Scores are of the development rows, each contestant’s best; the epoch that had it stands in brackets. One dataset was bought for all; what a contestant cost beyond that is its time on the device and the judging of its answers. Tokens per second, prompt and answer, are of answering the development rows in batches on the machine as it was.</p>`;
