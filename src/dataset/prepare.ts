@@ -7,6 +7,7 @@ import type { InputRow, RejectedSample, RejectionReason, TeacherRequest } from '
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import { getJson, getRows, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
+import { apartFromTest, distinctGold, requireGoldLabels } from './gold-rows.ts';
 import { readRows } from './import.ts';
 import { NearDuplicateIndex } from './near-duplicates.ts';
 import { createRandom, shuffled } from './random.ts';
@@ -19,7 +20,8 @@ export interface PrepareDeps {
 
 /**
  * Imports the datasets that the spec names. Development and test rows are drawn by seed, in the
- * classes' own proportions where gold labels exist; the pool, in random order, is what remains
+ * classes' own proportions where gold labels exist, the test rows as they are but for repeated texts,
+ * the development rows apart from what is like them; the pool, in random order, is what remains
  * without an exact or near duplicate among themselves or among the held-out rows. The same spec and
  * files give the same artifacts. Throws BAD_INPUT for too few rows or a gold label that the task does
  * not know, NOT_FOUND for a missing file. `options` are handed to the downloads.
@@ -31,12 +33,13 @@ export async function prepareCampaign(deps: PrepareDeps, input: PrepareCampaignI
   const { held, rest } = await importRows((dataset) => importDataset(deps, dataset, options), spec, completions.flatMap(({ row }) => row ?? []), excluded);
   const { developmentRows, testRows } = spec.evaluation;
   requireRows(held, spec);
-  const [test, development] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
-  const pool = rest === undefined ? undefined : makePool(rest, [...(test as InputRow[]), ...(development as InputRow[])], spec, excluded);
+  const [test = [], drawn = []] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
+  const development = apartFromTest(drawn, test, held, spec.filter.nearDuplicateSimilarity, createRandom(spec.seed, 'development'));
+  const pool = rest === undefined ? undefined : makePool(rest, [...test, ...development], spec, excluded);
   return {
     ...(pool === undefined ? {} : { pool: await putRows(deps.store, 'rows', pool) }),
-    development: await putRows(deps.store, 'rows', development as InputRow[]),
-    test: await putRows(deps.store, 'rows', test as InputRow[]),
+    development: await putRows(deps.store, 'rows', development),
+    test: await putRows(deps.store, 'rows', test),
     ...(input.completions === undefined ? {} : { completions: input.completions }),
     ...(excluded.length === 0 ? {} : { excluded: await putRows(deps.store, 'rejected', excluded) }),
     poolRows: pool?.length ?? 0,
@@ -56,7 +59,10 @@ async function importRows(load: (dataset: string) => Promise<InputRow[]>, spec: 
   const { source: evaluation } = spec.evaluation;
   const rows = await sourceRows(load, spec, completions);
   if (evaluation.kind === 'dataset') {
-    const held = distinct(await load(evaluation.dataset), spec.filter.nearDuplicateSimilarity, excluded);
+    const gold = await load(evaluation.dataset);
+    const labels = spec.evaluation.scorer.kind === 'label' && spec.task.output.kind === 'label' ? spec.task.output.labels : undefined;
+    if (labels !== undefined) requireGoldLabels(gold, labels, evaluation.dataset);
+    const held = distinctGold(gold, labels !== undefined, evaluation.dataset, (row, detail) => excluded.push(exclusion(row, 'exact-duplicate', detail)));
     return { held, ...(rows === undefined ? {} : { rest: rows }) };
   }
   if (rows === undefined) {
@@ -108,17 +114,9 @@ function distinct(rows: readonly InputRow[], similarity: number, excluded: Rejec
 }
 
 function requireRows(held: readonly InputRow[], spec: CampaignSpec): void {
-  const { developmentRows, testRows, scorer } = spec.evaluation;
-  const name = datasetName(spec);
+  const { developmentRows, testRows } = spec.evaluation;
   if (held.length < developmentRows + testRows) {
-    throw new StillhouseError('BAD_INPUT', `evaluation: expected at least developmentRows + testRows = ${developmentRows} + ${testRows} = ${developmentRows + testRows} distinct rows in ${name}, got ${held.length}`);
-  }
-  if (scorer.kind !== 'label' || spec.task.output.kind !== 'label') return;
-  const { labels } = spec.task.output;
-  for (const row of held) {
-    if (row.gold === undefined || !labels.includes(row.gold)) {
-      throw new StillhouseError('BAD_INPUT', `${row.origin} of ${name}: expected a gold label among ${labels.join(', ')}, got ${row.gold === undefined ? 'none' : JSON.stringify(row.gold)}`);
-    }
+    throw new StillhouseError('BAD_INPUT', `evaluation: expected at least developmentRows + testRows = ${developmentRows} + ${testRows} = ${developmentRows + testRows} distinct rows in ${datasetName(spec)}, got ${held.length}`);
   }
 }
 

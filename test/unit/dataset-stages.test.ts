@@ -83,8 +83,44 @@ test('preparing keeps held-out rows apart, in the proportions of the classes, an
 test('too few rows and unknown gold labels are refused with what was expected and found', async () => {
   const space = workspace();
   await assert.rejects(prepared(space, [{ input: 'x' }], goldRows.slice(0, 5)), refusal('BAD_INPUT', /4 \+ 8 = 12 distinct rows in .*gold\.jsonl, got 5/));
-  await assert.rejects(prepared(space, [{ input: 'x' }], goldRows.with(3, { input: 'odd', gold: 'meh' })), refusal('BAD_INPUT', /gold\.jsonl:4 .*negative, positive, got "meh"/));
+  await assert.rejects(prepared(space, [{ input: 'x' }], goldRows.with(3, { input: 'odd', gold: 'meh' })), refusal('BAD_INPUT', /negative, positive, got 1 of 20 rows that have not: gold\.jsonl:4 has "meh"$/));
   await assert.rejects(prepared(space, goldRows, goldRows, { evaluation: { source: { kind: 'dataset', dataset: `${space.folder}/gold.jsonl` }, developmentRows: 10, testRows: 10, scorer: { kind: 'label' } } }), refusal('BAD_INPUT', /not held out for evaluation, got none of 20/));
+});
+
+test('gold labels that are spelled otherwise are refused in one message, with the first rows and how many', async () => {
+  const space = workspace();
+  const spelled = goldRows.map((row, index) => (index % 2 === 0 ? { ...row, gold: row.gold === 'positive' ? 'Positive ' : 'negative' } : row)).with(1, { input: 'none' } as never);
+  await assert.rejects(prepared(space, [{ input: 'x' }], spelled), refusal('BAD_INPUT', /spelled as one of negative, positive, got 6 of 20 rows that have not: gold\.jsonl:2 has none, gold\.jsonl:3 has "Positive " where the task says "positive", .*:15 [^,]* and 1 more$/));
+});
+
+test('near duplicates stay among the gold rows, on one side of the split, and the pool has nothing like a held-out row', async () => {
+  const space = workspace();
+  const template = (index: number): string => `Your parcel number ${1_000 + index} was handed over to our partner for delivery today`;
+  const alike = Array.from({ length: 10 }, (_, index) => ({ input: template(index), gold: 'positive' }));
+  const others = Array.from({ length: 30 }, (_, index) => ({ input: sentence(index), gold: index % 3 === 0 ? 'positive' : 'negative' }));
+  const pool = [{ input: template(500) }, ...Array.from({ length: 5 }, (_, index) => ({ input: sentence(300 + index) }))];
+  for (const seed of [1, 2, 3, 4]) {
+    const { data } = await prepared(space, pool, [...alike, ...others, alike[0] as object], { seed });
+    const [test, development, poolRows] = await Promise.all([data.test, data.development, data.pool as typeof data.test].map((ref) => getRows<InputRow>(space.store, ref)));
+    const parcels = (rows: readonly InputRow[] = []): number => rows.filter(({ input }) => input.startsWith('Your parcel')).length;
+    assert.deepEqual([test?.filter(({ gold }) => gold === 'positive').length, development?.filter(({ gold }) => gold === 'positive').length], [4, 2], 'half of the gold rows are positive');
+    assert.ok(parcels(test) === 0 || parcels(development) === 0, `${parcels(test)} and ${parcels(development)}`);
+    assert.ok(parcels(test) + parcels(development) > 0, `seed ${seed} draws one`);
+    assert.equal(parcels(poolRows), 0);
+    const excluded = await getRows<RejectedSample>(space.store, data.excluded as typeof data.test);
+    assert.deepEqual(excluded.map(({ reason }) => reason), ['exact-duplicate', 'near-held-out']);
+  }
+});
+
+test('a text under two gold labels is refused with both lines; of two references for one text the first is kept', async () => {
+  const space = workspace();
+  const first = goldRows[0] as { readonly input: string };
+  const repeated = [...goldRows, { input: ` ${first.input.toUpperCase()}`, gold: 'positive' }];
+  await assert.rejects(prepared(space, [{ input: 'x' }], repeated), refusal('BAD_INPUT', /one gold label for each text, got 1 row that repeats a text with another: gold\.jsonl:1 "negative" and gold\.jsonl:21 "positive"$/));
+  const judge = { kind: 'judge', rubric: 'r', judge: { provider: 'openai', model: 'j' } } as const;
+  const { data } = await prepared(space, [{ input: 'x' }], repeated, { task: { description: 'd', output: { kind: 'text' } }, evaluation: { source: { kind: 'dataset', dataset: `${space.folder}/gold.jsonl` }, developmentRows: 4, testRows: 8, scorer: judge } });
+  const [excluded] = await getRows<RejectedSample>(space.store, data.excluded as typeof data.test);
+  assert.match(excluded?.detail ?? '', /^gold\.jsonl:21: the same text as .*, with another gold output$/);
 });
 
 test('a held-out source splits the tasks themselves', async () => {
