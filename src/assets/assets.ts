@@ -16,6 +16,16 @@ export interface ModelFiles {
   /** A GGUF file, or a folder with config.json, tokenizer.json and safetensors. */
   readonly path: string;
   readonly license: string;
+  /** Where the Hugging Face hub has it, or the model that it is a conversion of. */
+  readonly hub?: HubModel;
+}
+
+/** A model of the Hugging Face hub, as other programs name it. */
+export interface HubModel {
+  /** ORGANISATION/NAME. */
+  readonly repository: string;
+  /** The commit. Absent where it is not known. */
+  readonly revision?: string;
 }
 
 export interface Assets {

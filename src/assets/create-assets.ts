@@ -46,7 +46,7 @@ class CachedAssets implements Assets {
     if (entry !== undefined && Object.hasOwn(MODELS, name)) {
       const path = join(this.#config.cache, 'models', name, entry.fileName);
       await this.#ensure(path, entry.sha256, options, () => this.#fetchModel(name, entry, path, options));
-      return { name, path, license: entry.license };
+      return { name, path, license: entry.license, hub: entry.base };
     }
     if (name.startsWith('hf:')) {
       return { name, ...(await fetchHubModel(name, this.#config.cache, { ...this.#hub(), ...progressOf(name, options) })) };

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { ModelFiles } from './assets.ts';
 import { download, reasonOf } from './download.ts';
 import { isVerified, writeDurably } from './files.ts';
 import { withLock } from './lock.ts';
@@ -173,7 +174,7 @@ async function fromCache(folder: string): Promise<HubManifest | undefined> {
  * A full commit that the cache holds needs no network; a branch is asked for, and the last known
  * commit serves while the hub cannot be reached.
  */
-export async function fetchHubModel(fullName: string, cache: string, options: HubOptions): Promise<{ readonly path: string; readonly license: string }> {
+export async function fetchHubModel(fullName: string, cache: string, options: HubOptions): Promise<Omit<ModelFiles, 'name'>> {
   const name = parseHubName(fullName);
   const root = join(cache, 'hub', name.repository.replace('/', '--'));
   const variant = name.path === undefined ? '' : `-${name.path.replaceAll('/', '--')}`;
@@ -181,7 +182,7 @@ export async function fetchHubModel(fullName: string, cache: string, options: Hu
   const refFile = join(root, 'refs', encodeURIComponent(name.revision));
   const finish = (folder: string, manifest: HubManifest) => {
     const [only] = manifest.files;
-    return { path: manifest.files.length === 1 && only?.path.endsWith('.gguf') === true ? join(folder, only.path) : folder, license: manifest.license };
+    return { path: manifest.files.length === 1 && only?.path.endsWith('.gguf') === true ? join(folder, only.path) : folder, license: manifest.license, hub: { repository: name.repository, revision: manifest.commit } };
   };
 
   if (COMMIT.test(name.revision)) {

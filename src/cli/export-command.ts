@@ -3,9 +3,11 @@ import { existsSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Option } from 'commander';
 import type { Command } from 'commander';
+import type { ModelFiles } from '../assets/assets.ts';
 import { createAssets } from '../assets/create-assets.ts';
 import { withWorkFolder } from '../assets/work-folder.ts';
 import { StillhouseError } from '../contracts/errors.ts';
+import { baseFacts } from '../lm/export/base-model.ts';
 import { ADAPTER_CONFIG, EXPORT_FORMATS, EXPORT_TYPES, exportModel, exportType, type ExportFormat } from '../lm/export/export-model.ts';
 import { writeFolder, type WrittenFile } from '../lm/export/output-folder.ts';
 import { PROVENANCE_FILE, readProvenance, type Provenance } from '../lm/export/provenance.ts';
@@ -37,17 +39,20 @@ async function fetchStudent(api: ApiClient, campaign: string, target: string): P
   });
 }
 
-/** What the folder says of itself; what is not known of a folder that Stillhouse did not write is left out. */
-function provenanceOf(folder: string | undefined, baseModel: string, license: string): Provenance {
-  const path = folder === undefined ? undefined : join(folder, PROVENANCE_FILE);
-  return path !== undefined && existsSync(path) ? readProvenance(path) : { baseModel, license };
+/** What an adapter's folder, else the model's, says of itself; of a folder that Stillhouse did not write, what the model's files say. */
+async function provenanceOf(files: ModelFiles, adapter: string | undefined): Promise<Provenance> {
+  const path = join(adapter ?? files.path, PROVENANCE_FILE);
+  const said = existsSync(path) ? readProvenance(path) : undefined;
+  if (said !== undefined && adapter === undefined) return said;
+  // A path means something where it is absolute.
+  return { baseModel: files.hub === undefined ? files.path : files.name, license: files.license, ...(await baseFacts(files)), ...said };
 }
 
 /** A model of one's own, with an adapter where there is one. */
 async function exportLocal(context: CommandContext, target: string, { format, type, model, adapter }: ExportOptions): Promise<readonly WrittenFile[]> {
   if (model === undefined) throw new StillhouseError('BAD_INPUT', 'export: expected a campaign and a folder, or --model and a folder, got a folder alone');
   const files = await createAssets(context.config).model(model, { signal: context.signal, onProgress: fetchProgress(screenOf(context)) });
-  const provenance = provenanceOf(adapter ?? files.path, model, files.license);
+  const provenance = await provenanceOf(files, adapter);
   return exportModel({ format: format ?? (adapter === undefined ? 'safetensors' : 'peft'), path: files.path, provenance, ...(type === undefined ? {} : { type }), ...(adapter === undefined ? {} : { adapterPath: adapter }) }, target);
 }
 
@@ -67,7 +72,7 @@ async function exportCampaign(context: CommandContext, campaign: string, target:
     const request = { format, provenance, ...(type === undefined ? {} : { type }) };
     if (!existsSync(join(student, ADAPTER_CONFIG))) return await exportModel({ ...request, path: student }, target);
     const base = await createAssets(context.config).model(provenance.baseModel, { signal: context.signal, onProgress: fetchProgress(screenOf(context)) });
-    return await exportModel({ ...request, path: base.path, adapterPath: student }, target);
+    return await exportModel({ ...request, provenance: { ...(await baseFacts(base)), ...provenance }, path: base.path, adapterPath: student }, target);
   });
 }
 

@@ -56,6 +56,9 @@ export function weightPaths(path: string): readonly string[] {
   return statSync(path).isDirectory() ? safetensorsPaths(path) : [path];
 }
 
+/** A tensor under the name that its model knows it by, which what is written from it carries; its file may have another. */
+const named = (tensor: StoredTensor, name: string): StoredTensor => (tensor.name === name ? tensor : { ...tensor, name });
+
 /** The tensors that the configuration calls for, in its order; CORRUPT names the first that is missing or of another shape. */
 export function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, StoredTensor>, path: string): ReadonlyMap<string, StoredTensor> {
   const selected = new Map<string, StoredTensor>();
@@ -64,7 +67,7 @@ export function selectTensors(config: ModelConfig, stored: ReadonlyMap<string, S
     if (tensor === undefined || tensor.shape.length !== shape.length || tensor.shape.some((size, axis) => size !== shape[axis])) {
       throw new StillhouseError('CORRUPT', `${path}, tensor ${name}: expected shape [${shape.join(', ')}], got ${tensor === undefined ? 'no such tensor' : `[${tensor.shape.join(', ')}]`}`);
     }
-    selected.set(name, tensor);
+    selected.set(name, named(tensor, name));
   }
   refuseUnknownTensors(stored.keys(), new Set(selected.keys()), config.layers, path);
   return selected;
@@ -134,7 +137,9 @@ export function openModel(path: string): OpenedModel {
 /** The model of the chosen layers alone. */
 export function keepModelLayers<Model extends Pick<OpenedModel, 'config' | 'tensors'>>(model: Model, choice: LayerChoice, name: string): Model {
   const kept = chosenLayers(choice, model.config.layers, name);
-  return kept === undefined ? model : { ...model, config: keepLayersOf(model.config, kept), tensors: keepTensors(model.tensors, kept) };
+  if (kept === undefined) return model;
+  const tensors = new Map([...keepTensors(model.tensors, kept)].map(([tensorName, tensor]) => [tensorName, named(tensor, tensorName)]));
+  return { ...model, config: keepLayersOf(model.config, kept), tensors };
 }
 
 export async function loadModel(input: LoadModelInput): Promise<LoadedModel> {

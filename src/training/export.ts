@@ -8,6 +8,7 @@ import type { ArtifactRef } from '../contracts/artifacts.ts';
 import { localStudentOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, LocalStudentSpec } from '../contracts/campaign-spec.ts';
 import { readAdapter } from '../lm/adapter.ts';
+import { baseFacts } from '../lm/export/base-model.ts';
 import { exportPeft, exportSafetensors } from '../lm/export/export-model.ts';
 import type { Provenance } from '../lm/export/provenance.ts';
 import { openExportSource } from '../lm/export/source.ts';
@@ -75,9 +76,10 @@ export async function exportStudent(
 }
 
 export interface StudentFolderInput {
-  readonly model: Pick<ModelFiles, 'path'>;
+  readonly model: Pick<ModelFiles, 'path' | 'hub'>;
   readonly student: LocalStudentSpec;
   readonly trained: TrainedStudent;
+  /** Without what the model's own files say. */
   readonly provenance: Provenance;
 }
 
@@ -85,7 +87,8 @@ export interface StudentFolderInput {
  * The student as one folder: an adapter of a model that everyone has, else the whole model, which transformers loads: its
  * layers, its weights, an adapter merged into them.
  */
-export async function writeStudentFolder({ model, student, trained, provenance }: StudentFolderInput, target: string): Promise<'adapter' | 'model'> {
+export async function writeStudentFolder({ model, student, trained, provenance: known }: StudentFolderInput, target: string): Promise<'adapter' | 'model'> {
+  const provenance = { ...known, ...(await baseFacts(model, student)) };
   const leavesLayersOut = student.layers !== undefined || student.keepLayers !== undefined;
   if (trained.kind === 'adapter' && !leavesLayersOut) {
     await exportPeft({ adapterPath: trained.adapterPath, provenance }, target);

@@ -3,10 +3,12 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Assets } from '../../src/assets/assets.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
+import type { LocalStudentSpec } from '../../src/contracts/campaign-spec.ts';
 import type { ChatMessage, Sample } from '../../src/contracts/records.ts';
 import { readAdapter } from '../../src/lm/adapter.ts';
 import { createEngine } from '../../src/lm/engine.ts';
 import { generate } from '../../src/lm/generation.ts';
+import type { LayerChoice } from '../../src/lm/layers.ts';
 import { loadModel } from '../../src/lm/load.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { putRows } from '../../src/store/jsonl.ts';
@@ -35,7 +37,7 @@ export async function readPrompts(assets: Assets): Promise<readonly (readonly Ch
 }
 
 /** Trains a LoRA on reviews, every linear layer of the model among its targets, and writes it as a PEFT folder. Returns the dataset's hash. */
-export async function trainAdapter(assets: Assets, cache: string, work: string, adapter: string): Promise<string> {
+export async function trainAdapter(assets: Assets, cache: string, work: string, adapter: string, student: LocalStudentSpec = { model: MODEL }): Promise<string> {
   const rows = await readRows(assets);
   const store = createFileStore(join(work, 'store'));
   const dataset = await putRows(store, 'dataset', rows.slice(0, TRAINING_ROWS).map(({ input, gold }, i): Sample => ({
@@ -45,14 +47,14 @@ export async function trainAdapter(assets: Assets, cache: string, work: string, 
   const training = campaignSpecSchema.shape.training.parse({
     epochs: 1, batchSize: 8, learningRate: 5e-4, lora: { r: 16, alpha: 32, targets: ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'] },
   });
-  const { checkpoint } = await trainer.trainEpoch({ student: { model: MODEL }, training, seed: 5, epoch: 0, dataset }, {});
-  await trainer.studentOf(checkpoint, { model: MODEL }, adapter);
+  const { checkpoint } = await trainer.trainEpoch({ student, training, seed: 5, epoch: 0, dataset }, {});
+  await trainer.studentOf(checkpoint, student, adapter);
   return dataset.sha256;
 }
 
 /** Tokens of each answer, end token left out. `path`: a model or an exported file of one. */
-export async function greedyAnswers(path: string, cache: string, prompts: readonly (readonly ChatMessage[])[], adapterPath?: string): Promise<readonly (readonly number[])[]> {
-  const model = await loadModel({ path, cache });
+export async function greedyAnswers(path: string, cache: string, prompts: readonly (readonly ChatMessage[])[], adapterPath?: string, choice: LayerChoice = {}): Promise<readonly (readonly number[])[]> {
+  const model = await loadModel({ path, cache, ...choice });
   await using engine = await createEngine({ config: model.config, weights: model.weights, threads: 2, ...(adapterPath === undefined ? {} : { adapter: readAdapter(adapterPath) }) });
   const texts = await generate(engine, model.tokenizer, { prompts: prompts.map((messages) => ({ messages })), maxNewTokens: MAX_NEW_TOKENS, temperature: 0 });
   return texts.map(({ tokens }) => tokens);

@@ -17,8 +17,10 @@ import { parseArgs, promisify } from 'node:util';
 import { peerEnvironment, pythonOf, type Peer } from '../../bench/peers/python.ts';
 import { createAssets } from '../../src/assets/create-assets.ts';
 import { readConfig } from '../../src/config.ts';
+import { baseFacts } from '../../src/lm/export/base-model.ts';
 import { exportModel, type ExportRequest } from '../../src/lm/export/export-model.ts';
 import { openModel } from '../../src/lm/load.ts';
+import { writeStudentFolder } from '../../src/training/export.ts';
 import { exportArchitectures } from './architectures.ts';
 import { greedyAnswers, MAX_NEW_TOKENS, MODEL, readPrompts, trainAdapter } from './answers.ts';
 
@@ -75,10 +77,11 @@ async function llama(folder: string, cache: string): Promise<CheckResult[]> {
 /** Trains, exports and answers; returns what the checks compare with. */
 async function prepare(folder: string, cache: string): Promise<void> {
   const assets = createAssets(readConfig());
-  const { path, license } = await assets.model(MODEL);
+  const files = await assets.model(MODEL);
+  const { path, license } = files;
   const adapter = join(folder, 'trained');
   const datasetSha256 = await trainAdapter(assets, cache, join(folder, 'work'), adapter);
-  const provenance = { baseModel: MODEL, license, campaign: 'export-check', datasetSha256 };
+  const provenance = { baseModel: MODEL, license, campaign: 'export-check', datasetSha256, ...(await baseFacts(files)) };
   const write = async (name: string, request: Pick<ExportRequest, 'format' | 'type'>, withAdapter = true): Promise<void> => {
     const from = performance.now();
     await exportModel({ ...request, path, provenance, ...(withAdapter ? { adapterPath: adapter } : {}) }, join(folder, name));
@@ -91,6 +94,10 @@ async function prepare(folder: string, cache: string): Promise<void> {
   for (const type of ['f32', 'f16', 'q8_0']) await write(`gguf-${type}`, { format: 'gguf', type });
   await write('gguf-lora', { format: 'gguf-lora' });
   await write('onnx', { format: 'onnx' });
+  const kept = { model: MODEL, keepLayers: 24 };
+  const adapterOfKept = join(folder, 'trained-kept');
+  await trainAdapter(assets, cache, join(folder, 'work'), adapterOfKept, kept);
+  await writeStudentFolder({ model: files, student: kept, trained: { kind: 'adapter', adapterPath: adapterOfKept, sizeBytes: 0 }, provenance: { baseModel: MODEL, license } }, join(folder, 'kept'));
   const messages = await readPrompts(assets);
   using model = openModel(path);
   const work = join(folder, 'work');
@@ -98,6 +105,7 @@ async function prepare(folder: string, cache: string): Promise<void> {
   const answers = {
     base: await greedyAnswers(path, cache, messages),
     tuned: await greedyAnswers(path, cache, messages, adapter),
+    kept: await greedyAnswers(path, cache, messages, adapterOfKept, kept),
     f16: await greedyAnswers(gguf('f16'), work, messages),
     q8_0: await greedyAnswers(gguf('q8_0'), work, messages),
   };

@@ -35,12 +35,31 @@ versions = {p.__name__: p.__version__ for p in (torch, transformers, peft)} | {"
 base = load("base")
 report("base model in transformers", "base", greedy(base))
 report("peft", "tuned", greedy(peft.PeftModel.from_pretrained(base, os.path.join(folder, "peft")).eval()), versions=versions)
+
+
+def found_by_name():
+    """The adapter alone: PEFT looks for the base model by the name that the adapter gives. The hub's cache here holds the exported base under it."""
+    with open(os.path.join(folder, "peft", "adapter_config.json")) as file:
+        name = json.load(file)["base_model_name_or_path"]
+    repository = os.path.join(folder, "hub", "models--" + name.replace("/", "--"))
+    os.makedirs(os.path.join(repository, "refs"), exist_ok=True)
+    os.makedirs(os.path.join(repository, "snapshots"), exist_ok=True)
+    with open(os.path.join(repository, "refs", "main"), "w") as file:
+        file.write("0" * 40)
+    if not os.path.exists(os.path.join(repository, "snapshots", "0" * 40)):
+        os.symlink(os.path.abspath(os.path.join(folder, "base")), os.path.join(repository, "snapshots", "0" * 40))
+    return peft.AutoPeftModelForCausalLM.from_pretrained(os.path.join(folder, "peft"), cache_dir=os.path.join(folder, "hub"), dtype=torch.float32).eval()
+
+
+report("peft, base model found by its name", "tuned", greedy(found_by_name()))
 del base
 merged = load("safetensors")
 # The chat, as transformers renders and encodes it with the exported tokenizer and template.
 tokenizer = transformers.AutoTokenizer.from_pretrained(os.path.join(folder, "safetensors"))
 chats = [tokenizer.apply_chat_template(m, add_generation_prompt=True, tokenize=True, return_dict=True)["input_ids"] for m in expected["messages"]]
 report("safetensors", "tuned", greedy(merged), samePromptTokens=sum(a == b for a, b in zip(chats, expected["promptIds"])))
+del merged
+report("safetensors of a student of some layers, its adapter merged", "kept", greedy(load("kept")))
 
 
 def quantised_alike(name):

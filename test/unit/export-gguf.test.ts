@@ -57,8 +57,8 @@ test('a folder becomes a file that names base model, licence, dataset and campai
   assert.deepEqual(files.map((file) => file.path), ['README.md', 'reviews.Q8_0.gguf', 'stillhouse.json']);
   using file = openGguf(only(target));
   const of = (...keys: string[]): unknown[] => keys.map((key) => file.metadata.get(key));
-  assert.deepEqual(of('general.type', 'general.name', 'general.license', 'general.base_model.0.name', 'general.base_model.0.repo_url', 'general.file_type', 'stillhouse.campaign', 'stillhouse.dataset_sha256'), [
-    'model', 'reviews', 'apache-2.0', 'hf:org/base@main', 'https://huggingface.co/org/base', 7, 'reviews', 'ab'.repeat(32),
+  assert.deepEqual(of('general.type', 'general.name', 'general.license', 'general.base_model.0.name', 'general.base_model.0.organization', 'general.base_model.0.repo_url', 'general.file_type', 'stillhouse.campaign', 'stillhouse.dataset_sha256'), [
+    'model', 'reviews', 'apache-2.0', 'base', 'org', 'https://huggingface.co/org/base', 7, 'reviews', 'ab'.repeat(32),
   ]);
   assert.deepEqual(of('tokenizer.ggml.pre', 'tokenizer.ggml.bos_token_id', 'tokenizer.ggml.eos_token_id', 'tokenizer.ggml.add_bos_token'), ['gpt-2', 1, 2, false]);
   using model = openModel(path);

@@ -59,9 +59,12 @@ function fromHuggingFace(raw: unknown, where: string): ModelConfig {
   };
 }
 
+/** GGUF does not say it: its readers go by the number of layers. */
+const ggufScale = ({ layers, hiddenSize, attentionHeads, headSize }: ModelConfig): number => (layers === LAYERS_OF_27B ? hiddenSize / attentionHeads : headSize) ** -0.5;
+
 const fromGguf: Architecture['fromGguf'] = (metadata) => {
   const common = commonGgufConfig(metadata, 'gemma3', { rotaryBase: ROTARY_BASE });
-  const { layers, hiddenSize, attentionHeads, headSize } = common;
+  const { layers } = common;
   const pattern = metadata.value('attention.sliding_window_pattern') ?? WINDOW_PATTERN;
   if (typeof pattern !== 'number' && !Array.isArray(pattern)) throw metadata.fail('attention.sliding_window_pattern', 'a number or a list of truth values', pattern);
   return {
@@ -71,7 +74,7 @@ const fromGguf: Architecture['fromGguf'] = (metadata) => {
       layers: Array.from({ length: layers }, (_, i) => (typeof pattern === 'number' ? (i + 1) % pattern !== 0 : pattern[i] === true)),
       rotary: { base: metadata.number('rope.freq_base_swa', LOCAL_ROTARY_BASE) },
     },
-    attentionScale: (layers === LAYERS_OF_27B ? hiddenSize / attentionHeads : headSize) ** -0.5,
+    attentionScale: ggufScale(common),
   };
 };
 
@@ -99,6 +102,8 @@ const huggingFaceFields: Architecture['huggingFaceFields'] = (config) => {
 /** llama.cpp knows patterns in which every n-th layer sees everything. */
 const ggufKeys: Architecture['ggufKeys'] = (config) => {
   const { tokens, layers, rotary } = windowOf(config);
+  const [scale, read] = [config.attentionScale ?? config.headSize ** -0.5, ggufScale(config)];
+  if (Math.abs(scale / read - 1) > 1e-6) throw new StillhouseError('BAD_INPUT', `gemma3: expected attention scores times ${read.toPrecision(6)}, which readers of GGUF assume for ${config.layers} layers, got ${scale.toPrecision(6)}; its other formats are safetensors and onnx`);
   const first = layers.indexOf(false) + 1;
   const period = first === 0 ? layers.length + 1 : first;
   if (layers.some((local, i) => local !== ((i + 1) % period !== 0))) throw new StillhouseError('BAD_INPUT', `gemma3: expected every n-th layer to see everything, which GGUF can say, got layers ${layers.flatMap((local, i) => (local ? [] : [i])).join(', ')}`);

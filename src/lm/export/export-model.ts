@@ -12,7 +12,7 @@ import { writeHuggingFaceFiles } from './hugging-face-folder.ts';
 import { modelCard, type CardInput } from './model-card.ts';
 import { onnxContextTokens, writeOnnxModel } from './onnx-model.ts';
 import { writeFolder, type OutputFolder, type WrittenFile } from './output-folder.ts';
-import { PROVENANCE_FILE, provenanceTexts, type Provenance } from './provenance.ts';
+import { baseName, PROVENANCE_FILE, provenanceTexts, type Provenance } from './provenance.ts';
 import { writeSafetensors } from './safetensors-writer.ts';
 import { openExportSource, type ExportSource } from './source.ts';
 import { tokenizerFiles, type TokenizerFiles } from './tokenizer-files.ts';
@@ -62,14 +62,14 @@ export interface ExportedAdapter {
   readonly tokenizer?: TokenizerFiles;
 }
 
-/** The adapter as it is, its provenance in the metadata of its weights. All writers here want a target that does not exist or is empty. */
+/** The adapter as it is, its base model named as PEFT looks for it, its provenance in the metadata of its weights. All writers here want a target that does not exist or is empty. */
 export async function exportPeft({ adapterPath, provenance, tokenizer = new Map() }: ExportedAdapter, target: string): Promise<readonly WrittenFile[]> {
-  const { baseModel } = provenance;
+  const { base } = provenance;
   readAdapter(adapterPath);
   const config = readJson(join(adapterPath, ADAPTER_CONFIG)) as Readonly<Record<string, unknown>>;
   using weights = openSafetensors(join(adapterPath, `${ADAPTER_STEM}.safetensors`));
   return await writeExport(target, { format: 'peft', provenance }, async (folder) => {
-    await folder.text(ADAPTER_CONFIG, `${JSON.stringify({ ...config, base_model_name_or_path: baseModel }, null, 2)}\n`);
+    await folder.text(ADAPTER_CONFIG, `${JSON.stringify({ ...config, base_model_name_or_path: baseName(provenance), ...(base?.revision === undefined ? {} : { revision: base.revision }) }, null, 2)}\n`);
     await writeSafetensors(folder, weights.tensors.values(), { encoder: ENCODERS.f32, metadata: { format: 'pt', ...provenanceTexts(provenance) }, stem: ADAPTER_STEM, shardBytes: Infinity });
     for (const [name, content] of tokenizer) await folder.text(name, content);
   });
@@ -114,7 +114,7 @@ export interface ExportRequest {
 export async function exportModel({ format, type, path, adapterPath, provenance }: ExportRequest, target: string): Promise<readonly WrittenFile[]> {
   const checkedType = exportType(format, type);
   if (format === 'peft' || format === 'gguf-lora') {
-    if (adapterPath === undefined) throw new StillhouseError('BAD_INPUT', `${format}: expected an adapter to export, got a whole model; its formats are safetensors, gguf and onnx`);
+    if (adapterPath === undefined) throw new StillhouseError('BAD_INPUT', `${format}: expected an adapter to export, got a whole model, as students of some layers or with all weights trained are; its formats are safetensors, gguf and onnx`);
     if (format === 'peft') return await exportPeft({ adapterPath, provenance, tokenizer: tokenizerFiles(path) }, target);
     using model = openModel(path);
     return await exportGgufLora({ config: model.config, adapter: readAdapter(adapterPath), provenance }, target, exportType(format, type));

@@ -10,7 +10,7 @@ import { rowLength, type StoredTensor } from '../weights/tensor-file.ts';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
 import { writeGguf, type GgufEntry, type GgufTensor } from './gguf-writer.ts';
 import type { OutputFolder } from './output-folder.ts';
-import { provenanceTexts, type Provenance } from './provenance.ts';
+import { baseName, provenanceTexts, type Provenance } from './provenance.ts';
 import type { ExportSource } from './source.ts';
 
 /** llama_ftype: what most matrices of a file are. */
@@ -20,8 +20,10 @@ const QUANTIZATION_VERSION = 2;
 
 /** `general.*` and our own keys. */
 function generalEntries(config: ModelConfig, kind: 'model' | 'adapter', type: EncodedType, provenance: Provenance): readonly GgufEntry[] {
-  const { baseModel, license, campaign, description } = provenance;
-  const repository = /^hf:([^@]+)/.exec(baseModel)?.[1];
+  const { baseModel, base, license, campaign, description } = provenance;
+  const name = baseName(provenance);
+  // A name of the hub, not a path.
+  const [, organisation, repository] = /^([\w.-]+)\/([\w.-]+)$/.exec(name) ?? [];
   return [
     ['general.architecture', 'string', config.architecture],
     ['general.type', 'string', kind],
@@ -29,8 +31,9 @@ function generalEntries(config: ModelConfig, kind: 'model' | 'adapter', type: En
     ...(description === undefined ? [] : [['general.description', 'string', description] as const]),
     ['general.license', 'string', license.toLowerCase()],
     ['general.base_model.count', 'uint32', 1],
-    ['general.base_model.0.name', 'string', baseModel],
-    ...(repository === undefined ? [] : [['general.base_model.0.repo_url', 'string', `https://huggingface.co/${repository}`] as const]),
+    ['general.base_model.0.name', 'string', repository ?? name],
+    ...(organisation === undefined ? [] : [['general.base_model.0.organization', 'string', organisation] as const, ['general.base_model.0.repo_url', 'string', `https://huggingface.co/${name}`] as const]),
+    ...(base?.revision === undefined ? [] : [['general.base_model.0.version', 'string', base.revision] as const]),
     ['general.file_type', 'uint32', FILE_TYPE[type]],
     ['general.quantization_version', 'uint32', QUANTIZATION_VERSION],
     ...Object.entries(provenanceTexts(provenance)).map(([key, value]) => [key, 'string', value] as const),

@@ -1,5 +1,5 @@
 /** README.md of an export, with the front matter that the hub reads. */
-import type { Provenance } from './provenance.ts';
+import { baseName, quantisedBase, type Provenance } from './provenance.ts';
 import type { ExportFormat } from './export-model.ts';
 
 const LIBRARY: { readonly [Format in ExportFormat]: string } = {
@@ -30,9 +30,13 @@ export interface CardInput {
 }
 
 export function modelCard({ format, provenance, notes = [] }: CardInput): string {
-  const { baseModel, license, campaign, description, teacher, datasetSha256, checkpointSha256 } = provenance;
+  const { baseModel, base, keptLayers, license, campaign, description, teacher, datasetSha256, checkpointSha256 } = provenance;
+  const name = baseName(provenance);
+  const rounded = quantisedBase(provenance, format === 'peft' || format === 'gguf-lora' ? 'adapter' : 'model');
   const facts = [
-    ['base model', baseModel],
+    ['base model', `${name}${base?.revision === undefined ? '' : ` at ${base.revision}`}${name === baseModel ? '' : `, named ${baseModel} here`}`],
+    ['weights of the base model', base === undefined ? undefined : `${base.weightsType}, sha256 ${base.weightsSha256}`],
+    ['layers of the base model', keptLayers?.join(', ')],
     ['licence of the base model', license],
     ['teacher', teacher],
     ['campaign', campaign],
@@ -41,7 +45,7 @@ export function modelCard({ format, provenance, notes = [] }: CardInput): string
   ].flatMap(([name, value]) => (value === undefined ? [] : [`- ${name}: ${value}`]));
   return [
     '---',
-    `base_model: ${quoted(baseModel)}`,
+    `base_model: ${quoted(name)}`,
     `library_name: ${LIBRARY[format]}`,
     `license: ${quoted(license.toLowerCase())}`,
     'pipeline_tag: text-generation',
@@ -50,10 +54,11 @@ export function modelCard({ format, provenance, notes = [] }: CardInput): string
     `# ${campaign ?? baseModel}`,
     '',
     ...(description === undefined ? [] : [description, '']),
-    `${WHAT[format](baseModel)}${teacher === undefined ? '' : ` Distilled from ${teacher} by Stillhouse.`}`,
+    `${WHAT[format](name)}${teacher === undefined ? '' : ` Distilled from ${teacher} by Stillhouse.`}`,
     '',
     ...facts,
     '',
+    ...(rounded === undefined ? [] : [rounded, '']),
     ...(notes.length === 0 ? [] : [...notes, '']),
   ].join('\n');
 }

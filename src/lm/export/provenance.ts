@@ -14,6 +14,10 @@ export const provenanceSchema = z.strictObject({
   teacher: z.string().optional(),
   datasetSha256: z.string().optional(),
   checkpointSha256: z.string().optional(),
+  /** What is known of the base model's weights. */
+  base: z.strictObject({ repository: z.string().exactOptional(), revision: z.string().exactOptional(), weightsSha256: z.string(), weightsType: z.string() }).exactOptional(),
+  /** Which of the base model's layers the model has, counted from 0. Absent: all. */
+  keptLayers: z.array(z.int().min(0)).exactOptional(),
 });
 export type Provenance = z.output<typeof provenanceSchema>;
 
@@ -29,6 +33,20 @@ const KEYS = {
   datasetSha256: 'dataset_sha256',
   checkpointSha256: 'checkpoint_sha256',
 } as const satisfies Partial<Record<keyof Provenance, string>>;
+const BASE_KEYS = { repository: 'base_repository', revision: 'base_revision', weightsSha256: 'base_weights_sha256', weightsType: 'base_weights_type' } as const;
+
+/** The base model as its own ecosystem names it: ORGANISATION/NAME of the hub where that is known. */
+export const baseName = ({ base, baseModel }: Provenance): string => base?.repository ?? /^hf:([^/@]+\/[^/@]+)/.exec(baseModel)?.[1] ?? baseModel;
+
+const FLOATS: readonly string[] = ['F64', 'F32', 'F16', 'BF16'];
+
+/** A sentence where the base weights were not plain floats: what is trained on them knows their rounding. */
+export function quantisedBase(provenance: Provenance, what: 'adapter' | 'model'): string | undefined {
+  const { base } = provenance;
+  if (base === undefined || FLOATS.includes(base.weightsType)) return undefined;
+  const weights = `dequantised ${base.weightsType} weights of ${baseName(provenance)} (sha256 ${base.weightsSha256})`;
+  return what === 'model' ? `Made from ${weights}.` : `Trained on ${weights}; with the original float weights answers may differ slightly.`;
+}
 
 /** As key and value, for formats that keep texts beside the tensors: `stillhouse.base_model` … */
 export function provenanceTexts(provenance: Provenance): Readonly<Record<string, string>> {
@@ -37,6 +55,11 @@ export function provenanceTexts(provenance: Provenance): Readonly<Record<string,
     const value = provenance[field];
     if (value !== undefined) texts[`${PREFIX}${key}`] = value;
   }
+  for (const [field, key] of Object.entries(BASE_KEYS) as [keyof typeof BASE_KEYS, string][]) {
+    const value = provenance.base?.[field];
+    if (value !== undefined) texts[`${PREFIX}${key}`] = value;
+  }
+  if (provenance.keptLayers !== undefined) texts[`${PREFIX}kept_layers`] = provenance.keptLayers.join(' ');
   return texts;
 }
 
