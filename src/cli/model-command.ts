@@ -144,10 +144,12 @@ export async function logits(context: CommandContext, name: string, options: Log
 
 export interface ScoreOptions extends PromptOptions {
   readonly label?: readonly string[];
+  /** Of labels after plain text. */
+  readonly labelEnd: string;
 }
 
-async function scoreLabels(context: CommandContext, model: LanguageModel, prompts: readonly Prompt[], labels: readonly string[]): Promise<void> {
-  const scores = await model.scoreLabels({ prompts, labels });
+async function scoreLabels(context: CommandContext, model: LanguageModel, prompts: readonly Prompt[], labels: readonly string[], labelEnd: string): Promise<void> {
+  const scores = await model.scoreLabels({ prompts, labels, labelEnd });
   const results = scores.map(({ logProbs, promptTokens }) => {
     const largest = Math.max(...logProbs);
     const total = logProbs.reduce((sum, value) => sum + Math.exp(value - largest), 0);
@@ -175,7 +177,7 @@ export async function score(context: CommandContext, name: string, options: Scor
   const prompts = await readPrompts(options);
   await using model = await openModel(context, name, options);
   if (options.label === undefined) await scoreTexts(context, model, prompts);
-  else await scoreLabels(context, model, prompts, options.label);
+  else await scoreLabels(context, model, prompts, options.label, options.labelEnd);
   return EXIT.done;
 }
 

@@ -36,6 +36,7 @@ export function addModelCommands(program: Command, json: () => Option, act: Act)
     .action(act((context, name: string, options: LogitsOptions) => logits(context, name, options)));
   withPrompts(add('score', 'log-probability and perplexity of texts, or of labels after prompts'))
     .addOption(new Option('--label <text>', 'a continuation to compare; may be repeated').argParser(several))
+    .addOption(new Option('--label-end <text>', 'what ends a label after --prompt and is compared with it; empty: nothing (after --chat it is the end token)').default('\n', 'a line break'))
     .action(act((context, name: string, options: ScoreOptions) => score(context, name, options)));
   withPrompts(add('generate', 'text after prompts; on a terminal as it is written'))
     .addOption(new Option('--max-tokens <count>', 'tokens of an answer').argParser(within('a whole number from 1 to 1,000,000', 1, 1e6, true)).default(256))

@@ -7,6 +7,7 @@ import type { InputRow } from '../contracts/records.ts';
 import { median } from '../dataset/calibration.ts';
 import type { LanguageModel, ModelIdentity } from '../lm/model.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
+import { labelScoring } from '../teacher/local.ts';
 import { rowTask } from '../teacher/prompts.ts';
 import { answerRows, openStudent, type StudentDeps, type StudentOptions } from './student.ts';
 
@@ -30,11 +31,7 @@ async function askTeacher(teacher: LanguageModel, spec: CampaignSpec, row: Input
     const [text] = await teacher.generate({ prompts: [{ messages: task.messages }], maxNewTokens: task.parameters.maxTokens, temperature: 0 });
     return text?.promptTokens ?? 0;
   }
-  const { labels, completionPrompt } = task;
-  const [scores] =
-    completionPrompt === undefined
-      ? await teacher.scoreLabels({ prompts: [{ messages: task.messages }], labels })
-      : await teacher.scoreLabels({ prefix: completionPrompt.prefix, cachePrefix, prompts: [{ text: `${completionPrompt.suffix.trimEnd()} ` }], labels });
+  const [scores] = await teacher.scoreLabels(labelScoring([task], cachePrefix));
   return scores?.promptTokens ?? 0;
 }
 

@@ -33,10 +33,15 @@ export interface LabelScoringRequest {
   readonly prompts: readonly Prompt[];
   /** Continuations to compare. With chat prompts they are whole assistant turns. */
   readonly labels: readonly string[];
+  /**
+   * Text that ends a label after a plain-text prompt, as the end token does in a chat: it is scored with the label, so that
+   * one which another label begins with can lose to it. Default: none, labels are beginnings of a longer text.
+   */
+  readonly labelEnd?: string;
 }
 
 export interface LabelScores {
-  /** Natural-log probability of each label's tokens, not normalised over the labels. */
+  /** Natural-log probability of each label's tokens and of its end, not normalised over the labels. */
   readonly logProbs: readonly number[];
   readonly promptTokens: number;
   readonly cachedPromptTokens: number;

@@ -29,7 +29,23 @@ function blockOf({ prompt, labels }: LabelledTokens): Block {
   return { prompt, labels, length: prompt.length + labels.reduce((sum, ids) => sum + ids.length - 1, 0) };
 }
 
-function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly string[], lead: readonly number[], begin: boolean): Block {
+/** What may follow a label's end, of kinds that tokenizers do not join. */
+const FOLLOWING = ['A', '7'] as const;
+
+/**
+ * A label with its end as they stand in the middle of a text: tokenizers cut line breaks before more text otherwise than at
+ * the text's end, and may join them with the label's last sign. Tokens that depend on what follows are left out.
+ */
+function encodeEnded(tokenizer: ChatTokenizer, label: string, end: string): number[] {
+  if (end === '') return tokenizer.encode(label);
+  const [one = [], other = []] = FOLLOWING.map((next) => tokenizer.encode(label + end + next));
+  const differs = one.findIndex((id, i) => id !== other[i]);
+  const shared = differs < 0 ? one : one.slice(0, differs);
+  const bytes = shared.reduce((sum, id) => sum + tokenizer.tokenBytes(id).length, 0);
+  return bytes > Buffer.byteLength(label) ? shared : tokenizer.encode(label + end);
+}
+
+function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly string[], end: string, lead: readonly number[], begin: boolean): Block {
   let promptIds: number[];
   let labelIds: number[][];
   if ('messages' in prompt) {
@@ -40,7 +56,7 @@ function encodeBlock(tokenizer: ChatTokenizer, prompt: Prompt, labels: readonly 
     const text = prompt.text.replace(/ +$/, '');
     const space = prompt.text.slice(text.length);
     promptIds = [...lead, ...tokenizer.encode(text, { begin })];
-    labelIds = labels.map((label) => tokenizer.encode(space + label));
+    labelIds = labels.map((label) => encodeEnded(tokenizer, space + label, end));
   }
   if (promptIds.length === 0) throw new StillhouseError('BAD_INPUT', 'prompt: expected one token or more, got none');
   const empty = labelIds.findIndex((ids) => ids.length === 0);
@@ -140,14 +156,16 @@ export class PrefixCache {
 }
 
 export async function scoreLabels(engine: Engine, tokenizer: ChatTokenizer, prefixes: PrefixCache, request: LabelScoringRequest): Promise<readonly LabelScores[]> {
-  const { prefix, prompts, labels } = request;
+  const { prefix, prompts, labels, labelEnd = '' } = request;
   if (labels.length === 0) throw new StillhouseError('BAD_INPUT', 'labels: expected one or more, got none');
+  const none = labels.indexOf('');
+  if (none >= 0) throw new StillhouseError('BAD_INPUT', `labels[${none}]: expected text, got ""`);
   if (prefix !== undefined && prompts.some((prompt) => 'messages' in prompt)) {
     throw new StillhouseError('BAD_INPUT', 'prefix: expected plain-text prompts after a shared prefix, got a chat');
   }
   const prefixIds = prefix === undefined ? [] : tokenizer.encode(prefix, { begin: true });
   const cached = request.cachePrefix === true && prefixIds.length > 0;
-  const blocks = prompts.map((prompt) => encodeBlock(tokenizer, prompt, labels, cached ? [] : prefixIds, prefix === undefined));
+  const blocks = prompts.map((prompt) => encodeBlock(tokenizer, prompt, labels, labelEnd, cached ? [] : prefixIds, prefix === undefined));
   blocks.forEach((block, index) => {
     const longest = prefixIds.length * (cached ? 1 : 0) + block.prompt.length + Math.max(...block.labels.map((label) => label.length));
     if (longest > engine.contextTokens) throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected at most ${engine.contextTokens} tokens, got ${longest}`);

@@ -5,9 +5,10 @@
  */
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest, TeacherTask } from '../contracts/records.ts';
-import type { LabelScores, LanguageModel, Prompt } from '../lm/model.ts';
+import type { LabelScoringRequest, LanguageModel, Prompt } from '../lm/model.ts';
 import { canonicalJson } from '../store/jsonl.ts';
 import { tokenUpperBound } from './prices.ts';
+import { SHOT_END } from './prompts.ts';
 import type { AskOptions, Teacher, TeacherIdentity } from './teacher.ts';
 
 export const LOCAL_GROUP_SIZE = 16;
@@ -20,7 +21,7 @@ export interface LocalTeacherOptions {
   readonly release: () => Promise<void>;
 }
 
-type LabelTask = Extract<TeacherTask, { readonly kind: 'label' }>;
+export type LabelTask = Extract<TeacherTask, { readonly kind: 'label' }>;
 type TextTask = Extract<TeacherTask, { readonly kind: 'text' }>;
 
 /** log softmax, kept as float32 as the ledger keeps it. */
@@ -32,6 +33,14 @@ function normalised(logProbs: readonly number[]): readonly number[] {
 
 /** Labels as they continue the prompt: after a colon or a word a space is part of the label's first token. */
 const continuations = (labels: readonly string[], suffix: string): readonly string[] => (/\s$/.test(suffix) ? labels : labels.map((label) => ` ${label}`));
+
+/** How tasks that can run together are put to the model; each label is compared with what ends it, the empty line or the chat's end token. */
+export function labelScoring(tasks: readonly [LabelTask, ...LabelTask[]], cachePrefix = true): LabelScoringRequest {
+  const [{ labels, completionPrompt }] = tasks;
+  if (completionPrompt === undefined) return { prompts: tasks.map(({ messages }): Prompt => ({ messages })), labels };
+  const { prefix, suffix } = completionPrompt;
+  return { prefix, cachePrefix, prompts: tasks.map((task): Prompt => ({ text: task.completionPrompt?.suffix ?? '' })), labels: continuations(labels, suffix), labelEnd: SHOT_END };
+}
 
 class LocalTeacher implements Teacher {
   readonly identity: TeacherIdentity;
@@ -94,16 +103,9 @@ class LocalTeacher implements Teacher {
   }
 
   async #scoreLabels(model: LanguageModel, requests: readonly TeacherRequest[]): Promise<readonly Omit<TeacherAnswer, 'latencyMs'>[]> {
-    const tasks = requests.map(({ task }) => task as LabelTask);
-    const { labels, completionPrompt } = tasks[0] as LabelTask;
-    const scores: readonly LabelScores[] = completionPrompt === undefined
-      ? await model.scoreLabels({ prompts: tasks.map(({ messages }): Prompt => ({ messages })), labels })
-      : await model.scoreLabels({
-          prefix: completionPrompt.prefix,
-          cachePrefix: true,
-          prompts: tasks.map((task): Prompt => ({ text: task.completionPrompt?.suffix ?? '' })),
-          labels: continuations(labels, completionPrompt.suffix),
-        });
+    const tasks = requests.map(({ task }) => task as LabelTask) as [LabelTask, ...LabelTask[]];
+    const [{ labels }] = tasks;
+    const scores = await model.scoreLabels(labelScoring(tasks));
     return scores.map(({ logProbs, promptTokens, cachedPromptTokens }) => {
       const labelLogProbs = normalised(logProbs);
       const best = labelLogProbs.indexOf(Math.max(...labelLogProbs));

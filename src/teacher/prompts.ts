@@ -35,6 +35,9 @@ function chat(spec: CampaignSpec, input: string): readonly ChatMessage[] {
   return [systemMessage(spec, ...onlyLabels(spec)), ...shots, { role: 'user', content: instructionFor(spec, input) }];
 }
 
+/** What follows each output in a few-shot prompt: the empty line that ends it, and a label that is chosen. */
+export const SHOT_END = '\n\n';
+
 /**
  * The few-shot prompt of a model that continues text: each worked example is the filled-in instruction,
  * a space, its output and an empty line; then the row's own instruction, which the label continues.
@@ -42,7 +45,7 @@ function chat(spec: CampaignSpec, input: string): readonly ChatMessage[] {
 export function completionPrompt(spec: CampaignSpec, input: string): { readonly prefix: string; readonly suffix: string } | undefined {
   const { shots } = spec.teacher;
   if (shots.length === 0) return undefined;
-  const prefix = shots.map((shot) => `${instructionFor(spec, shot.input)} ${shot.output}\n\n`).join('');
+  const prefix = shots.map((shot) => `${instructionFor(spec, shot.input)} ${shot.output}${SHOT_END}`).join('');
   return { prefix, suffix: instructionFor(spec, input) };
 }
 

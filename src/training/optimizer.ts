@@ -46,10 +46,13 @@ export function clipGradients(gradients: Float32Array, maxNorm: number): number 
   return norm;
 }
 
-/** The rate of step `step` (from 0) of `steps`: a linear warm-up, then the schedule down to zero, or constant. */
+/**
+ * The rate of step `step` (from 0) of `steps`: a linear warm-up, whose last step has the whole rate, then transformers'
+ * schedule down to zero, which would come after the last step, or constant. No step has a rate of 0: it would learn nothing.
+ */
 export function learningRateAt(training: Pick<TrainingSpec, 'learningRate' | 'warmupRatio' | 'schedule'>, step: number, steps: number): number {
   const warmup = Math.ceil(training.warmupRatio * steps);
-  if (step < warmup) return (training.learningRate * step) / Math.max(1, warmup);
+  if (step < warmup) return (training.learningRate * (step + 1)) / warmup;
   const progress = (step - warmup) / Math.max(1, steps - warmup);
   switch (training.schedule) {
     case 'constant':

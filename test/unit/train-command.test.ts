@@ -54,6 +54,15 @@ function killAt(line: RegExp, ...args: readonly string[]): Promise<void> {
 }
 
 describe('still train', () => {
+  test('a training of one step learns', async () => {
+    writeRows(join(folder, 'two.jsonl'), [{ input: 'text 0', output: 'even' }, { input: 'text 1', output: 'odd' }]);
+    const ended = await still('--json', '--student', './model', '--dataset', 'two.jsonl', '--out', 'one-step', '--set', 'training.batchSize=2', '--set', 'training.epochs=1');
+    assert.equal(ended.code, 0, ended.stderr);
+    const { steps, student } = JSON.parse(ended.stdout) as { readonly steps: number; readonly student: string };
+    assert.equal(steps, 1);
+    for (const [name, { b }] of readAdapter(student).pairs) assert.ok(b.values.some((value) => value !== 0), name);
+  });
+
   test('trains, and killed twice ends in the same checkpoint and student bitwise', async () => {
     const whole = await still(file, '--json', '--out', 'whole');
     assert.equal(whole.code, 0, whole.stderr);

@@ -130,9 +130,21 @@ describe('packing', () => {
 describe('schedules and random numbers', () => {
   test('rise over the warm-up and fall to zero', () => {
     const training = { learningRate: 1, warmupRatio: 0.2, schedule: 'linear' } as const;
-    assert.deepEqual([0, 1, 2, 6, 10].map((step) => learningRateAt(training, step, 10)), [0, 0.5, 1, 0.5, 0]);
+    assert.deepEqual([0, 1, 2, 6, 9].map((step) => learningRateAt(training, step, 10)), [0.5, 1, 1, 0.5, 0.125]);
     assert.equal(learningRateAt({ ...training, schedule: 'cosine' }, 6, 10).toFixed(6), '0.500000');
     assert.equal(learningRateAt({ ...training, schedule: 'constant' }, 9, 10), 1);
+  });
+
+  test('no step of any training has a rate of 0, and none more than the whole one', () => {
+    for (const schedule of ['linear', 'cosine', 'constant'] as const) {
+      for (const warmupRatio of [0, 0.03, 0.1, 0.5, 0.999]) {
+        for (const steps of [1, 2, 3, 10, 101]) {
+          const rates = Array.from({ length: steps }, (_, step) => learningRateAt({ learningRate: 1, warmupRatio, schedule }, step, steps));
+          assert.ok(rates.every((rate) => rate > 0 && rate <= 1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps: ${rates}`);
+          assert.ok(rates.includes(1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps reaches the whole rate: ${rates}`);
+        }
+      }
+    }
   });
 
   test('permutations hold every index once and differ by epoch', () => {
