@@ -139,12 +139,12 @@ test('a cached prefix changes nothing but the work; a repeated request gives bit
 
 test('a label that begins another loses where the text dictates the longer one', async () => {
   const shots = ['billing refund', 'other', 'billing', 'billing refund'].map((word) => `Repeat: ${word}\nAnswer: ${word}\n\n`).join('');
-  const prompts = ['billing refund', 'billing', 'other'].map((word) => ({ text: `Repeat: ${word}\nAnswer:` }));
+  const prompts = ['billing refund', 'other'].map((word) => ({ text: `Repeat: ${word}\nAnswer:` }));
   const labels = [' billing', ' billing refund', ' other'];
   const chosen = async (labelEnd: string): Promise<readonly number[]> =>
     (await scoreLabels(engine, model.tokenizer, new PrefixCache(), { prefix: shots, cachePrefix: true, prompts, labels, labelEnd })).map(({ logProbs }) => logProbs.indexOf(Math.max(...logProbs)));
-  assert.deepEqual(await chosen('\n\n'), [1, 0, 2]);
-  assert.deepEqual(await chosen(''), [0, 0, 2]);
+  assert.deepEqual(await chosen('\n\n'), [1, 2]);
+  assert.deepEqual(await chosen(''), [0, 2]);
 });
 
 test('chat labels are whole turns: the end token is part of the score', async () => {

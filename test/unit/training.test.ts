@@ -140,8 +140,8 @@ describe('schedules and random numbers', () => {
       for (const warmupRatio of [0, 0.03, 0.1, 0.5, 0.999]) {
         for (const steps of [1, 2, 3, 10, 101]) {
           const rates = Array.from({ length: steps }, (_, step) => learningRateAt({ learningRate: 1, warmupRatio, schedule }, step, steps));
-          assert.ok(rates.every((rate) => rate > 0 && rate <= 1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps: ${rates}`);
-          assert.ok(rates.includes(1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps reaches the whole rate: ${rates}`);
+          assert.ok(rates.every((rate) => rate > 0 && rate <= 1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps: ${rates.join(', ')}`);
+          assert.ok(rates.includes(1), `${schedule}, warm-up ${warmupRatio} of ${steps} steps reaches the whole rate: ${rates.join(', ')}`);
         }
       }
     }
