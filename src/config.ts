@@ -95,6 +95,11 @@ export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = p
   };
 }
 
+/** The environment of a process that runs models: the native runtime of ONNX would else report to its maker. */
+export function modelEnvironment(environment: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
+  return { ...environment, ORT_DISABLE_TELEMETRY: '1' };
+}
+
 /** What lies where in the home folder. */
 export interface HomePaths {
   readonly artifacts: string;

@@ -3,6 +3,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { modelEnvironment } from '../config.ts';
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { Precision } from '../contracts/precision.ts';
 import { StillhouseError } from '../contracts/errors.ts';
@@ -36,7 +37,7 @@ class ModelProcess {
 
   constructor(name: string) {
     this.#name = name;
-    this.#child = fork(PROCESS_ENTRY, { serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
+    this.#child = fork(PROCESS_ENTRY, { env: modelEnvironment(), serialization: 'advanced', stdio: ['ignore', 'ignore', 'pipe', 'ipc'] });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => {
       this.#stderr = (this.#stderr + text).slice(-STDERR_TAIL_CHARACTERS);
     });

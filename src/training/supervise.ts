@@ -2,6 +2,7 @@
 import { fork } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { modelEnvironment } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { fromWireError } from '../lm/protocol.ts';
 import type { RunFacts } from './epoch.ts';
@@ -40,7 +41,7 @@ const isAborted = (signal: AbortSignal | undefined): boolean => signal?.aborted 
 export async function superviseTraining<Kept>(order: TrainingOrder, options: Supervision<Kept>): Promise<KeptResult<Kept>> {
   if (isAborted(options.signal)) throw cancelled();
   // Standard output belongs to the parent's own answers: what the process prints goes to standard error.
-  const child = fork(PROCESS_PATH, [], { execArgv: [], stdio: ['ignore', 2, 2, 'ipc'] });
+  const child = fork(PROCESS_PATH, [], { env: modelEnvironment(), execArgv: [], stdio: ['ignore', 2, 2, 'ipc'] });
   const ended = childEnd(child);
   let killTimer: NodeJS.Timeout | undefined;
   const stop = (): void => {

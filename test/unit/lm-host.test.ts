@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -49,6 +49,11 @@ test('a model in its process scores, generates and counts; closing it ends the p
   await model[Symbol.asyncDispose]();
   await untilGone(model.processId ?? 0);
   await assert.rejects(model.countTokens(['a']), withCode('CANCELLED', /closed/));
+});
+
+test('the native runtime of a model’s process is told to report nothing', { skip: process.platform !== 'linux' }, async () => {
+  await using model = await host.open({ model: tiny });
+  assert.ok(readFileSync(`/proc/${model.processId ?? 0}/environ`, 'utf8').split('\0').includes('ORT_DISABLE_TELEMETRY=1'));
 });
 
 test('a process that is killed rejects the call that waits and every later one with PROCESS_DIED', async () => {
