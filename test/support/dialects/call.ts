@@ -50,7 +50,6 @@ const CHECKS: { readonly [Key in keyof Simple]-?: (body: ChatBody, given: NonNul
   is: (body, { path, values }) => values.some((value) => same(valueAt(body, path), value)),
   isNot: (body, { path, values }) => present(body, path) && !values.some((value) => same(valueAt(body, path), value)),
   above: (body, { path, than }) => (numberAt(body, path) ?? -Infinity) > than,
-  below: (body, { path, than }) => (numberAt(body, path) ?? Infinity) < than,
   role: (body, role) => body.messages.some((message) => message.role === role),
   laterRole: (body, role) => body.messages.slice(1).some((message) => message.role === role),
   schemaKeyword: (body, keyword) => schemaKeys(valueAt(body, 'response_format.json_schema.schema')).has(keyword),

@@ -21,7 +21,6 @@ const conditionShape = {
   /** Present, with another value than these. */
   isNot: z.strictObject({ path: z.string(), values: z.array(jsonSchema).min(1).readonly() }).optional(),
   above: z.strictObject({ path: z.string(), than: z.number() }).optional(),
-  below: z.strictObject({ path: z.string(), than: z.number() }).optional(),
   /** A message has this role. */
   role: z.string().optional(),
   /** A message after the first has this role. */
@@ -46,8 +45,6 @@ const replySchema = z.strictObject({
   contentType: z.string().default('application/json'),
   headers: z.record(z.string(), z.string()).default({}),
   body: jsonSchema,
-  /** The model has worked for it: what it wrote is billed. */
-  bills: z.boolean().default(false),
 });
 export type Reply = z.output<typeof replySchema>;
 
@@ -80,7 +77,6 @@ const reasoningSchema = z.strictObject({
 
 const answerSchema = z.strictObject({
   contentType: z.string().default('application/json'),
-  headers: z.record(z.string(), z.string()).default({}),
   /** Sent before the document, as what keeps a connection alive. */
   before: z.string().default(''),
   /** `event-stream`: as one, though none was asked for. */

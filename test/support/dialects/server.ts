@@ -90,16 +90,13 @@ export class DialectServer implements AsyncDisposable {
     const failure = this.#failureOf(request, body);
     if (failure !== undefined) return this.#refuse(failure.name, failure.reply, body, request);
     const rule = dialect.rules.find((each) => this.#applies(each, body));
-    if (rule?.reply !== undefined) {
-      if (rule.reply.bills) this.#charge(body, tokensOf(this.#say(body)).length);
-      return this.#refuse(rule.name, rule.reply, body, request);
-    }
+    if (rule?.reply !== undefined) return this.#refuse(rule.name, rule.reply, body, request);
     const text = this.#say(body);
     const { document, completionTokens } = completion(dialect, body, text, String(this.received.length), rule?.alter);
     this.#charge(body, completionTokens);
     const { answer } = dialect;
     const events = answer.form === 'event-stream';
-    return { status: 200, contentType: events ? 'text/event-stream; charset=utf-8' : answer.contentType, headers: answer.headers, text: answer.before + (events ? asEvents(document) : JSON.stringify(document)) };
+    return { status: 200, contentType: events ? 'text/event-stream; charset=utf-8' : answer.contentType, headers: {}, text: answer.before + (events ? asEvents(document) : JSON.stringify(document)) };
   }
 
   #failureOf(request: IncomingMessage, body: ChatBody): Failure | undefined {

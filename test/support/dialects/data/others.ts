@@ -73,7 +73,7 @@ const databricks = dialect({
 
 const streams = dialect({
   name: 'streams-unasked', model: 'gpt-4o', basePath: '/v1', rules: [],
-  answer: { form: 'event-stream', logprobs: { shape: 'openai', sources: [source('https://platform.openai.com/docs/api-reference/chat-streaming')] }, sources: [source('https://github.com/decolua/9router/issues/3492'), source('https://platform.openai.com/docs/api-reference/chat-streaming')] },
+  answer: { form: 'event-stream', usage: 'missing', logprobs: { shape: 'openai', sources: [source('https://platform.openai.com/docs/api-reference/chat-streaming')] }, sources: [source('https://github.com/decolua/9router/issues/3492'), source('https://platform.openai.com/docs/api-reference/chat-streaming')] },
   can: { softTargets: true, filter: 'none', length: 'none' },
 });
 const usageInPart = dialect({
@@ -102,4 +102,10 @@ const dashscope = dialect({
   can: { softTargets: true, filter: 'rejected', length: 'rejected' },
 });
 
-export const others: readonly Dialect[] = [tgi, bedrock, together, fireworks, databricks, anthropic, dashscope, streams, usageInPart];
+const usageEmpty = dialect({
+  name: 'usage-empty', model: 'gpt-4o', basePath: '/v1', rules: [],
+  answer: { usage: 'empty', logprobs: { shape: 'null', sources: [source('https://github.com/agentgateway/agentgateway/issues/1465')] }, finish: { stop: null, length: 'length' }, sources: [source('https://github.com/agentgateway/agentgateway/issues/1465')] },
+  can: { softTargets: false, filter: 'none', length: 'none' },
+});
+
+export const others: readonly Dialect[] = [tgi, bedrock, together, fireworks, databricks, anthropic, dashscope, streams, usageInPart, usageEmpty];
