@@ -24,6 +24,8 @@ const RETRYABLE: { readonly [Code in ErrorCode]: boolean } = {
   DISK_FULL: false,
   // Another process of ours that is on its way out, as a rule.
   IN_USE: true,
+  // The workflow begins the training anew.
+  STALE: false,
   DIVERGED: false,
   TOO_LARGE: false,
   PROCESS_DIED: true,
@@ -49,13 +51,15 @@ export interface FailureContext {
    * ask again later, instead of an activity that retries out of sight.
    */
   readonly surfacesOutages?: boolean;
+  /** What the work has kept, whatever ended it. */
+  readonly kept?: FailureFacts;
   /** Why the activity was told to stop, when it was: the reason of its cancellation signal. */
   readonly stopped?: unknown;
 }
 
 /** The failure that an activity throws in place of `error`. */
 export function toFailure(error: unknown, context: FailureContext): Error {
-  const facts = factsOf(error);
+  const facts = factsOf(error, context.kept);
   if (context.stopped !== undefined) return stoppedFailure(context.stopped, facts);
   if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
   const { code, message, retryAfterMs } = asStillhouseError(error);
@@ -71,13 +75,17 @@ export function toFailure(error: unknown, context: FailureContext): Error {
   });
 }
 
-/** What the workflow can use of a failure: for how long the provider asked not to be called, what was bought before. */
-function factsOf(error: unknown): FailureFacts | undefined {
-  if (!(error instanceof StillhouseError)) return undefined;
+/** What the workflow can use of a failure: what was bought and kept before, for how long the provider asked not to be called, which time would do. */
+function factsOf(error: unknown, kept: FailureFacts | undefined): FailureFacts | undefined {
+  if (!(error instanceof StillhouseError)) return kept;
   const { retryAfterMs, details } = error;
   const spending = details['spending'] as Spending | undefined;
-  if (spending === undefined && retryAfterMs === undefined) return undefined;
-  return { ...(spending === undefined ? {} : { spending }), ...(retryAfterMs === undefined ? {} : { retryAfterMs }) };
+  const hoursNeeded = details['hoursNeeded'] as number | undefined;
+  const facts: FailureFacts = {
+    ...kept,
+    ...(spending === undefined ? {} : { spending }), ...(retryAfterMs === undefined ? {} : { retryAfterMs }), ...(hoursNeeded === undefined ? {} : { hoursNeeded }),
+  };
+  return Object.keys(facts).length === 0 ? undefined : facts;
 }
 
 /** A worker that shuts down hands its activities to the next one; everything else is the caller's own wish. */

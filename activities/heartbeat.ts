@@ -1,5 +1,6 @@
 /** Supervision of an activity's work: beats while it runs, a signal when it should stop, failures in Temporal's terms. */
 import { Context } from '@temporalio/activity';
+import type { FailureFacts } from '../src/contracts/activities.ts';
 import { toFailure } from './failures.ts';
 import type { FailureContext } from './failures.ts';
 
@@ -14,12 +15,17 @@ export interface Supervision {
   beat(details: unknown): void;
 }
 
+export interface SupervisionOptions extends Pick<FailureContext, 'surfacesOutages'> {
+  /** What the newest heartbeat details say of work that is kept: a failure tells it to the workflow, which never sees heartbeats. */
+  readonly keeps?: (details: unknown) => FailureFacts | undefined;
+}
+
 /**
  * Beats at a quarter of the activity's own heartbeat timeout, so that the two cannot drift apart;
  * a cancellation arrives with the answer to a beat and thus within that time. An activity that is
  * retried keeps the details of the attempt before until it has newer ones.
  */
-export async function supervised<T>(work: (supervision: Supervision) => Promise<T>, options: Pick<FailureContext, 'surfacesOutages'> = {}): Promise<T> {
+export async function supervised<T>(work: (supervision: Supervision) => Promise<T>, { keeps, ...options }: SupervisionOptions = {}): Promise<T> {
   const context = Context.current();
   const { heartbeatTimeoutMs, heartbeatDetails, attempt, workflowExecution } = context.info;
   const signal = context.cancellationSignal;
@@ -38,7 +44,8 @@ export async function supervised<T>(work: (supervision: Supervision) => Promise<
   try {
     return await work(supervision);
   } catch (error) {
-    throw toFailure(error, { ...options, attempt, ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
+    const kept = keeps?.(details);
+    throw toFailure(error, { ...options, attempt, ...(kept === undefined ? {} : { kept }), ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
   } finally {
     clearInterval(timer);
   }

@@ -84,7 +84,7 @@ async function answerPending(run: CampaignRun, planned: Planned, pending: Range[
     }
   };
   // All of them, also where one has failed for good: each bills what it has bought.
-  const lanes = await Promise.allSettled(Array.from({ length: run.input.plan.concurrentBatches }, lane));
+  const lanes = await Promise.allSettled(Array.from({ length: run.plan.concurrentBatches }, lane));
   for (const outcome of lanes) if (outcome.status === 'rejected') throw outcome.reason;
   pending.sort((a, b) => a.from - b.from);
   return short;

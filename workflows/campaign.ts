@@ -2,8 +2,8 @@
 import { ActivityFailure } from '@temporalio/common';
 import { CancellationScope, allHandlersFinished, condition, continueAsNew, isCancellation, setHandler } from '@temporalio/workflow';
 import type { CampaignInput } from '../src/contracts/campaign.ts';
-import type { PauseInput, SetTeacherInput } from '../src/contracts/messages.ts';
-import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setTeacherUpdate, stateQuery } from '../src/contracts/messages.ts';
+import type { PauseInput, SetSpecInput, SetTeacherInput } from '../src/contracts/messages.ts';
+import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setSpecUpdate, setTeacherUpdate, stateQuery } from '../src/contracts/messages.ts';
 import { failureType } from '../src/contracts/names.ts';
 import type { CampaignState } from '../src/contracts/state.ts';
 import type { Findings } from './closing.ts';
@@ -39,7 +39,7 @@ async function advance(run: CampaignRun, findings: Findings): Promise<CampaignIn
   if (outcome.kind === 'next') {
     // No await may stand between this and continue-as-new: a pause in between would be lost.
     await condition(() => allHandlersFinished() && run.state.status !== 'paused');
-    return { ...run.input, carried: { ...outcome.from, state: run.state } };
+    return { ...run.input, plan: run.plan, carried: { ...outcome.from, state: run.state } };
   }
   run.apply({ type: 'stopped', reason: outcome.reason });
   await close(run, outcome.from, findings);
@@ -51,7 +51,7 @@ async function advance(run: CampaignRun, findings: Findings): Promise<CampaignIn
 async function prepare(run: CampaignRun): Promise<RoundStart> {
   const { carried } = run.input;
   if (carried !== undefined) return carried;
-  const imported = run.input.plan.importsCompletions === true
+  const imported = run.plan.importsCompletions === true
     ? await run.attempt('Importing stored completions', () => teacher.importCompletions.executeWithOptions({ summary: 'import stored completions' }, [run.context]))
     : undefined;
   const input = { ...run.context, ...(imported === undefined ? {} : { completions: imported.completions }) };
@@ -78,8 +78,8 @@ function setHandlers(run: CampaignRun, scope: CancellationScope): void {
   setHandler(roundsQuery, () => run.rounds.slice(-2));
   setHandler(
     pauseUpdate,
-    ({ reason }) => {
-      run.apply({ type: 'paused', reason });
+    ({ reason, by }) => {
+      run.apply({ type: 'paused', reason, nowMs: Date.now(), ...(by === undefined ? {} : { by }) });
       return run.state;
     },
     {
@@ -135,16 +135,22 @@ function setHandlers(run: CampaignRun, scope: CancellationScope): void {
   );
   setHandler(
     setTeacherUpdate,
-    ({ spec }) => {
-      run.apply({ type: 'teacher-set', spec });
+    ({ spec, plan, outdates }) => {
+      run.apply({ type: 'teacher-set', spec, ...(plan === undefined ? {} : { plan }), ...(outdates === undefined ? {} : { outdates }) });
+      return run.state;
+    },
+    { validator: (input) => checkChange(run, input) },
+  );
+  setHandler(
+    setSpecUpdate,
+    ({ spec, plan, outdates }) => {
+      run.apply({ type: 'spec-set', spec, plan, nowMs: Date.now(), ...(outdates === undefined ? {} : { outdates }) });
       return run.state;
     },
     {
       validator: (input) => {
-        refuseWhenOver(run);
-        checkTeacher(input);
-        const { sha256 } = run.context.spec;
-        if (input.replaces !== sha256) throw conflict(`expected a change of the spec ${sha256} as it stands now, got one of ${input.replaces}: the teacher was changed in between`);
+        checkChange(run, input);
+        if (typeof input.plan?.maxRounds !== 'number') throw refusal(failureType('BAD_INPUT'), 'plan: expected the numbers of the changed spec, got none');
       },
     },
   );
@@ -158,15 +164,20 @@ function refuseWhenOver(run: CampaignRun): void {
   if (run.memory.cancelReason !== undefined) throw conflict('expected a campaign that goes on, got one that is being cancelled');
 }
 
-function checkTeacher(input: SetTeacherInput): void {
+/** A change of the spec must be one of the spec as it stands: two at once cannot undo each other. */
+function checkChange(run: CampaignRun, input: SetTeacherInput | SetSpecInput): void {
+  refuseWhenOver(run);
   const { spec, replaces } = (input ?? {}) as Partial<SetTeacherInput>;
   if (spec?.kind !== 'spec' || !/^[0-9a-f]{64}$/.test(String(spec.sha256)) || typeof replaces !== 'string') {
     throw refusal(failureType('BAD_INPUT'), 'expected a stored spec and the hash of the one that it replaces');
   }
+  const { sha256 } = run.context.spec;
+  if (replaces !== sha256) throw conflict(`expected a change of the spec ${sha256} as it stands now, got one of ${replaces}: it was changed in between`);
 }
 
 function checkReason(input: PauseInput): void {
-  const reason: unknown = input?.reason;
+  const { reason, by } = (input ?? {}) as { readonly reason?: unknown; readonly by?: unknown };
+  if (by !== undefined && (typeof by !== 'string' || by.trim() === '' || by.length > 100)) throw refusal(failureType('BAD_INPUT'), `by: expected a name of 1 to 100 characters, got ${JSON.stringify(by)?.slice(0, 80)}`);
   if (typeof reason !== 'string' || reason.trim() === '' || reason.length > 500) {
     throw refusal(failureType('BAD_INPUT'), `reason: expected a text of 1 to 500 characters, got ${JSON.stringify(reason)?.slice(0, 80)}`);
   }

@@ -21,7 +21,7 @@ export async function close(run: CampaignRun, from: RoundStart, findings: Findin
     run.enter('testing');
     await examine(run, from, best.checkpoint, findings);
     // The time of a student behind an endpoint is the network's as well: it is not measured.
-    if (run.input.plan.hostedStudent !== true) {
+    if (run.plan.hostedStudent !== true) {
       findings.speed = await run.attempt('Measuring speed', () =>
         device.measureSpeed.executeWithOptions({ summary: 'measure speed' }, [{ ...run.context, rows: from.data.test, checkpoint: best.checkpoint }]),
       );

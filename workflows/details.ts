@@ -1,6 +1,6 @@
 /** What an operator reads about a campaign in Temporal's own UI, as Markdown. */
 import { formatUsd } from '../src/contracts/money.ts';
-import type { CampaignState, ContestantState } from '../src/contracts/state.ts';
+import type { CampaignState, ContestantState, KeptTraining } from '../src/contracts/state.ts';
 
 const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
 
@@ -14,6 +14,10 @@ export function describeState(state: CampaignState): string {
     `**${state.status}** · ${state.stage} · round ${state.round} of ${state.maxRounds} · ${Math.round(100 * state.progress)} % of this stage`,
     '',
     ...(state.pauseReason === undefined ? [] : [`> Paused: ${state.pauseReason}${state.resumesAtMs === undefined ? '' : `. Asked again by itself at ${new Date(state.resumesAtMs).toISOString()}`}`, '']),
+    ...(state.pausedBy === undefined ? [] : [`- Paused by ${state.pausedBy}${state.pausedAtMs === undefined ? '' : ` since ${new Date(state.pausedAtMs).toISOString()}`}`]),
+    ...(state.remedies ?? []).map(({ command, effect }) => `- To go on: \`${command}\` (${effect})`),
+    ...(state.kept === undefined ? [] : [`- Kept: ${keptText(state.kept)}`]),
+    ...(state.trainedAnew === undefined ? [] : [`- Trained anew from the first epoch: ${state.trainedAnew}`]),
     `- Spent: ${limit(spending.usd.toFixed(4), budget.usd, 'USD')}, ${limit(String(spending.tokens), budget.tokens, 'tokens')}${budget.hours === undefined ? '' : `, time limit ${budget.hours} hours`}`,
     ...(state.inFlight === undefined ? [] : [`- In flight: at most ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`]),
     ...(state.uncertain === undefined ? [] : [`- Possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`]),
@@ -32,7 +36,9 @@ export function describeState(state: CampaignState): string {
   return lines.join('\n');
 }
 
-function describeContestant({ name, status, trained, epochs, best, ended }: ContestantState): string {
+const keptText = ({ epoch, step, steps, checkpoint }: KeptTraining): string => `epoch ${epoch} goes on ${step === undefined ? '' : `after step ${step} of ${steps}, `}from checkpoint ${checkpoint.sha256.slice(0, 12)}`;
+
+function describeContestant({ name, status, trained, epochs, kept, best, ended }: ContestantState): string {
   const score = best === undefined ? '' : `, ${percent(best.score.mean)} on the development rows after epoch ${best.epoch}`;
-  return `- ${name}: ${status}, ${trained} of ${epochs} epochs${score}${ended === undefined ? '' : `; ${ended.reason}`}`;
+  return `- ${name}: ${status}, ${trained} of ${epochs} epochs${kept === undefined ? '' : ` (${keptText(kept)})`}${score}${ended === undefined ? '' : `; ${ended.reason}`}`;
 }

@@ -8,7 +8,7 @@ import { rowWork } from './run.ts';
 export async function judgeAndEvaluate(run: CampaignRun, where: string, input: Omit<EvaluateInput, keyof CampaignContext>): Promise<Evaluated> {
   const { rows, teacherRequests, student, untuned } = input;
   let judgements: { readonly judgements?: ArtifactRef } = {};
-  if (run.input.plan.usesJudge) {
+  if (run.plan.usesJudge) {
     const predictions = untuned === undefined ? [student] : [student, untuned];
     const planned = await plan(run, 'Planning the judgements', (context) =>
       rowWork.planJudgements.executeWithOptions({ summary: `${where}: plan judgements` }, [{ ...context, rows, teacherRequests, predictions }]),

@@ -14,11 +14,16 @@ export interface Reservation {
   readonly uncertain: Cost;
 }
 
+/** What the next step may cost; its hours are counted from now on. */
+export type Wanted = Cost & { readonly hours?: number };
+
 /** What a purchase needs that the budget does not cover. */
 export interface Shortfall {
-  readonly next: Cost;
+  readonly next: Wanted;
   /** The upper bound of all that is left of the stage, `next` included. */
-  readonly stage: Cost;
+  readonly stage: Wanted;
+  /** What a step that was tried has found out about it. */
+  readonly found?: string;
 }
 
 /** What the arithmetic below needs of the workflow's memory. */
@@ -89,29 +94,31 @@ export function remaining(purse: Purse, nowMs: number): { readonly usd: number; 
  * Whether the budget covers `wanted` besides what is committed. The closing stages ignore the hours:
  * a campaign that stopped because its time is over still has to measure and write down what it has.
  */
-export function covers(purse: Purse, wanted: Cost, nowMs: number): boolean {
+export function covers(purse: Purse, wanted: Wanted, nowMs: number): boolean {
   const left = remaining(purse, nowMs);
   const closing = purse.state.stage === 'testing' || purse.state.stage === 'reporting';
-  return fits(wanted.usd, left.usd) && fits(wanted.tokens, left.tokens) && (closing || left.hours > 0);
+  return fits(wanted.usd, left.usd) && fits(wanted.tokens, left.tokens) && (closing || hasTime(wanted, left));
 }
 
 /** Nothing always fits, even where a little too much was spent. */
 const fits = (wanted: number, left: number): boolean => wanted === 0 || wanted <= left;
 
+const hasTime = ({ hours = 0 }: Wanted, left: { readonly hours: number }): boolean => left.hours > 0 && left.hours >= hours;
+
 /** The least limits under which the budget covers `wanted`; only those that are too low now. */
-export function needsOf(purse: Purse, wanted: Cost, nowMs: number): Budget {
+export function needsOf(purse: Purse, wanted: Wanted, nowMs: number): Budget {
   const left = remaining(purse, nowMs);
   const already = committed(purse);
   return {
     ...(fits(wanted.usd, left.usd) ? {} : { usd: addUsd(already.usd, wanted.usd) }),
     ...(fits(wanted.tokens, left.tokens) ? {} : { tokens: Math.ceil(already.tokens + wanted.tokens) }),
-    // Time goes on while it is paused: an hour from now.
-    ...(left.hours > 0 ? {} : { hours: Math.ceil((nowMs - purse.state.startedAtMs) / MS_PER_HOUR) + 1 }),
+    // Time goes on while it is paused: an hour more.
+    ...(hasTime(wanted, left) ? {} : { hours: Math.ceil((nowMs - purse.state.startedAtMs) / MS_PER_HOUR + (wanted.hours ?? 0)) + 1 }),
   };
 }
 
 /** What is missing and which limits would do, in sentences for a person. */
-export function shortfallOf(purse: Purse, { next, stage }: Shortfall, nowMs: number): string {
+export function shortfallOf(purse: Purse, { next, stage, found }: Shortfall, nowMs: number): string {
   const left = remaining(purse, nowMs);
   const { budget } = purse.state;
   const needs = needsOf(purse, next, nowMs);
@@ -119,8 +126,8 @@ export function shortfallOf(purse: Purse, { next, stage }: Shortfall, nowMs: num
   const parts: string[] = [];
   if (needs.usd !== undefined) parts.push(`the next batch may cost ${formatUsd(next.usd)} and ${formatUsd(Math.max(0, left.usd))} of ${formatUsd(budget.usd ?? 0)} is left`);
   if (needs.tokens !== undefined) parts.push(`the next batch may take ${next.tokens} tokens and ${Math.max(0, left.tokens)} of ${budget.tokens} are left`);
-  if (needs.hours !== undefined) parts.push(`all ${budget.hours} hours are over`);
-  return `Budget: ${parts.join('; ')}. To go on, raise it to ${limitsText(needs)}${sameLimits(needs, all) ? '' : `; ${limitsText(all)} covers the rest of this stage`}.`;
+  if (needs.hours !== undefined) parts.push(left.hours > 0 ? `the next step takes about ${(next.hours ?? 0).toFixed(2)} hours and ${left.hours.toFixed(2)} of ${budget.hours} are left` : `all ${budget.hours} hours are over`);
+  return `${found === undefined ? '' : `${found}. `}Budget: ${parts.join('; ')}. To go on, raise it to ${limitsText(needs)}${sameLimits(needs, all) ? '' : `; ${limitsText(all)} covers the rest of this stage`}.`;
 }
 
 const limitsText = ({ usd, tokens, hours }: Budget): string =>

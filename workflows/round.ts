@@ -1,5 +1,6 @@
 /** One round: choose inputs, ask the teacher, filter, train, evaluate, decide. */
-import type { BuiltDataset, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
+import { patched } from '@temporalio/workflow';
+import type { BuiltDataset, FailureFacts, PlannedRequests, PreparedData } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { CarriedState, ForkedFrom } from '../src/contracts/campaign.ts';
 import type { Cost, RoundSummary, StopReason } from '../src/contracts/state.ts';
@@ -23,10 +24,15 @@ export type RoundOutcome =
 
 type Development = { readonly requests: ArtifactRef; readonly answerUpperBound: Cost };
 
+/** A dataset, and the spec that it was filtered by. */
+type Built = BuiltDataset & { readonly spec: ArtifactRef };
+
 /** The round's student, what it answered to the development rows, and how that was scored. */
 interface Measured extends Pick<TournamentResult, 'trained' | 'predictions' | 'evaluated'> {
   readonly development: Development;
   readonly answerUpperBound: Cost;
+  /** What the student was trained on. */
+  readonly built: Built;
 }
 
 export async function runRound(run: CampaignRun, start: RoundStart): Promise<RoundOutcome> {
@@ -40,13 +46,16 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const requests = await answer(run, planned, 'teacher', 'training');
 
   run.enter('filtering');
-  const built = await run.attempt('Building the dataset', () =>
-    rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...run.context, round, data, ...history, requests }]),
-  );
+  const build = (): Promise<Built> =>
+    run.attempt('Building the dataset', async () => {
+      const { context } = run;
+      return { ...(await rowWork.buildDataset.executeWithOptions({ summary: `round ${round}: filter` }, [{ ...context, round, data, ...history, requests }])), spec: context.spec };
+    });
+  const first = await build();
+  const { tournament } = run.plan;
+  const measured = tournament !== undefined && start.last === undefined ? await holdTournament(run, round, start, first) : await trainAndEvaluate(run, round, start, first, build);
+  const { built, trained, development, predictions, answerUpperBound: studentAnswer, evaluated } = measured;
   const calibration = built.calibration === undefined ? {} : { calibration: built.calibration };
-  const { tournament } = run.input.plan;
-  const measure = tournament !== undefined && start.last === undefined ? holdTournament : trainAndEvaluate;
-  const { trained, development, predictions, answerUpperBound: studentAnswer, evaluated } = await measure(run, round, start, built);
 
   const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
@@ -69,7 +78,7 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const from = {
     data, last: summary, best, developmentRequests: development.requests, developmentPredictions: predictions, answerUpperBound, ...calibration,
   };
-  const reason = decide(run.memory, run.input.plan, start.best, summary, costOfGoingOn(planned, data, built, answerUpperBound, studentAnswer), Date.now());
+  const reason = decide(run.memory, run.plan, start.best, summary, costOfGoingOn(planned, data, built, answerUpperBound, studentAnswer), Date.now());
   return reason === undefined ? { kind: 'next', from } : { kind: 'stopped', reason, from };
 }
 
@@ -115,7 +124,7 @@ function takeOver(run: CampaignRun, { campaign, round, requests }: ForkedFrom): 
 
 /** Pool rows in the order in which the teacher's answer would teach the student most; undefined where that cannot be told. */
 async function selectInputs(run: CampaignRun, start: RoundStart, round: number): Promise<ArtifactRef | 'no-inputs-left' | undefined> {
-  const { selectsInputs, candidates: limit } = run.input.plan;
+  const { selectsInputs, candidates: limit } = run.plan;
   const { data, last, developmentPredictions } = start;
   if (!selectsInputs || data.pool === undefined || last === undefined || developmentPredictions === undefined) return undefined;
   const { pool } = data;
@@ -134,9 +143,9 @@ async function selectInputs(run: CampaignRun, start: RoundStart, round: number):
   return selected.rows === 0 ? 'no-inputs-left' : selected.selection;
 }
 
-async function trainAndEvaluate(run: CampaignRun, round: number, start: RoundStart, built: BuiltDataset): Promise<Measured> {
+async function trainAndEvaluate(run: CampaignRun, round: number, start: RoundStart, first: Built, build: () => Promise<Built>): Promise<Measured> {
   const { data } = start;
-  const trained = await train(run, round, data, built);
+  const { trained, built } = await train(run, round, data, first, build);
   run.enter('evaluating');
   const development = await askDevelopment(run, start);
   const { predictions, answerUpperBound } = await askStudent(run, {
@@ -145,43 +154,78 @@ async function trainAndEvaluate(run: CampaignRun, round: number, start: RoundSta
   const evaluated = await judgeAndEvaluate(run, `round ${round}`, {
     rows: data.development, teacherRequests: development.requests, student: predictions, ...(built.calibration === undefined ? {} : { calibration: built.calibration }),
   });
-  return { trained, development, predictions, answerUpperBound, evaluated };
+  return { built, trained, development, predictions, answerUpperBound, evaluated };
 }
 
 /** The teacher's answers are there before the first contestant is measured against them. */
-async function holdTournament(run: CampaignRun, round: number, start: RoundStart, built: BuiltDataset): Promise<Measured> {
+async function holdTournament(run: CampaignRun, round: number, start: RoundStart, built: Built): Promise<Measured> {
   run.enter('evaluating');
   const development = await askDevelopment(run, start);
   const { data } = start;
   const result = await compete(run, {
     round, dataset: built.dataset, rows: data.development, teacherRequests: development.requests, ...(built.calibration === undefined ? {} : { calibration: built.calibration }),
   });
-  return { ...result, development, answerUpperBound: NO_COST };
+  return { ...result, built, development, answerUpperBound: NO_COST };
 }
 
-async function train(run: CampaignRun, round: number, data: PreparedData, built: BuiltDataset): Promise<Trained> {
-  const { hostedStudent } = run.input.plan;
-  // After a tournament the winner's method trains the later rounds.
-  const epochs = run.state.tournament?.contestants.find(({ status }) => status === 'winner')?.epochs ?? run.input.plan.epochs;
-  const { dataset } = built;
+/**
+ * Trains the round's student epoch by epoch; a failure in the middle of one is gone on from at its newest checkpoint. Where
+ * the settings of now make another training of it, it begins anew, on the dataset as they filter it.
+ */
+async function train(run: CampaignRun, round: number, data: PreparedData, first: Built, build: () => Promise<Built>): Promise<{ readonly trained: Trained; readonly built: Built }> {
   run.enter('training');
-  if (hostedStudent === true) {
+  if (run.plan.hostedStudent === true) {
     await run.withinHours();
-    return await fineTune(run, round, data, built);
+    return { trained: await fineTune(run, round, data, first), built: first };
   }
+  let built = first;
+  let epoch = 0;
   let from: ArtifactRef | undefined;
-  let first: number | undefined;
-  for (let epoch = 0; ; epoch += 1) {
+  let lossFirstNats: number | undefined;
+  const beginAnew = async (why: string): Promise<void> => {
+    run.apply({ type: 'trained-anew', why });
+    [epoch, from, lossFirstNats] = [0, undefined, undefined];
+    built = await build();
+  };
+  const keep = ({ checkpoint, checkpointStep: step, steps }: FailureFacts): void => {
+    if (checkpoint === undefined) return;
+    from = checkpoint;
+    run.apply({ type: 'kept', kept: { epoch: epoch + 1, checkpoint, ...(step === undefined || steps === undefined ? {} : { step, steps }) } });
+  };
+  /** Nothing is trained yet, and the settings by which the rows were chosen are no longer those of now. */
+  const isOutdated = (): boolean => from === undefined && built.spec.sha256 !== run.context.spec.sha256 && patched('dataset-by-changed-spec');
+  for (;;) {
     await run.withinHours();
+    const { epochs } = run.plan;
+    let stale: string | undefined;
     const trained = await run.attempt(`Training, epoch ${epoch + 1}`, () =>
       training.trainEpoch.executeWithOptions({ summary: `round ${round}: epoch ${epoch + 1} of ${epochs}` }, [
-        { ...run.context, round, epoch, dataset, ...(from === undefined ? {} : { from }), ...run.hoursLeft() },
+        { ...run.context, round, epoch, dataset: built.dataset, ...(from === undefined ? {} : { from }), ...run.hoursLeft() },
       ]),
+      {
+        wanted: () => !isOutdated(),
+        onFacts: keep,
+        takes: (code, reason) => {
+          if (code !== 'STALE' || from === undefined) return false;
+          stale = reason;
+          return true;
+        },
+      },
     );
+    if (trained === undefined) {
+      if (stale === undefined) built = await build();
+      else await beginAnew(stale);
+      continue;
+    }
     from = trained.checkpoint;
-    first ??= trained.lossFirstNats;
-    run.progressed(epoch + 1, epochs);
-    if (trained.stopped === true || epoch + 1 >= epochs) return { ...trained, lossFirstNats: first };
+    lossFirstNats ??= trained.lossFirstNats;
+    epoch += 1;
+    run.apply({ type: 'kept' });
+    run.progressed(epoch, epochs);
+    if (trained.stopped !== true && epoch < run.plan.epochs) continue;
+    const { outdated } = run.memory;
+    if (outdated === undefined) return { trained: { ...trained, lossFirstNats }, built };
+    await beginAnew(outdated);
   }
 }
 

@@ -1,11 +1,12 @@
 /** One run of the campaign workflow: its memory, and the gates that every activity passes. */
-import { ActivityFailure, ApplicationFailure, CancelledFailure, defineSearchAttributeKey, rootCause } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, defineSearchAttributeKey } from '@temporalio/common';
 import { condition, isCancellation, proxyActivities, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import type { CampaignContext, FailureFacts, OrchestratorActivities, TeacherActivities, TrainerActivities } from '../src/contracts/activities.ts';
-import type { CampaignInput } from '../src/contracts/campaign.ts';
-import { failureType } from '../src/contracts/names.ts';
+import type { CampaignInput, CampaignPlan } from '../src/contracts/campaign.ts';
+import type { ErrorCode } from '../src/contracts/errors.ts';
 import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
+import { codeOf, factsOf, reasonOf, shorten } from './failure.ts';
 import { NO_COST, addCost, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
@@ -29,7 +30,7 @@ const ATTRIBUTES = {
 };
 /** Events after which lists and dashboards are brought up to date; the others only change the details, which cost no history. */
 const INDEXED: ReadonlySet<CampaignEvent['type']> = new Set([
-  'stage-entered', 'paused', 'failed', 'provider-away', 'probe-due', 'budget-short', 'resumed', 'budget-raised', 'teacher-set', 'round-finished', 'finished',
+  'stage-entered', 'paused', 'failed', 'provider-away', 'probe-due', 'budget-short', 'time-short', 'resumed', 'budget-raised', 'teacher-set', 'spec-set', 'round-finished', 'finished',
 ]);
 
 /** Something that costs money: one batch of calls, one hosted training job. */
@@ -50,6 +51,8 @@ interface AttemptOptions {
   readonly wanted?: () => boolean;
   /** Told what a failed or cancelled activity still knows. */
   readonly onFacts?: (facts: FailureFacts) => void;
+  /** Whether the caller deals with such a failure itself: the attempt then gives nothing, and the campaign does not pause. */
+  readonly takes?: (code: ErrorCode | undefined, reason: string) => boolean;
 }
 
 export class CampaignRun {
@@ -68,12 +71,19 @@ export class CampaignRun {
     this.input = input;
     this.rounds = input.carried === undefined ? [] : [input.carried.last];
     const state = input.carried?.state ?? initialState(input.campaign, input.plan, input.budget, Date.now(), input.fork);
-    this.memory = initialMemory(state);
+    const winner = state.tournament?.contestants.find(({ status }) => status === 'winner');
+    // After a tournament the winner's method trains the later rounds.
+    this.memory = { ...initialMemory(state), ...(winner === undefined || input.plan.tournament === undefined ? {} : { plan: planOfWinner(input.plan, winner.epochs) }) };
     this.publish(true);
   }
 
   get state(): CampaignState {
     return this.memory.state;
+  }
+
+  /** The numbers of the spec as it stands now. */
+  get plan(): CampaignPlan {
+    return this.memory.plan ?? this.input.plan;
   }
 
   /** What every activity of this campaign is given. */
@@ -105,11 +115,11 @@ export class CampaignRun {
 
   /**
    * Runs an activity when the campaign is not paused; a failure that retrying did not cure pauses it,
-   * and resuming tries again. Undefined when it is no longer `wanted` by the time it could run.
+   * and resuming tries again. Undefined when it is no longer `wanted` by the time it could run, or the caller takes the failure.
    */
   async attempt<T>(what: string, call: () => Promise<T>): Promise<T>;
   async attempt<T>(what: string, call: () => Promise<T>, options: AttemptOptions): Promise<T | undefined>;
-  async attempt<T>(what: string, call: () => Promise<T>, { wanted, onFacts }: AttemptOptions = {}): Promise<T | undefined> {
+  async attempt<T>(what: string, call: () => Promise<T>, { wanted, onFacts, takes }: AttemptOptions = {}): Promise<T | undefined> {
     for (;;) {
       const probe = await this.turn();
       try {
@@ -122,7 +132,9 @@ export class CampaignRun {
         const facts = factsOf(error);
         if (facts !== undefined) onFacts?.(facts);
         if (isCancellation(error)) throw error;
-        this.failed(`${what}: ${shorten(rootCause(error) ?? error.message)}`, error, facts);
+        const reason = reasonOf(error);
+        if (takes?.(codeOf(error), reason) === true) return undefined;
+        this.failed(shorten(`${what}: ${reason}`), codeOf(error), facts);
       } finally {
         if (probe) this.probing = false;
       }
@@ -191,23 +203,29 @@ export class CampaignRun {
     return probe;
   }
 
-  private failed(reason: string, error: ActivityFailure, facts: FailureFacts | undefined): void {
-    if (!isOutage(error)) {
-      this.apply({ type: 'failed', reason });
+  /** Pauses for what retrying did not cure, in the way that its end is found out: by time, by a raised limit, by a person. */
+  failed(reason: string, code: ErrorCode | undefined, facts: FailureFacts | undefined): void {
+    const nowMs = Date.now();
+    if (facts?.hoursNeeded !== undefined && this.state.budget.hours !== undefined) {
+      this.apply({ type: 'time-short', reason, hours: facts.hoursNeeded, nowMs });
       return;
     }
-    const before = this.state.resumesAtMs;
-    this.apply({ type: 'provider-away', reason, probes: this.input.probes ?? PROVIDER_PROBES, retryAfterMs: facts?.retryAfterMs ?? 0, nowMs: Date.now() });
-    const { resumesAtMs } = this.state;
-    if (resumesAtMs === undefined || resumesAtMs === before) return;
+    if (code === undefined || !OUTAGES.has(code)) {
+      this.apply({ type: 'failed', reason, nowMs, ...(code === undefined ? {} : { code }) });
+      return;
+    }
+    const before = this.memory.probesAtMs;
+    this.apply({ type: 'provider-away', reason, probes: this.input.probes ?? PROVIDER_PROBES, retryAfterMs: facts?.retryAfterMs ?? 0, nowMs });
+    const { probesAtMs } = this.memory;
+    if (probesAtMs === undefined || probesAtMs === before) return;
     // Not awaited: whoever waits for a running campaign is woken by it, or by a command that comes first.
-    this.probeAt(resumesAtMs).catch((reasonOfEnd: unknown) => {
+    this.probeAt(probesAtMs).catch((reasonOfEnd: unknown) => {
       if (!isCancellation(reasonOfEnd)) throw reasonOfEnd;
     });
   }
 
   private async probeAt(atMs: number): Promise<void> {
-    const changed = await condition(() => this.state.resumesAtMs !== atMs, Math.max(1, atMs - Date.now()));
+    const changed = await condition(() => this.memory.probesAtMs !== atMs, Math.max(1, atMs - Date.now()));
     if (!changed) this.apply({ type: 'probe-due' });
   }
 
@@ -236,20 +254,13 @@ export class CampaignRun {
   }
 }
 
-const OUTAGES: ReadonlySet<string> = new Set(['UNAVAILABLE', 'RATE_LIMITED'].map(failureType));
-
-/** Whether waiting may cure it: the activity says so by the type of its failure, see activities/failures.ts. */
-const isOutage = ({ cause }: ActivityFailure): boolean => cause instanceof ApplicationFailure && typeof cause.type === 'string' && OUTAGES.has(cause.type);
-
-function factsOf({ cause }: ActivityFailure): FailureFacts | undefined {
-  const [facts] = cause instanceof ApplicationFailure || cause instanceof CancelledFailure ? (cause.details ?? []) : [];
-  return typeof facts === 'object' && facts !== null ? facts : undefined;
+/** How a campaign goes on whose tournament is over. */
+export function planOfWinner({ tournament: _over, ...plan }: CampaignPlan, epochs: number): CampaignPlan {
+  return { ...plan, epochs };
 }
 
-/** Long messages belong in logs: this one travels in payloads and is read on one line. */
-export function shorten(message: string): string {
-  return message.length <= 600 ? message : `${message.slice(0, 597)}...`;
-}
+/** What waiting may cure. */
+const OUTAGES: ReadonlySet<ErrorCode> = new Set(['UNAVAILABLE', 'RATE_LIMITED']);
 
 /** A refusal that the caller of an update reads. */
 export function refusal(type: string, message: string): ApplicationFailure {

@@ -4,9 +4,11 @@
  */
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { BestRound, CampaignPlan, ForkedFrom, ProbeIntervals } from '../src/contracts/campaign.ts';
-import type { Budget, CampaignState, Cost, RoundSummary, Spending, Stage, StopReason, TournamentState } from '../src/contracts/state.ts';
+import type { ErrorCode } from '../src/contracts/errors.ts';
+import type { Budget, CampaignState, Cost, KeptTraining, RoundSummary, Spending, Stage, StopReason, TournamentState } from '../src/contracts/state.ts';
 import { NO_COST, NO_SPENDING, addCost, addSpending, covers, inFlightOf, needsOf, shortfallOf, subtractSpending } from './money.ts';
 import type { Reservation, Shortfall } from './money.ts';
+import { BEYOND_SETTINGS, remediesOf } from './remedies.ts';
 
 /** What the workflow keeps beside the public state. */
 export interface Memory {
@@ -18,6 +20,12 @@ export interface Memory {
   /** How often in a row the provider was found away. */
   readonly outages: number;
   readonly cancelReason?: string;
+  /** The plan of a spec that was changed; absent: that of the start. */
+  readonly plan?: CampaignPlan;
+  /** When a provider that was found away is asked again: it outlives a pause of another kind, in which it has no effect. */
+  readonly probesAtMs?: number;
+  /** The training under way began by other settings than those of now: why it is begun anew. */
+  readonly outdated?: string;
 }
 
 export type CampaignEvent =
@@ -29,20 +37,27 @@ export type CampaignEvent =
   | { readonly type: 'billed'; readonly name: string; readonly spending: Spending; readonly uncertain: Cost }
   /** The purchase is over; what was set aside and not spent is free again. */
   | { readonly type: 'released'; readonly name: string }
-  | { readonly type: 'paused'; readonly reason: string }
-  | { readonly type: 'failed'; readonly reason: string }
+  | { readonly type: 'paused'; readonly reason: string; readonly by?: string; readonly nowMs?: number }
+  | { readonly type: 'failed'; readonly reason: string; readonly code?: ErrorCode; readonly nowMs?: number; readonly stage?: Stage }
+  /** The next step is measured to take so many hours, more than are left. */
+  | { readonly type: 'time-short'; readonly reason: string; readonly hours: number; readonly nowMs: number }
+  /** What an unfinished epoch has left; nothing once it is finished. */
+  | { readonly type: 'kept'; readonly kept?: KeptTraining }
+  | { readonly type: 'trained-anew'; readonly why: string }
   | { readonly type: 'provider-away'; readonly reason: string; readonly probes: ProbeIntervals; readonly retryAfterMs: number; readonly nowMs: number }
   /** The time has come to ask the provider again. */
   | { readonly type: 'probe-due' }
   | { readonly type: 'provider-answered' }
   | { readonly type: 'budget-short'; readonly wanted: Shortfall; readonly nowMs: number }
   | { readonly type: 'budget-raised'; readonly budget: Budget; readonly nowMs: number }
-  | { readonly type: 'teacher-set'; readonly spec: ArtifactRef }
+  | { readonly type: 'teacher-set'; readonly spec: ArtifactRef; readonly plan?: CampaignPlan; readonly outdates?: string }
+  /** Settings that change nothing of what was bought. */
+  | { readonly type: 'spec-set'; readonly spec: ArtifactRef; readonly plan: CampaignPlan; readonly outdates?: string; readonly nowMs: number }
   | { readonly type: 'resumed' }
   | { readonly type: 'cancel-requested'; readonly reason: string }
   | { readonly type: 'contestants'; readonly tournament: TournamentState }
   /** `spec` is the winner's, by which the campaign goes on. */
-  | { readonly type: 'tournament-won'; readonly spec: ArtifactRef }
+  | { readonly type: 'tournament-won'; readonly spec: ArtifactRef; readonly plan: CampaignPlan }
   | { readonly type: 'round-finished'; readonly best: BestRound }
   | { readonly type: 'stopped'; readonly reason: StopReason }
   | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history'>> }
@@ -72,7 +87,7 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
   const withState = (fields: Partial<CampaignState>): Memory => ({ ...memory, state: { ...state, ...fields } });
   switch (event.type) {
     case 'stage-entered':
-      return withState({ stage: event.stage, round: event.round, progress: 0 });
+      return upToDate(withState({ stage: event.stage, round: event.round, progress: 0 }));
     case 'progressed':
       return withState({ progress: event.progress });
     case 'reserved':
@@ -84,9 +99,23 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
       return withReservations(memory, rest);
     }
     case 'paused':
-      return withState({ status: 'paused', pauseKind: 'user', pauseReason: event.reason });
+      return pause(memory, { pauseKind: 'user', pauseReason: event.reason, pausedBy: event.by ?? 'user', ...atMs(event.nowMs) });
     case 'failed':
-      return withState({ status: 'paused', pauseKind: 'failure', pauseReason: event.reason });
+      if (pausedByPerson(state)) return memory;
+      return pause(memory, { pauseKind: 'failure', pauseReason: event.reason, pausedBy: 'failure', ...(event.code === undefined ? {} : { pauseCode: event.code }), ...atMs(event.nowMs) }, event.stage);
+    case 'time-short': {
+      if (pausedByPerson(state)) return memory;
+      const wanted = { ...NO_COST, hours: event.hours };
+      return short(memory, { next: wanted, stage: wanted, found: event.reason }, event.nowMs);
+    }
+    case 'kept': {
+      const { kept: _before, ...rest } = state;
+      return { ...memory, state: event.kept === undefined ? rest : { ...rest, kept: event.kept } };
+    }
+    case 'trained-anew': {
+      const { kept: _kept, ...rest } = state;
+      return upToDate({ ...memory, state: { ...rest, trainedAnew: event.why, progress: 0 } });
+    }
     case 'provider-away':
       return providerAway(memory, event);
     case 'probe-due':
@@ -94,7 +123,7 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
     case 'provider-answered':
       return memory.outages === 0 ? memory : { ...memory, outages: 0 };
     case 'budget-short':
-      return short({ ...memory, wanted: event.wanted }, event.wanted, event.nowMs);
+      return short(memory, event.wanted, event.nowMs);
     case 'budget-raised': {
       const raised = withState({ budget: { ...state.budget, ...event.budget } });
       const waits = state.status === 'paused' && state.pauseKind === 'budget' && memory.wanted !== undefined;
@@ -102,9 +131,13 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
       return covers(raised, memory.wanted.next, event.nowMs) ? goOn(raised) : short(raised, memory.wanted, event.nowMs);
     }
     case 'teacher-set': {
-      const changed = { ...withState({ changedSpec: event.spec }), outages: 0 };
+      const changed = { ...withSpec(memory, event), outages: 0 };
       const cured = state.status === 'paused' && (state.pauseKind === 'failure' || state.pauseKind === 'provider');
       return cured ? goOn(changed) : changed;
+    }
+    case 'spec-set': {
+      const changed = withSpec(memory, event);
+      return state.status === 'paused' && mayCure(memory, event.nowMs) ? goOn(changed) : changed;
     }
     case 'resumed':
       return goOn(memory);
@@ -113,9 +146,9 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
     case 'contestants':
       return withState({ tournament: event.tournament });
     case 'tournament-won':
-      return withState({ changedSpec: event.spec });
+      return withSpec(memory, event);
     case 'round-finished':
-      return withState({ bestRound: event.best.round, bestRetention: event.best.retention });
+      return finishRound(memory, event.best);
     case 'stopped':
       return withState({ stopReason: event.reason });
     case 'changed':
@@ -125,11 +158,69 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
   }
 }
 
-/** Running again, with nothing left of the pause. */
+type Pause = Pick<CampaignState, 'pauseKind' | 'pauseReason' | 'pauseCode' | 'pausedBy' | 'pausedAtMs' | 'needs' | 'resumesAtMs'>;
+
+const atMs = (nowMs: number | undefined): Pick<Pause, 'pausedAtMs'> => (nowMs === undefined ? {} : { pausedAtMs: nowMs });
+const pausedByPerson = ({ status, pauseKind }: CampaignState): boolean => status === 'paused' && pauseKind === 'user';
+
+/** The state and memory with nothing in them of a pause. */
+function withoutPause({ wanted: _wanted, state: { pauseKind: _kind, pauseReason: _reason, pauseCode: _code, pausedBy: _by, pausedAtMs: _at, remedies: _remedies, needs: _needs, resumesAtMs: _resumes, ...state }, ...memory }: Memory): Memory {
+  return { ...memory, state };
+}
+
+/** Paused for this and nothing else: a pause before leaves nothing behind. */
+function pause(memory: Memory, fields: Pause, stage?: Stage): Memory {
+  const before = withoutPause(memory);
+  const state: CampaignState = { ...before.state, status: 'paused', ...fields };
+  return { ...before, state: { ...state, remedies: remediesOf(state, stage) } };
+}
+
+/** Running again. */
 function goOn(memory: Memory): Memory {
-  const { pauseKind: _kind, pauseReason: _reason, needs: _needs, resumesAtMs: _resumes, ...state } = memory.state;
-  const { wanted: _wanted, ...rest } = memory;
-  return { ...rest, state: { ...state, status: 'running' } };
+  const { probesAtMs: _probes, ...rest } = withoutPause(memory);
+  return { ...rest, state: { ...rest.state, status: 'running' } };
+}
+
+interface ChangedSpec {
+  readonly spec: ArtifactRef;
+  readonly plan?: CampaignPlan;
+  readonly outdates?: string;
+}
+
+function withSpec(memory: Memory, { spec, plan, outdates }: ChangedSpec): Memory {
+  const { state } = memory;
+  return {
+    ...memory,
+    ...(plan === undefined ? {} : { plan }),
+    ...(outdates === undefined || state.stage !== 'training' ? {} : { outdated: outdates }),
+    state: { ...state, changedSpec: spec, ...(plan === undefined ? {} : { maxRounds: plan.maxRounds }) },
+  };
+}
+
+function upToDate({ outdated: _outdated, ...memory }: Memory): Memory {
+  return memory;
+}
+
+/** What was told of the round's training is over with it. */
+function finishRound(memory: Memory, { round, retention }: BestRound): Memory {
+  const { kept: _kept, trainedAnew: _anew, ...state } = memory.state;
+  return { ...memory, state: { ...state, bestRound: round, bestRetention: retention } };
+}
+
+/** Can other settings mend what it is paused for? */
+function mayCure({ state, wanted, reservations }: Memory, nowMs: number): boolean {
+  const { pauseKind = 'user' } = state;
+  switch (pauseKind) {
+    case 'failure':
+      return state.pauseCode === undefined || !BEYOND_SETTINGS.has(state.pauseCode);
+    case 'provider':
+      return true;
+    case 'budget':
+      // A shorter training fits into the time that is left; what a purchase costs is as it was.
+      return wanted?.next.hours !== undefined && covers({ state, reservations }, NO_COST, nowMs);
+    case 'user':
+      return false;
+  }
 }
 
 function withReservations(memory: Memory, reservations: Memory['reservations']): Memory {
@@ -150,16 +241,19 @@ function billed(memory: Memory, { name, spending, uncertain }: Extract<CampaignE
   return withReservations({ ...memory, state }, { ...memory.reservations, [name]: { ...before, billed: spending, uncertain } });
 }
 
+/** Since when it has been short does not change with a raise that is too little. */
 function short(memory: Memory, wanted: Shortfall, nowMs: number): Memory {
-  return { ...memory, state: { ...memory.state, status: 'paused', pauseKind: 'budget', pauseReason: shortfallOf(memory, wanted, nowMs), needs: needsOf(memory, wanted.next, nowMs) } };
+  const { pauseKind, pausedAtMs } = memory.state;
+  const since = pauseKind === 'budget' ? (pausedAtMs ?? nowMs) : nowMs;
+  return { ...pause(memory, { pauseKind: 'budget', pauseReason: shortfallOf(memory, wanted, nowMs), pausedBy: 'budget', pausedAtMs: since, needs: needsOf(memory, wanted.next, nowMs) }), wanted };
 }
 
 /** Several batches find the same outage: the first one counts, and so does a pause that is there for another reason. */
 function providerAway(memory: Memory, { reason, probes, retryAfterMs, nowMs }: Extract<CampaignEvent, { readonly type: 'provider-away' }>): Memory {
   if (memory.state.status === 'paused') return memory;
   const intervalMs = Math.min(probes.longestMs, probes.firstMs * 2 ** memory.outages);
-  const state: CampaignState = { ...memory.state, status: 'paused', pauseKind: 'provider', pauseReason: reason, resumesAtMs: nowMs + Math.max(intervalMs, retryAfterMs) };
-  return { ...memory, outages: memory.outages + 1, state };
+  const resumesAtMs = nowMs + Math.max(intervalMs, retryAfterMs);
+  return { ...pause(memory, { pauseKind: 'provider', pauseReason: reason, pausedBy: 'provider', pausedAtMs: nowMs, resumesAtMs }), outages: memory.outages + 1, probesAtMs: resumesAtMs };
 }
 
 /** The best of a finished round and the best before it. The earlier one stays on a tie: it cost less. */

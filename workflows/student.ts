@@ -26,7 +26,7 @@ export interface AskedStudent {
 
 export async function askStudent(run: CampaignRun, { summary, rows, checkpoint }: StudentQuestions): Promise<AskedStudent> {
   const tuned = checkpoint === undefined ? {} : { checkpoint };
-  if (run.input.plan.hostedStudent !== true) {
+  if (run.plan.hostedStudent !== true) {
     const answers = await run.attempt('Asking the student', () => device.runStudent.executeWithOptions({ summary }, [{ ...run.context, rows, ...tuned }]));
     return { predictions: answers.predictions, answerUpperBound: NO_COST };
   }
@@ -61,7 +61,7 @@ export async function fineTune(run: CampaignRun, round: number, data: PreparedDa
 export async function exportStudent(run: CampaignRun, best: { readonly checkpoint: ArtifactRef; readonly dataset: ArtifactRef }): Promise<ArtifactRef> {
   const { checkpoint, dataset } = best;
   const exported = await run.attempt('Exporting the student', () =>
-    run.input.plan.hostedStudent === true
+    run.plan.hostedStudent === true
       ? rowWork.exportHostedStudent.executeWithOptions({ summary: 'write down where the student lives' }, [{ ...run.context, checkpoint, dataset }])
       : device.exportStudent.executeWithOptions({ summary: 'export the adapter' }, [{ ...run.context, checkpoint, dataset }]),
   );

@@ -3,10 +3,11 @@
  * workflows, compared on the development rows at each rung, and stopped where others do better (halving.ts). The
  * campaign owns the money and the decisions; before every step of a contestant stand the gates that stand before its own.
  */
-import { isCancellation } from '@temporalio/workflow';
+import { isCancellation, patched } from '@temporalio/workflow';
 import type { Evaluated, EvaluateInput, PlannedContestant, StudentAnswers, TrainedEpoch } from '../src/contracts/activities.ts';
 import type { ArtifactRef } from '../src/contracts/artifacts.ts';
 import type { TournamentPlan } from '../src/contracts/campaign.ts';
+import type { ErrorCode } from '../src/contracts/errors.ts';
 import type { ContestantReport } from '../src/contracts/contestant.ts';
 import { subtractUsd } from '../src/contracts/money.ts';
 import { rungEpochs } from '../src/contracts/rungs.ts';
@@ -16,7 +17,8 @@ import { judgeAndEvaluate } from './evaluating.ts';
 import { compareRung } from './halving.ts';
 import type { Standing, Verdict } from './halving.ts';
 import type { CampaignRun } from './run.ts';
-import { rowWork, shorten } from './run.ts';
+import { planOfWinner, rowWork } from './run.ts';
+import { shorten } from './failure.ts';
 
 export type Trained = Pick<TrainedEpoch, 'checkpoint' | 'lossCurve' | 'lossFirstNats' | 'lossLastNats'>;
 
@@ -34,11 +36,15 @@ export interface TournamentResult {
 
 /** What is known of a contestant beside its public state. */
 interface Entry {
-  readonly planned: PlannedContestant;
+  planned: PlannedContestant;
   state: ContestantState;
   lossFirstNats?: number;
   /** Of the last epoch. */
   trained?: Trained;
+  /** The newest checkpoint, in the middle of an epoch too. */
+  from?: ArtifactRef;
+  /** Of the failure that it could not be trained for. */
+  code?: ErrorCode;
   /** It trains no more. */
   over: boolean;
   /** Answers of its newest student that are not scored yet. */
@@ -47,13 +53,13 @@ interface Entry {
 }
 
 export async function compete(run: CampaignRun, input: TournamentInput): Promise<TournamentResult> {
-  const plan = run.input.plan.tournament as TournamentPlan;
+  const plan = run.plan.tournament as TournamentPlan;
   const { context } = run;
   const { contestants } = await run.attempt('Planning the tournament', () => rowWork.planTournament.executeWithOptions({ summary: 'plan the tournament' }, [context]));
   const tournament = new Tournament(run, input, context.spec, contestants);
   try {
     const winner = await tournament.play(plan);
-    await adopt(run, winner, context.spec);
+    await adopt(run, winner, tournament.spec);
     return winner.best as TournamentResult;
   } catch (error) {
     // Nothing of a cancelled campaign is on the device when its report is written.
@@ -70,15 +76,18 @@ async function adopt(run: CampaignRun, { planned }: Entry, began: ArtifactRef): 
     const { contestants } = await run.attempt('Planning the winner', () => rowWork.planTournament.executeWithOptions({ summary: 'the winner by the changed spec' }, [context]));
     [spec, made] = [context.spec, (contestants.find(({ name }) => name === planned.name) as PlannedContestant).spec];
   }
-  run.apply({ type: 'tournament-won', spec: made });
+  run.apply({ type: 'tournament-won', spec: made, plan: planOfWinner(run.plan, planned.epochs) });
 }
 
 class Tournament {
   readonly arena = new Arena();
   private readonly run: CampaignRun;
   private readonly input: TournamentInput;
-  private readonly spec: ArtifactRef;
+  /** The campaign's, by which the contestants train. */
+  spec: ArtifactRef;
   private readonly entries: readonly Entry[];
+  /** Orders say by which spec they are carried out. */
+  private replanned = false;
 
   constructor(run: CampaignRun, input: TournamentInput, spec: ArtifactRef, contestants: readonly PlannedContestant[]) {
     this.run = run;
@@ -124,19 +133,17 @@ class Tournament {
   private async admitAll(): Promise<void> {
     const { round, dataset, rows } = this.input;
     const { campaign } = this.run.context;
-    for (const { planned: { name: contestant, spec, epochs }, state, trained } of this.entries) {
-      const from = trained === undefined ? {} : { from: trained.checkpoint };
-      await this.arena.admit({ campaign, contestant, spec, round, dataset, rows, epochs, trained: state.trained, ...from });
+    for (const { planned: { name: contestant, spec, epochs }, state, from } of this.entries) {
+      await this.arena.admit({ campaign, contestant, spec, round, dataset, rows, epochs, trained: state.trained, ...(from === undefined ? {} : { from }) });
     }
   }
 
   private async trainTo(entry: Entry, epochs: number): Promise<void> {
-    const all = entry.planned.epochs;
-    while (entry.state.trained < Math.min(epochs, all) && !entry.over) {
+    while (entry.state.trained < Math.min(epochs, entry.planned.epochs) && !entry.over) {
       const report = await this.ordered(entry, () => ({ kind: 'train', ...this.run.hoursLeft() }));
       if (report?.trained !== undefined) this.addEpoch(entry, report.trained);
     }
-    if (entry.state.trained >= all) entry.over = true;
+    if (entry.state.trained >= entry.planned.epochs) entry.over = true;
     // The student of an epoch that is measured already answers the same.
     if (entry.state.status !== 'competing' || entry.state.measured.some(({ epoch }) => epoch === entry.state.trained)) return;
     const report = await this.ordered(entry, () => ({ kind: 'answer' }));
@@ -148,23 +155,63 @@ class Tournament {
     const { name } = entry.planned;
     for (;;) {
       await this.run.withinHours();
-      const report = await this.arena.order(name, command());
+      await this.planAgain();
+      const report = await this.arena.order(name, { ...command(), ...(this.replanned ? { spec: entry.planned.spec } : {}) });
       const { failure } = report;
       if (failure === undefined) return report;
+      this.keep(entry, failure);
+      if (failure.stale === true) return undefined;
       if (failure.own) {
-        this.fail(entry, failure.reason);
+        this.fail(entry, failure.reason, failure.code);
         return undefined;
       }
-      this.run.apply({ type: 'failed', reason: `Contestant ${name}: ${failure.reason}` });
+      this.run.failed(`Contestant ${name}: ${failure.reason}`, failure.code, failure.facts);
     }
+  }
+
+  /** The contestants by the settings of now, where these were changed after they began. */
+  private async planAgain(): Promise<void> {
+    while (this.spec.sha256 !== this.run.context.spec.sha256 && patched('contestants-by-changed-spec')) {
+      const { context } = this.run;
+      const { contestants } = await this.run.attempt('Planning the tournament', () => rowWork.planTournament.executeWithOptions({ summary: 'the contestants by the changed spec' }, [context]));
+      for (const entry of this.entries) {
+        entry.planned = contestants.find(({ name }) => name === entry.planned.name) ?? entry.planned;
+        entry.state = { ...entry.state, epochs: entry.planned.epochs };
+      }
+      this.spec = context.spec;
+      this.replanned = true;
+      this.publish();
+    }
+  }
+
+  /** What is left of an epoch that failed, or nothing where the contestant begins anew. */
+  private keep(entry: Entry, { stale, facts, reason }: NonNullable<ContestantReport['failure']>): void {
+    const { kept: _before, ...state } = entry.state;
+    if (stale === true) {
+      delete entry.from;
+      delete entry.trained;
+      delete entry.lossFirstNats;
+      const { best: _best, ...anew } = state;
+      entry.state = { ...anew, trained: 0, measured: [] };
+      delete entry.best;
+      this.publish();
+      this.run.apply({ type: 'trained-anew', why: `${state.name}: ${reason}` });
+      return;
+    }
+    if (facts?.checkpoint === undefined) return;
+    const { checkpoint, checkpointStep: step, steps } = facts;
+    entry.from = checkpoint;
+    this.change(entry, { kept: { epoch: state.trained + 1, checkpoint, ...(step === undefined || steps === undefined ? {} : { step, steps }) } });
   }
 
   private addEpoch(entry: Entry, trained: TrainedEpoch): void {
     const { checkpoint, lossCurve, lossFirstNats, lossLastNats, tokens, seconds, stopped } = trained;
     entry.lossFirstNats ??= lossFirstNats;
     entry.trained = { checkpoint, lossCurve, lossFirstNats: entry.lossFirstNats, lossLastNats };
+    entry.from = checkpoint;
     entry.over = stopped === true;
-    const { state } = entry;
+    const { kept: _over, ...state } = entry.state;
+    entry.state = state;
     this.change(entry, { trained: state.trained + 1, trainedTokens: state.trainedTokens + tokens, trainedSeconds: rounded(state.trainedSeconds + seconds) });
   }
 
@@ -230,7 +277,8 @@ class Tournament {
     await this.arena.dismiss(name, why);
   }
 
-  private fail(entry: Entry, reason: string): void {
+  private fail(entry: Entry, reason: string, code: ErrorCode | undefined): void {
+    if (code !== undefined) entry.code = code;
     entry.over = true;
     const { trained, best } = entry.state;
     this.change(entry, { ...(best === undefined ? { status: 'failed' as const } : {}), ended: { epoch: trained, reason } });
@@ -245,7 +293,9 @@ class Tournament {
       entry.over = false;
     }
     this.publish();
-    this.run.apply({ type: 'failed', reason: shorten(`No contestant could be trained. ${reasons.join('; ')}`) });
+    const code = this.entries.find((entry) => entry.code !== undefined)?.code;
+    const reason = shorten(`No contestant could be trained. ${reasons.join('; ')}`);
+    this.run.apply({ type: 'failed', reason, nowMs: Date.now(), stage: 'training', ...(code === undefined ? {} : { code }) });
     await this.run.withinHours();
     await this.admitAll();
   }

@@ -15,6 +15,7 @@ const STATUS: Readonly<Record<ErrorCode, number>> = {
   CORRUPT: 500,
   DISK_FULL: 507,
   IN_USE: 409,
+  STALE: 409,
   DIVERGED: 500,
   TOO_LARGE: 413,
   PROCESS_DIED: 500,

@@ -77,6 +77,13 @@ export interface FailureFacts {
   readonly spending?: Spending;
   /** For how long the provider asked not to be called. */
   readonly retryAfterMs?: number;
+  /** The newest checkpoint of an epoch that was not finished: it is durable, and the next attempt goes on from it. */
+  readonly checkpoint?: ArtifactRef;
+  /** Steps of the epoch that the checkpoint holds, and of how many. */
+  readonly checkpointStep?: number;
+  readonly steps?: number;
+  /** Too little time is left: hours that the work is measured to take from now on. */
+  readonly hoursNeeded?: number;
 }
 
 /** After it returns, the ledger holds an answer to every request of the range, but for those that were left. */
@@ -108,7 +115,7 @@ export interface TrainEpochInput extends CampaignContext {
   /** 0-based. */
   readonly epoch: number;
   readonly dataset: ArtifactRef;
-  /** The checkpoint of the epoch before; absent at the first. */
+  /** The newest checkpoint: of the epoch before, or of this one where an attempt at it has left one; absent at the first. */
   readonly from?: ArtifactRef;
   /** What the budget leaves: training that a measured step shows to take longer is refused. */
   readonly hoursLeft?: number;
@@ -356,6 +363,8 @@ export interface TrainHeartbeat {
   /** Absent before the first step of a training elsewhere. */
   readonly lossNats?: number;
   readonly checkpoint?: ArtifactRef;
+  /** Steps of the epoch that the checkpoint holds. */
+  readonly checkpointStep?: number;
   /** What is going on, for people. */
   readonly note?: string;
 }

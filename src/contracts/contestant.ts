@@ -1,6 +1,7 @@
 /** Between a campaign and the contestants of its tournament, which are its child workflows. */
-import type { CampaignContext, StudentAnswers, TrainedEpoch } from './activities.ts';
+import type { CampaignContext, FailureFacts, StudentAnswers, TrainedEpoch } from './activities.ts';
 import type { ArtifactRef } from './artifacts.ts';
+import type { ErrorCode } from './errors.ts';
 
 /** `spec` is the contestant's own. */
 export interface ContestantInput extends CampaignContext {
@@ -15,8 +16,11 @@ export interface ContestantInput extends CampaignContext {
   readonly from?: ArtifactRef;
 }
 
-/** Each is one step, and the campaign's own gates (pause, budget) stand before each: a contestant decides nothing. */
-export type ContestantOrder = { readonly number: number } & (
+/**
+ * Each is one step, and the campaign's own gates (pause, budget) stand before each: a contestant decides nothing.
+ * `spec`: the contestant's own as it stands now; absent, that of its start.
+ */
+export type ContestantOrder = { readonly number: number; readonly spec?: ArtifactRef } & (
   | { readonly kind: 'train'; readonly hoursLeft?: number }
   | { readonly kind: 'answer' }
   | { readonly kind: 'leave'; readonly reason: string }
@@ -28,8 +32,11 @@ export interface ContestantReport {
   readonly number: number;
   readonly trained?: TrainedEpoch;
   readonly answers?: StudentAnswers;
-  /** What retrying did not cure. `own`: it comes of the contestant's own settings, not of the machine. */
-  readonly failure?: { readonly reason: string; readonly own: boolean };
+  /**
+   * What retrying did not cure. `own`: it comes of the contestant's own settings, not of the machine. `stale`: its checkpoint
+   * belongs to other settings, and it begins anew.
+   */
+  readonly failure?: { readonly reason: string; readonly own: boolean; readonly stale?: boolean; readonly code?: ErrorCode; readonly facts?: FailureFacts };
 }
 
 /** What a contestant's own workflow shows, and gives as its result. */

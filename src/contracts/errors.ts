@@ -27,6 +27,8 @@ export type ErrorCode =
   | 'DISK_FULL'
   /** A port or file that must be exclusive is held by someone else. */
   | 'IN_USE'
+  /** A checkpoint is gone or belongs to other settings, rows or weights: its training begins anew. */
+  | 'STALE'
   /** Training diverged: NaN or infinite loss. */
   | 'DIVERGED'
   /** A host's memory or time cannot hold what was asked. */

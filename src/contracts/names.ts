@@ -1,4 +1,5 @@
 /** Names that two processes must agree on. Each string equals its constant's stem. */
+import type { ErrorCode } from './errors.ts';
 
 export const ORCHESTRATOR_QUEUE = 'orchestrator';
 export const TEACHER_QUEUE = 'teacher';
@@ -32,3 +33,5 @@ export const SEARCH_ATTRIBUTES = {
 
 /** `type` of an ApplicationFailure that stands for a StillhouseError: its code. See activities/failures.ts. */
 export const failureType = (code: string): string => `Stillhouse:${code}`;
+/** The code in such a type; undefined for any other. */
+export const failureCode = (type: string | null | undefined): ErrorCode | undefined => (type?.startsWith('Stillhouse:') === true ? (type.slice('Stillhouse:'.length) as ErrorCode) : undefined);

@@ -1,5 +1,6 @@
 /** A campaign's state as its workflow keeps it, queries return it and continue-as-new carries it. */
 import type { ArtifactRef } from './artifacts.ts';
+import type { ErrorCode } from './errors.ts';
 
 export type Stage = 'preparing' | 'sampling' | 'filtering' | 'training' | 'evaluating' | 'selecting' | 'testing' | 'reporting' | 'finished';
 export type CampaignStatus = 'running' | 'paused' | 'completed' | 'cancelled';
@@ -9,6 +10,22 @@ export type CampaignStatus = 'running' | 'paused' | 'completed' | 'cancelled';
  * for a command.
  */
 export type PauseKind = 'user' | 'budget' | 'provider' | 'failure';
+
+/** A command that makes a paused campaign go on, and what it does: `still budget NAME --usd 5`. */
+export interface Remedy {
+  readonly command: string;
+  readonly effect: string;
+}
+
+/** An epoch that an attempt has left unfinished: the next one goes on from its newest checkpoint. */
+export interface KeptTraining {
+  /** 1-based. */
+  readonly epoch: number;
+  readonly checkpoint: ArtifactRef;
+  /** Steps of the epoch that the checkpoint holds, and of how many; absent where the attempt did not say. */
+  readonly step?: number;
+  readonly steps?: number;
+}
 
 /** Limits; an absent one does not bind. */
 export interface Budget {
@@ -73,6 +90,8 @@ export interface ContestantState {
   /** Epochs of its whole training, and how many are done. */
   readonly epochs: number;
   readonly trained: number;
+  /** What is kept of the epoch after those. */
+  readonly kept?: KeptTraining;
   readonly measured: readonly { readonly epoch: number; readonly score: number }[];
   /** The highest score so far, and the student that had it. */
   readonly best?: { readonly epoch: number; readonly score: Interval; readonly checkpoint: ArtifactRef; readonly evaluation: ArtifactRef };
@@ -114,13 +133,25 @@ export interface CampaignState {
   readonly maxRounds: number;
   /** 0…1 within the stage. */
   readonly progress: number;
-  /** Why it is paused, in one sentence for a person. */
+  /** Why it is paused, for a person: the whole sentence, with the file, line or row that it speaks of. */
   readonly pauseReason?: string;
   readonly pauseKind?: PauseKind;
+  /** Paused by a failure: its code. */
+  readonly pauseCode?: ErrorCode;
+  /** Who paused it: the person as the command named them; else what kind of pause it is. */
+  readonly pausedBy?: string;
+  /** Epoch milliseconds. */
+  readonly pausedAtMs?: number;
+  /** What makes it go on. */
+  readonly remedies?: readonly Remedy[];
   /** Paused by the budget: the least limits that let it go on. */
   readonly needs?: Budget;
   /** Paused because a provider is away: when it is asked again, epoch milliseconds. */
   readonly resumesAtMs?: number;
+  /** What is kept of the epoch that is under way. */
+  readonly kept?: KeptTraining;
+  /** Why the round's training was begun anew, where it was. */
+  readonly trainedAnew?: string;
   readonly budget: Budget;
   readonly spending: Spending;
   /** Set aside for purchases that have begun: the most that they may still cost. */
@@ -131,7 +162,7 @@ export interface CampaignState {
   readonly startedAtMs: number;
   /** Where its first rounds come from. */
   readonly forkedFrom?: { readonly campaign: string; readonly round: number };
-  /** The spec as it stands after the teacher was changed, or a tournament won; absent before. */
+  /** The spec as it stands after settings were changed, or a tournament won; absent before. */
   readonly changedSpec?: ArtifactRef;
   readonly tournament?: TournamentState;
   readonly bestRound?: number;

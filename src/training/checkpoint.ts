@@ -105,7 +105,10 @@ export function writeCheckpoint(path: string, layout: ParameterLayout, { state, 
 function readState(file: SafetensorsFile): LoopState {
   const text = file.metadata[STATE_KEY];
   if (text === undefined) throw new StillhouseError('CORRUPT', `${file.path}: expected a checkpoint's state in the metadata, got none`);
-  const parsed = loopStateSchema.safeParse(JSON.parse(text));
+  const given: unknown = JSON.parse(text);
+  const version: unknown = typeof given === 'object' && given !== null && 'version' in given ? given.version : undefined;
+  if (version !== FORMAT_VERSION) throw new StillhouseError('STALE', `${file.path}: expected a checkpoint of format ${FORMAT_VERSION}, got one of format ${JSON.stringify(version) ?? 'none'}, which another release wrote`);
+  const parsed = loopStateSchema.safeParse(given);
   if (!parsed.success) throw new StillhouseError('CORRUPT', `${file.path}: ${parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`).join('; ')}`);
   return parsed.data;
 }

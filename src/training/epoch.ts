@@ -5,7 +5,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
 import type { ModelConfig, WeightFile } from '../lm/config.ts';
 import { canonicalJson } from '../store/jsonl.ts';
-import { FORMAT_VERSION, readCheckpoint, writeCheckpoint } from './checkpoint.ts';
+import { FORMAT_VERSION, readCheckpoint, readCheckpointState, writeCheckpoint } from './checkpoint.ts';
 import type { Checkpoint, LoopState } from './checkpoint.ts';
 import { diverged, stoppedBatch, whatIsWrong } from './divergence.ts';
 import type { Measured, StoppedBatch } from './divergence.ts';
@@ -233,6 +233,20 @@ function identityOf({ training, development, modelSha256, datasetSha256, seed, t
   return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), ...(teacher === undefined ? {} : { teacherSha256: teacher.sha256 }), seed, training: canonicalJson(decisiveTraining(training)) };
 }
 
+/** Where two identities differ, each with both values: `training.learningRate (0.0002, now 0.001)`. */
+function differences(before: LoopState['identity'], now: LoopState['identity']): readonly string[] {
+  const flat = ({ training, ...rest }: LoopState['identity']): Readonly<Record<string, unknown>> =>
+    ({ ...rest, ...Object.fromEntries(Object.entries(JSON.parse(training) as object).map(([key, value]) => [`training.${key}`, value as unknown])) });
+  const [old, present] = [flat(before), flat(now)];
+  const shown = (value: unknown): string => (value === undefined ? 'none' : canonicalJson(value).slice(0, 80));
+  return [...new Set([...Object.keys(old), ...Object.keys(present)])].filter((key) => canonicalJson(old[key] ?? null) !== canonicalJson(present[key] ?? null)).map((key) => `${key} (${shown(old[key])}, now ${shown(present[key])})`);
+}
+
+function requireSame(before: LoopState['identity'], now: LoopState['identity']): void {
+  if (canonicalJson(before) === canonicalJson(now)) return;
+  throw new StillhouseError('STALE', `training: expected a checkpoint of this model, dataset, seed and training spec, got one with another ${differences(before, now).join(', ')}`);
+}
+
 function startingPoint(input: EpochInput, learned: number, { layout, initial }: Trainable): Checkpoint {
   const { training, epoch } = input;
   const stepsPerEpoch = Math.ceil(learned / training.batchSize);
@@ -242,13 +256,12 @@ function startingPoint(input: EpochInput, learned: number, { layout, initial }: 
     const state: LoopState = { version: FORMAT_VERSION, identity, tune: tuned(training), epoch, epochStep: 0, stepsPerEpoch, curve: [], measurementsSinceBest: 0, stopped: false };
     return { state, parameters: initial(input.weights, input.seed), adam: { mean: new Float32Array(layout.length), square: new Float32Array(layout.length) } };
   }
+  // The settings are compared first: other ones may have other tensors.
+  requireSame(readCheckpointState(input.from).identity, identity);
   const from = readCheckpoint(input.from, layout);
-  if (canonicalJson(from.state.identity) !== canonicalJson(identity)) {
-    throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint of this model, dataset, seed and training spec, got one of ${canonicalJson(from.state.identity)} for ${canonicalJson(identity)}`);
-  }
   if (from.state.epoch === epoch || from.state.stopped) return from;
   if (from.state.epoch !== epoch - 1 || from.state.epochStep !== from.state.stepsPerEpoch) {
-    throw new StillhouseError('BAD_INPUT', `training: expected a checkpoint of epoch ${epoch} or of the end of epoch ${epoch - 1}, got step ${from.state.epochStep} of ${from.state.stepsPerEpoch} of epoch ${from.state.epoch}`);
+    throw new StillhouseError('STALE', `training: expected a checkpoint of epoch ${epoch} or of the end of epoch ${epoch - 1}, got step ${from.state.epochStep} of ${from.state.stepsPerEpoch} of epoch ${from.state.epoch}`);
   }
   return { ...from, state: { ...from.state, epoch, epochStep: 0 } };
 }

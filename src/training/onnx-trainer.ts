@@ -5,6 +5,7 @@ import type { ExecutionProvider } from '../contracts/execution-providers.ts';
 import type { Assets } from '../assets/assets.ts';
 import { withWorkFolder } from '../assets/work-folder.ts';
 import type { ArtifactRef } from '../contracts/artifacts.ts';
+import { StillhouseError } from '../contracts/errors.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { trainedStudent } from './export.ts';
 import type { TrainingOrder } from './protocol.ts';
@@ -49,6 +50,16 @@ class SupersededCheckpoints {
   }
 }
 
+/** STALE where the checkpoint is gone or damaged: what it held is trained again. */
+async function checkpointPath(store: ArtifactStore, from: ArtifactRef): Promise<string> {
+  try {
+    return await store.localPath(from);
+  } catch (cause) {
+    if (!(cause instanceof StillhouseError) || (cause.code !== 'NOT_FOUND' && cause.code !== 'CORRUPT')) throw cause;
+    throw new StillhouseError('STALE', cause.message, { cause });
+  }
+}
+
 type TrainOptions = Parameters<Trainer['trainEpoch']>[1];
 
 export function createOnnxTrainer(deps: OnnxTrainerDeps): Trainer {
@@ -81,7 +92,7 @@ async function trainEpoch(deps: OnnxTrainerDeps, job: EpochJob, options: TrainOp
       datasetPath: await store.localPath(job.dataset),
       datasetSha256: job.dataset.sha256,
       outFolder,
-      ...(job.from === undefined ? {} : { fromPath: await store.localPath(job.from) }),
+      ...(job.from === undefined ? {} : { fromPath: await checkpointPath(store, job.from) }),
       ...(job.leftSeconds === undefined ? {} : { leftSeconds: job.leftSeconds }),
     };
     const superseded = new SupersededCheckpoints(store, deps.supersededAfterMs ?? SUPERSEDED_AFTER_MS);

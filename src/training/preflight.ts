@@ -79,11 +79,14 @@ export function duration(seconds: number): string {
   return seconds < 5_400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3_600).toFixed(1)} h`;
 }
 
+/** A few steps tell the time of all of them about as well as this. */
+const MARGIN = 1.1;
+
 /** TOO_LARGE, with the numbers, when the estimate is above what is left. */
 export function checkTime({ secondsPerStep, steps }: { readonly secondsPerStep: number; readonly steps: number }, leftSeconds: number): void {
   const seconds = secondsPerStep * steps;
   if (seconds <= leftSeconds) return;
   throw new StillhouseError('TOO_LARGE', `training: expected ${steps} steps in the ${duration(leftSeconds)} that are left, got about ${duration(seconds)} (${secondsPerStep.toFixed(secondsPerStep < 1 ? 2 : 1)} s a step, measured); raise the limit of hours, lower epochs, or take a smaller student`, {
-    details: { secondsPerStep, steps, seconds: Math.round(seconds), leftSeconds: Math.round(leftSeconds) },
+    details: { secondsPerStep, steps, seconds: Math.round(seconds), leftSeconds: Math.round(leftSeconds), hoursNeeded: (MARGIN * seconds) / 3_600 },
   });
 }

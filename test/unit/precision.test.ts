@@ -78,7 +78,7 @@ for (const [name, changes] of [['adapters', { lora: { targets: ALL_LINEAR } }], 
       const difference = Math.abs(lossNats - (losses[i] ?? NaN));
       assert.ok(difference > 0 && difference < 1e-2 * lossNats, `step ${i}: ${lossNats} against ${losses[i]}`);
     });
-    await assert.rejects(runs.run({ training: exact, from: runs.saved(first) }), withCode('BAD_INPUT', /expected a checkpoint of this model, dataset, seed and training spec/));
+    await assert.rejects(runs.run({ training: exact, from: runs.saved(first) }), withCode('STALE', /expected a checkpoint of this model, dataset, seed and training spec, got one with another training.precision/));
   });
 }
 

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/common';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { specToPlan } from '../../src/contracts/campaign.ts';
 import type { Budget, RoundSummary, Spending } from '../../src/contracts/state.ts';
 import { describeState } from '../../workflows/details.ts';
+import { codeOf, factsOf, reasonOf, shorten } from '../../workflows/failure.ts';
 import { NO_COST, covers, remaining, whyNotRaise } from '../../workflows/money.ts';
 import type { CampaignEvent, Memory } from '../../workflows/state.ts';
 import { batchRanges, betterRound, decide, initialMemory, initialState, reduce } from '../../workflows/state.ts';
@@ -133,6 +135,72 @@ describe('campaign state', () => {
       assert.ok(ranges.length <= limit);
       assert.equal(ranges.reduce((next, { from, to }) => (assert.equal(from, next), assert.ok(to > from), to), 0), count);
     }
+  });
+
+  const wanted = { next: { usd: 2, tokens: 0 }, stage: { usd: 2, tokens: 0 } };
+  const probes = { firstMs: 30_000, longestMs: 1_800_000 };
+
+  it('leaves nothing of one pause in another: neither the time of the next question, nor limits, nor a code', () => {
+    const away = reduce(memoryOf({}), { type: 'provider-away', reason: 'no answer', probes, retryAfterMs: 0, nowMs: 0 });
+    const held = reduce(away, { type: 'paused', reason: 'leave it', by: 'ada', nowMs: 7 });
+    assert.deepEqual([held.state.resumesAtMs, held.state.pausedBy, held.state.pausedAtMs], [undefined, 'ada', 7]);
+    assert.doesNotMatch(describeState(held.state), /by itself/);
+    const short = reduce(memoryOf({ usd: 1 }), { type: 'budget-short', wanted, nowMs: 0 });
+    const failed = reduce(short, { type: 'failed', reason: 'a wrong key', code: 'UNAUTHORIZED', nowMs: 3 });
+    assert.deepEqual([failed.state.pauseKind, failed.state.needs, failed.wanted], ['failure', undefined, undefined]);
+    assert.deepEqual(failed.state.remedies?.map(({ command }) => command), ['still resume c']);
+    const person = reduce(failed, { type: 'paused', reason: 'lunch' });
+    assert.deepEqual([person.state.pauseCode, person.state.pausedAtMs], [undefined, undefined]);
+    const { status, ...running } = reduce(person, { type: 'resumed' }).state;
+    assert.equal(status, 'running');
+    assert.ok(!Object.keys(running).some((key) => /pause|remedies|needs|resumes/.test(key)), Object.keys(running).join());
+  });
+
+  it("never overwrites a person's pause with a late failure or with too little time, and a change of settings does not end it", () => {
+    const person = reduce(memoryOf({ hours: 1 }), { type: 'paused', reason: 'holiday', nowMs: 0 });
+    assert.equal(reduce(person, { type: 'failed', reason: 'a batch that was on its way', nowMs: 1 }), person);
+    assert.equal(reduce(person, { type: 'time-short', reason: 'too long', hours: 5, nowMs: 1 }), person);
+    const spec = refOf('spec', 'x');
+    assert.equal(reduce(person, { type: 'teacher-set', spec }).state.status, 'paused');
+    assert.equal(reduce(person, { type: 'spec-set', spec, plan: PLAN, nowMs: 1 }).state.status, 'paused');
+  });
+
+  it('goes on after other settings where these may cure the pause, and not where the machine or an account is at fault', () => {
+    const set: CampaignEvent = { type: 'spec-set', spec: refOf('spec', 'x'), plan: { ...PLAN, maxRounds: 9 }, nowMs: 10 };
+    const after = (code: 'BAD_INPUT' | 'DIVERGED' | 'TOO_LARGE' | 'DISK_FULL' | 'UNAUTHORIZED' | 'QUOTA_EXHAUSTED' | 'CORRUPT') => reduce(reduce(memoryOf({}), { type: 'failed', reason: 'r', code }), set).state;
+    for (const code of ['BAD_INPUT', 'DIVERGED', 'TOO_LARGE'] as const) assert.equal(after(code).status, 'running', code);
+    for (const code of ['DISK_FULL', 'UNAUTHORIZED', 'QUOTA_EXHAUSTED', 'CORRUPT'] as const) assert.equal(after(code).status, 'paused', code);
+    assert.equal(after('BAD_INPUT').maxRounds, 9);
+    assert.equal(reduce(reduce(memoryOf({ usd: 1 }), { type: 'budget-short', wanted, nowMs: 0 }), set).state.status, 'paused');
+    assert.equal(reduce(reduce(memoryOf({ hours: 1 }), { type: 'time-short', reason: 'r', hours: 3, nowMs: 0 }), set).state.status, 'running', 'a shorter training may fit');
+  });
+
+  it('says for every kind of pause which commands make it go on', () => {
+    const commands = (memory: Memory): readonly string[] => (memory.state.remedies ?? []).map(({ command }) => command);
+    const at = (stage: 'sampling' | 'filtering' | 'training') => reduce(memoryOf({ usd: 1, hours: 1 }), { type: 'stage-entered', stage, round: 1 });
+    const failed = (stage: 'sampling' | 'filtering' | 'training', code: 'BAD_INPUT' | 'DIVERGED' | 'PROCESS_DIED' | 'QUOTA_EXHAUSTED' | 'INTERNAL') => commands(reduce(at(stage), { type: 'failed', reason: 'r', code }));
+    assert.deepEqual(commands(reduce(at('sampling'), { type: 'budget-short', wanted, nowMs: 0 })), ['still budget c --usd 2']);
+    assert.deepEqual(commands(reduce(at('sampling'), { type: 'provider-away', reason: 'r', probes, retryAfterMs: 0, nowMs: 0 })), ['still resume c', 'still teacher c --model OTHER']);
+    assert.deepEqual(failed('sampling', 'QUOTA_EXHAUSTED'), ['still teacher c --model OTHER', 'still resume c']);
+    assert.match(failed('filtering', 'BAD_INPUT')[0] ?? '', /^still set c filter\./);
+    assert.match(failed('training', 'DIVERGED')[0] ?? '', /^still set c training\.learningRate=/);
+    assert.match(failed('training', 'PROCESS_DIED')[0] ?? '', /^still set c training\.rowTokens=/);
+    assert.deepEqual(failed('training', 'INTERNAL'), ['still resume c']);
+  });
+
+  it('reads of a failed activity its sentence, its code and what it has kept, of one that timed out its last heartbeat', () => {
+    const failureOf = (cause: Error): ActivityFailure => new ActivityFailure('Activity task failed', 'trainEpoch', '1', 'MAXIMUM_ATTEMPTS_REACHED', undefined, cause);
+    const checkpoint = refOf('checkpoint', 'step 900');
+    const cause = new SyntaxError('Unexpected token in JSON');
+    const full = failureOf(ApplicationFailure.create({ type: 'Stillhouse:BAD_INPUT', message: 'rows.jsonl:61: expected JSON', cause, details: [{ checkpoint, checkpointStep: 900, steps: 1_000 }] }));
+    assert.deepEqual([reasonOf(full), codeOf(full), factsOf(full)?.checkpoint], ['rows.jsonl:61: expected JSON', 'BAD_INPUT', checkpoint]);
+    const late = failureOf(new TimeoutFailure('activity StartToClose timeout', { step: 950, steps: 1_000, lossNats: 1, checkpoint, checkpointStep: 900 }, 'START_TO_CLOSE'));
+    assert.deepEqual(factsOf(late), { checkpoint, checkpointStep: 900, steps: 1_000 });
+    assert.equal(codeOf(late), undefined);
+    assert.match(reasonOf(late), /^no attempt ended in time \(activity StartToClose timeout\)/);
+    for (const details of [undefined, null, 'text', { done: 3 }, { checkpoint: 'x' }]) assert.equal(factsOf(failureOf(new TimeoutFailure('t', details, 'HEARTBEAT'))), undefined);
+    const long = shorten(`${'a'.repeat(3_000)}: row 61`);
+    assert.ok(long.length <= 1_500 && long.startsWith('aaa') && long.endsWith(': row 61'));
   });
 
   it('tells an operator where it stands, why it is paused and what was spent', () => {
