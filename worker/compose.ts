@@ -31,6 +31,7 @@ import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
 import { exportHostedStudent } from '../src/training/hosted/folder.ts';
 import { openHostedTraining, withTrainingBound } from '../src/training/hosted/hosted-training.ts';
+import { lengthsBy } from '../src/training/lengths.ts';
 import { createOnnxTrainer } from '../src/training/onnx-trainer.ts';
 
 export interface Composition extends AsyncDisposable {
@@ -61,13 +62,14 @@ export function composeWorker(config: Config): Composition {
       const { ledger, directory } = teaching();
       const answers = createAnswerReader({ ledger, directory });
       const models = createReportModels(assets);
+      const lengths = lengthsBy(assets);
       return {
         store,
         stages: {
           prepareCampaign: (input, { signal, onProgress }) =>
-            prepareCampaign({ store, assets }, input, { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress({ done: doneBytes, total: totalBytes ?? doneBytes }) }),
+            prepareCampaign({ store, assets, lengths }, input, { signal, onProgress: ({ doneBytes, totalBytes }) => onProgress({ done: doneBytes, total: totalBytes ?? doneBytes }) }),
           planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
-          buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers }, input)),
+          buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers, lengths }, input)),
           planJudgements: (input) => planJudgements({ store, answers, directory }, input),
           reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
           evaluate: (input) => evaluate({ store, answers }, input),

@@ -54,8 +54,8 @@ async function prepare(run: CampaignRun): Promise<RoundStart> {
   const imported = run.plan.importsCompletions === true
     ? await run.attempt('Importing stored completions', () => teacher.importCompletions.executeWithOptions({ summary: 'import stored completions' }, [run.context]))
     : undefined;
-  const input = { ...run.context, ...(imported === undefined ? {} : { completions: imported.completions }) };
-  const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [input]));
+  const completions = imported === undefined ? {} : { completions: imported.completions };
+  const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [{ ...run.context, ...completions }]));
   return { data };
 }
 

@@ -53,6 +53,7 @@ function cures(stage: CampaignState['stage'], code: ErrorCode | undefined, set: 
     case 'DIVERGED':
       return [set('training.learningRate=LOWER', 'trains the round anew')];
     case 'BAD_INPUT':
+      if (stage === 'preparing') return [set('filter.KEY=VALUE training.maxTokens=MORE', 'chooses the rows anew')];
       if (stage === 'filtering') return [set('filter.KEY=VALUE training.maxTokens=MORE', 'filters the same answers anew')];
       if (stage === 'training') return [set('training.KEY=VALUE', 'trains the round anew where the setting decides its numbers')];
       return asks ? [otherTeacher] : [];

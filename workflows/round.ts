@@ -57,11 +57,11 @@ export async function runRound(run: CampaignRun, start: RoundStart): Promise<Rou
   const { built, trained, development, predictions, answerUpperBound: studentAnswer, evaluated } = measured;
   const calibration = built.calibration === undefined ? {} : { calibration: built.calibration };
 
-  const { checkpoint, lossCurve, lossFirstNats, lossLastNats } = trained;
+  const { checkpoint, lossCurve, lossFirstNats, lossLastNats, tooLongRows } = trained;
   const { teacherScore, studentScore, retention } = evaluated;
   const summary: RoundSummary = {
     round, requests: (start.last?.requests ?? inherited?.requestsBefore ?? 0) + planned.count, accepted: built.accepted, rejected: built.rejectedCount, rejectedRows: built.rejected,
-    dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats,
+    dataset: built.dataset, checkpoint, lossCurve, lossFirstNats, lossLastNats, ...(tooLongRows === undefined ? {} : { tooLongRows }),
     teacherScore, studentScore, retention, stageMs: run.takeStageMs(),
   };
   const recorded = await run.attempt('Recording the round', () =>

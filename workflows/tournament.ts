@@ -20,7 +20,7 @@ import type { CampaignRun } from './run.ts';
 import { planOfWinner, rowWork } from './run.ts';
 import { shorten } from './failure.ts';
 
-export type Trained = Pick<TrainedEpoch, 'checkpoint' | 'lossCurve' | 'lossFirstNats' | 'lossLastNats'>;
+export type Trained = Pick<TrainedEpoch, 'checkpoint' | 'lossCurve' | 'lossFirstNats' | 'lossLastNats' | 'tooLongRows'>;
 
 export interface TournamentInput extends Pick<EvaluateInput, 'rows' | 'teacherRequests' | 'calibration'> {
   readonly round: number;
@@ -205,9 +205,9 @@ class Tournament {
   }
 
   private addEpoch(entry: Entry, trained: TrainedEpoch): void {
-    const { checkpoint, lossCurve, lossFirstNats, lossLastNats, tokens, seconds, stopped } = trained;
+    const { checkpoint, lossCurve, lossFirstNats, lossLastNats, tooLongRows, tokens, seconds, stopped } = trained;
     entry.lossFirstNats ??= lossFirstNats;
-    entry.trained = { checkpoint, lossCurve, lossFirstNats: entry.lossFirstNats, lossLastNats };
+    entry.trained = { checkpoint, lossCurve, lossFirstNats: entry.lossFirstNats, lossLastNats, ...(tooLongRows === undefined ? {} : { tooLongRows }) };
     entry.from = checkpoint;
     entry.over = stopped === true;
     const { kept: _over, ...state } = entry.state;

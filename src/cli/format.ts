@@ -123,7 +123,7 @@ const cents = (usd: number): string => `$${usd.toFixed(usd >= 1 || usd === 0 ? 2
 const hours = (value: number): string => duration(value * 3_600_000);
 
 /** Low, expected and high, by part and in all. */
-export function estimateText(name: string, { parts, calls, tokens, reasoningTokens, usd, callHours, trainingHours, answeredAlready, basis, warnings }: EstimateAnswer): string {
+export function estimateText(name: string, { parts, calls, tokens, reasoningTokens, usd, callHours, trainingHours, answeredAlready, leftOut = [], basis, warnings }: EstimateAnswer): string {
   const row = (what: string, model: string, part: { readonly calls: Range; readonly tokens: Range; readonly usd: Range }): readonly string[] =>
     [what, model, rangeText(part.calls, String), rangeText(part.tokens, String), rangeText(part.usd, cents)];
   return [
@@ -131,6 +131,7 @@ export function estimateText(name: string, { parts, calls, tokens, reasoningToke
     table(['what', 'model', 'calls', 'tokens', 'dollars'], [...parts.map((part) => row(part.what, part.model, part)), row('in all', '', { calls, tokens, usd })]),
     `the calls take ${rangeText(callHours, hours)}${answeredAlready === 0 ? '' : `; ${answeredAlready} more questions are answered by the ledger and cost nothing`}`,
     ...(reasoningTokens.high === 0 ? [] : [`of the tokens ${rangeText(reasoningTokens, String)} are for reasoning, billed as output`]),
+    ...leftOut.map(({ reason, rows, example }) => `left out before anything is bought: ${rows} ${rows === 1 ? 'row' : 'rows'}, ${reason}, as ${example}`),
     ...(trainingHours === undefined ? [] : [`training on two cores takes ${rangeText(trainingHours, hours)}`]),
     ...basis.map((line) => `  ${line}`),
     ...warnings.map((warning) => `warning: ${warning}`),

@@ -8,6 +8,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import { parseText, validate } from '../contracts/parse-spec.ts';
 import { trainSpecSchema } from '../contracts/train-spec.ts';
 import type { TrainSpec } from '../contracts/train-spec.ts';
+import { tooLongText } from '../training/fitting.ts';
 import { trainLocally } from '../training/local-run.ts';
 import type { LocalRunOptions, LocalRunResult } from '../training/local-run.ts';
 import { EXIT, fetchProgress, output, screenOf } from './commands.ts';
@@ -81,7 +82,7 @@ async function readTrainSpec(file: string | undefined, options: TrainOptions): P
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Lines about a run: what it will take, how far it is, each development loss. */
-function reporter(screen: Screen, epochs: number): Pick<LocalRunOptions, 'onPrepare' | 'onStart' | 'onProgress'> {
+function reporter(screen: Screen, { epochs, maxTokens }: TrainSpec['training']): Pick<LocalRunOptions, 'onPrepare' | 'onStart' | 'onProgress'> {
   let lastLineMs = 0;
   let startedMs = 0;
   let startedAt = 0;
@@ -92,11 +93,12 @@ function reporter(screen: Screen, epochs: number): Pick<LocalRunOptions, 'onPrep
       if (rows === of && !prepared) screen.line(`the teacher has read ${of} rows: ${tokens} tokens of answers, ${(sizeBytes / tokens).toFixed(1)} bytes a token are stored`);
       prepared = rows === of;
     },
-    onStart: ({ epoch, resumedAt, steps, learnedRows, developmentRows, trainedNumbers, memory, free }) => {
+    onStart: ({ epoch, resumedAt, steps, learnedRows, developmentRows, trainedNumbers, memory, free, tooLong }) => {
       startedMs = performance.now();
       startedAt = epoch * steps + resumedAt;
       if (epoch > 0 && resumedAt === 0) return;
       screen.line(`${learnedRows} rows${developmentRows === 0 ? '' : `, ${developmentRows} more for the development loss`}; ${steps} steps an epoch, ${epochs} epochs; ${(trainedNumbers / 1e6).toFixed(1)} million numbers are trained`);
+      if (tooLong !== undefined) screen.line(`left out, longer than training.maxTokens = ${maxTokens}: ${tooLongText(tooLong)}`);
       screen.line(`memory: about ${gigabytes(memory.neededBytes)} of the ${gigabytes(free.freeBytes)} that ${free.of === 'container' ? "the container's limit leaves" : 'are free'}`);
       if (startedAt > 0) screen.line(`going on after step ${startedAt}`);
     },
@@ -140,7 +142,7 @@ export async function train(context: CommandContext, file: string | undefined, o
   try {
     const result = await trainLocally(
       { ...spec, dataset, ...development },
-      { model, ...teacher, cache: config.cache, threads: config.threads ?? availableParallelism(), executionProviders: config.executionProviders, signal, ...reporter(screen, spec.training.epochs) },
+      { model, ...teacher, cache: config.cache, threads: config.threads ?? availableParallelism(), executionProviders: config.executionProviders, signal, ...reporter(screen, spec.training) },
     );
     screen.live('');
     output(context, { out: spec.out, ...result, ms: Math.round(performance.now() - startedMs) }, () => resultText(spec, result, performance.now() - startedMs));

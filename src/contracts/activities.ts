@@ -129,6 +129,8 @@ export interface TrainedEpoch {
   readonly lossFirstNats: number;
   readonly lossLastNats: number;
   readonly seconds: number;
+  /** Rows of the dataset that are longer than training.maxTokens: they were left out. */
+  readonly tooLongRows?: number;
   /** The development loss ended the training: no epoch follows. */
   readonly stopped?: boolean;
   /** The lowest development loss so far; the checkpoint's student is the one that had it. */

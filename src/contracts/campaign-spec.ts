@@ -116,7 +116,8 @@ export const teacherPatchSchema = z
 const filterSchema = z.strictObject({
   minConfidence: z.number().min(0).max(1).default(0),
   minInputCharacters: z.int().min(0).default(1),
-  maxInputCharacters: z.int().min(1).default(4_000),
+  /** Omitted: what the student's training can take, `training.maxTokens`, is the limit. */
+  maxInputCharacters: z.int().min(1).optional(),
   maxOutputCharacters: z.int().min(1).default(16_000),
   /** Jaccard similarity of character shingles from which two inputs count as near duplicates. */
   nearDuplicateSimilarity: z.number().gt(0).max(1).default(0.8),
@@ -330,7 +331,7 @@ export const campaignSpecSchema = z
     if (unhosted.length > 0) {
       reject(['training'], `expected epochs alone with student.provider openai, which trains by supervised fine-tuning with student.fineTuning.batchSize and learningRateMultiplier, got ${unhosted.join(', ')}`);
     }
-    if (spec.filter.minInputCharacters > spec.filter.maxInputCharacters) {
+    if (spec.filter.minInputCharacters > (spec.filter.maxInputCharacters ?? Infinity)) {
       reject(['filter', 'minInputCharacters'], `expected at most maxInputCharacters = ${spec.filter.maxInputCharacters}, got ${spec.filter.minInputCharacters}`);
     }
   });

@@ -166,6 +166,8 @@ export interface Prediction {
   readonly output: string;
   readonly gold?: string;
   readonly labelLogProbs?: readonly number[];
+  /** Why there is no answer: `output` is empty then, and counts as wrong. */
+  readonly problem?: string;
   readonly promptTokens: number;
   readonly completionTokens: number;
 }

@@ -72,6 +72,8 @@ export interface RoundSummary {
   readonly rejectedRows?: ArtifactRef;
   readonly checkpoint: ArtifactRef;
   readonly lossCurve: ArtifactRef;
+  /** Of the dataset's rows, those that were too long for the training. */
+  readonly tooLongRows?: number;
   readonly lossFirstNats: number;
   readonly lossLastNats: number;
   /** Scores on the development rows. */

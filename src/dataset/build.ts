@@ -3,7 +3,7 @@ import type { BuildDatasetInput, BuiltDataset } from '../contracts/activities.ts
 import type { ArtifactRef } from '../contracts/artifacts.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { Calibration, InputRow, RejectedSample, RejectionReason, Sample, TeacherRequest } from '../contracts/records.ts';
+import type { Calibration, InputRow, RejectedSample, Sample, TeacherRequest } from '../contracts/records.ts';
 import { getJson, getRows, putJson, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { agree } from './agreement.ts';
@@ -11,6 +11,8 @@ import type { AnswerReader, ReadAnswer } from './answers.ts';
 import { measurePrior } from './calibration.ts';
 import { candidatesOf } from './candidates.ts';
 import type { Candidate, Judged } from './candidates.ts';
+import { eachInTurns, inputProblem } from './lengths.ts';
+import type { OpenLengths, RowProblem } from './lengths.ts';
 import { NearDuplicateIndex } from './near-duplicates.ts';
 import { studentMessages } from './student-prompt.ts';
 import { countCharacters, normaliseText } from './text.ts';
@@ -18,6 +20,8 @@ import { countCharacters, normaliseText } from './text.ts';
 export interface BuildDeps {
   readonly store: ArtifactStore;
   readonly answers: AnswerReader;
+  /** How long samples are for the student; absent: nobody counts. */
+  readonly lengths?: OpenLengths;
 }
 
 /**
@@ -32,7 +36,7 @@ export async function buildDataset(deps: BuildDeps, input: BuildDatasetInput): P
   const rounds = await answeredRounds(deps, spec, input.requests);
   const calibration = priorOf(spec, rounds[0] ?? []);
   const judged = rounds.flatMap((round, index) => judgeRound(spec, index + 1, round, calibration));
-  const { accepted, rejected } = filterCandidates(spec, judged, held);
+  const { accepted, rejected } = filterCandidates(spec, await withLengths(deps, spec, judged), held);
   const rejectedRef = await putRows(deps.store, 'rejected', rejected);
   if (accepted.length === 0) {
     throw new StillhouseError('BAD_INPUT', `expected at least one of ${judged.length} answers to pass the filters, got none (${countReasons(rejected)}); the rejected rows are artifact ${rejectedRef.sha256}`);
@@ -44,6 +48,16 @@ export async function buildDataset(deps: BuildDeps, input: BuildDatasetInput): P
     accepted: accepted.length,
     rejectedCount: rejected.length,
   };
+}
+
+/** Candidates that are too long for the student's training are turned away here, so that no training ends for them. */
+async function withLengths({ lengths }: BuildDeps, spec: CampaignSpec, judged: readonly Judged[]): Promise<readonly Judged[]> {
+  const counted = await lengths?.(spec);
+  if (counted === undefined) return judged;
+  return await eachInTurns(judged, (each): Judged => {
+    const detail = each.reason === undefined && rowProblem(spec, each.candidate) === undefined ? counted.ofSample(toSample(spec, each.candidate)) : undefined;
+    return detail === undefined ? each : { candidate: each.candidate, reason: 'length', detail };
+  });
 }
 
 interface Answered {
@@ -101,20 +115,13 @@ export function filterCandidates(spec: CampaignSpec, judged: readonly Judged[], 
   };
 }
 
-interface Problem {
-  readonly reason: RejectionReason;
-  readonly detail: string;
-}
-
 /** Problems of one row alone. A confidence is held to the minimum where there is one; endpoints without log-probabilities give none. */
-function rowProblem(spec: CampaignSpec, candidate: Candidate): Problem | undefined {
-  const { minConfidence, minInputCharacters, maxInputCharacters, maxOutputCharacters } = spec.filter;
-  if (candidate.input.trim() === '') return { reason: 'empty', detail: 'expected an input, got none' };
+function rowProblem(spec: CampaignSpec, candidate: Candidate): RowProblem | undefined {
+  const { minConfidence, maxOutputCharacters } = spec.filter;
+  const asked = inputProblem(spec.filter, candidate.input);
+  if (asked?.reason === 'empty') return asked;
   if (candidate.output === '') return { reason: 'empty', detail: 'expected an output, got none' };
-  const inputLength = countCharacters(candidate.input);
-  if (inputLength < minInputCharacters || inputLength > maxInputCharacters) {
-    return { reason: 'length', detail: `input of ${inputLength} characters, expected ${minInputCharacters} to ${maxInputCharacters}` };
-  }
+  if (asked !== undefined) return asked;
   const outputLength = countCharacters(candidate.output);
   if (outputLength > maxOutputCharacters) return { reason: 'length', detail: `output of ${outputLength} characters, expected at most ${maxOutputCharacters}` };
   if (candidate.confidence !== undefined && candidate.confidence < minConfidence) {
@@ -124,7 +131,7 @@ function rowProblem(spec: CampaignSpec, candidate: Candidate): Problem | undefin
 }
 
 /** Compares each row with the held-out rows and with the rows that passed before it. */
-function duplicateFilter(similarity: number, held: readonly InputRow[]): (candidate: Candidate) => Problem | undefined {
+function duplicateFilter(similarity: number, held: readonly InputRow[]): (candidate: Candidate) => RowProblem | undefined {
   const heldTexts = new Map(held.map((row) => [normaliseText(row.input), row.id]));
   const heldNear = new NearDuplicateIndex(similarity);
   for (const row of held) heldNear.add(row.id, row.input);
@@ -160,7 +167,7 @@ function surplusOf(candidates: readonly Candidate[], ratio: number): ReadonlyMap
   return surplus;
 }
 
-function toRejected(candidate: Candidate, problem: Problem): RejectedSample {
+function toRejected(candidate: Candidate, problem: RowProblem): RejectedSample {
   const { id, input, output, round, requestId } = candidate;
   return { id, input, output, reason: problem.reason, detail: problem.detail, round, requestId };
 }

@@ -9,6 +9,8 @@ import { getJson, getRows, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { apartFromTest, distinctGold, requireGoldLabels } from './gold-rows.ts';
 import { readRows } from './import.ts';
+import { eachInTurns, inputProblem } from './lengths.ts';
+import type { OpenLengths } from './lengths.ts';
 import { NearDuplicateIndex } from './near-duplicates.ts';
 import { createRandom, shuffled } from './random.ts';
 import { normaliseText } from './text.ts';
@@ -16,13 +18,15 @@ import { normaliseText } from './text.ts';
 export interface PrepareDeps {
   readonly store: ArtifactStore;
   readonly assets: Pick<Assets, 'dataset'>;
+  /** How long rows are for the student; absent: nobody counts. */
+  readonly lengths?: OpenLengths;
 }
 
 /**
  * Imports the datasets that the spec names. Development and test rows are drawn by seed, in the
  * classes' own proportions where gold labels exist, the test rows as they are but for repeated texts,
  * the development rows apart from what is like them; the pool, in random order, is what remains
- * without an exact or near duplicate among themselves or among the held-out rows. The same spec and
+ * without an exact or near duplicate among themselves or among the held-out rows, and fits the filter and the student. The same spec and
  * files give the same artifacts. Throws BAD_INPUT for too few rows or a gold label that the task does
  * not know, NOT_FOUND for a missing file. `options` are handed to the downloads.
  */
@@ -35,7 +39,7 @@ export async function prepareCampaign(deps: PrepareDeps, input: PrepareCampaignI
   requireRows(held, spec);
   const [test = [], drawn = []] = drawSets(held, [testRows, developmentRows], createRandom(spec.seed, 'evaluation'));
   const development = apartFromTest(drawn, test, held, spec.filter.nearDuplicateSimilarity, createRandom(spec.seed, 'development'));
-  const pool = rest === undefined ? undefined : makePool(rest, [...test, ...development], spec, excluded);
+  const pool = rest === undefined ? undefined : makePool(await askable(deps, spec, rest, excluded, options), [...test, ...development], spec, excluded);
   return {
     ...(pool === undefined ? {} : { pool: await putRows(deps.store, 'rows', pool) }),
     development: await putRows(deps.store, 'rows', development),
@@ -156,6 +160,26 @@ function apportion(seats: number, weights: readonly number[]): number[] {
     left -= 1;
   }
   return given;
+}
+
+/** Rows that it is worth asking about: what the filter or the student's training would turn away afterwards is not bought. */
+async function askable({ lengths }: PrepareDeps, spec: CampaignSpec, rows: readonly InputRow[], excluded: RejectedSample[], options: AssetOptions): Promise<readonly InputRow[]> {
+  const counted = await lengths?.(spec, options);
+  const problems = await eachInTurns(rows, ({ input }) => {
+    const problem = inputProblem(spec.filter, input);
+    if (problem !== undefined) return problem;
+    const detail = counted?.ofInput(input);
+    return detail === undefined ? undefined : { reason: 'length' as const, detail };
+  }, options.signal);
+  problems.forEach((problem, index) => {
+    if (problem !== undefined) excluded.push(exclusion(rows[index] as InputRow, problem.reason, problem.detail));
+  });
+  const left = rows.filter((_, index) => problems[index] === undefined);
+  const first = problems.find((problem) => problem !== undefined);
+  if (left.length === 0 && first !== undefined) {
+    throw new StillhouseError('BAD_INPUT', `sampling.source: expected rows that filter and training.maxTokens let through, got none of ${rows.length}; the first: ${first.detail}`);
+  }
+  return left;
 }
 
 /** Random order, no gold, nothing that repeats a held-out row or an earlier pool row. */

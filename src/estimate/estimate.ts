@@ -9,9 +9,11 @@ import type { ArtifactRef } from '../contracts/artifacts.ts';
 import { contestantsOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { addUsd, roundUsdUp } from '../contracts/money.ts';
-import type { InputRow, TeacherRequest } from '../contracts/records.ts';
+import { StillhouseError } from '../contracts/errors.ts';
+import type { InputRow, RejectedSample, RejectionReason, TeacherRequest } from '../contracts/records.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { Cost } from '../contracts/state.ts';
+import type { OpenLengths } from '../dataset/lengths.ts';
 import { prepareCampaign } from '../dataset/prepare.ts';
 import { comparisonRequests } from '../evaluation/comparison.ts';
 import { judgeRequest } from '../evaluation/judge.ts';
@@ -64,8 +66,16 @@ export interface Estimate {
   readonly callHours: Range;
   /** Of training on this machine's processor; absent where the student's size is not known or its provider trains it. */
   readonly trainingHours?: Range;
+  /** Rows that the campaign would leave out before it asks about any, by their reason; `example` says of the first what it is. */
+  readonly leftOut?: readonly LeftOut[];
   /** What the figures rest on. */
   readonly basis: readonly string[];
+}
+
+export interface LeftOut {
+  readonly reason: RejectionReason;
+  readonly rows: number;
+  readonly example: string;
 }
 
 export interface EstimateDeps {
@@ -74,6 +84,8 @@ export interface EstimateDeps {
   readonly ledger?: Ledger | undefined;
   /** What endpoints turned out to take: whether a model reasons decides how much room its answers have. */
   readonly traits?: Pick<TraitBook, 'of'> | undefined;
+  /** How long rows are for the student; absent: nobody counts. */
+  readonly lengths?: OpenLengths;
 }
 
 /** What is known of the models that are asked. */
@@ -133,7 +145,8 @@ export async function estimateCampaign(deps: EstimateDeps, spec: CampaignSpec, o
     usd: totalUsd(parts.map(({ usd }) => usd)),
     callHours: callHours(spec, calls),
     ...trainingHours(spec, planned.training, rounds),
-    basis: basisOf(spec, usage, deps.ledger !== undefined),
+    ...(planned.leftOut.length === 0 ? {} : { leftOut: planned.leftOut }),
+    basis: [...basisOf(spec, usage, deps.ledger !== undefined), ...(planned.uncounted === undefined ? [] : [`rows that are too long for the student were not counted: ${planned.uncounted}`])],
   };
 }
 
@@ -146,13 +159,23 @@ interface Planned {
   readonly testRows: readonly InputRow[];
   /** Pool rows that later rounds may ask about. */
   readonly rowsLeft: number;
+  readonly leftOut: readonly LeftOut[];
+  /** Why nobody knows how long rows are for the student, where that is so. */
+  readonly uncounted?: string;
 }
 
-async function planAll(store: ArtifactStore, { assets }: EstimateDeps, given: CampaignSpec, options: AssetOptions): Promise<Planned> {
+async function planAll(store: ArtifactStore, { assets, lengths }: EstimateDeps, given: CampaignSpec, options: AssetOptions): Promise<Planned> {
   const spec = plannable(given);
   const context: CampaignContext = { campaign: spec.name, spec: await putJson(store, 'spec', spec) };
   const completions = await placeholders(store, spec);
-  const data: PreparedData = await prepareCampaign({ store, assets }, { ...context, ...(completions === undefined ? {} : { completions }) }, options);
+  let uncounted: string | undefined;
+  // The student may not be here yet, and an estimate does not wait for its download to end.
+  const counted = lengths === undefined ? undefined : await lengths(spec, options).catch((error: unknown) => {
+    if (!(error instanceof StillhouseError)) throw error;
+    uncounted = error.message;
+    return undefined;
+  });
+  const data: PreparedData = await prepareCampaign({ store, assets, lengths: () => Promise.resolve(counted) }, { ...context, ...(completions === undefined ? {} : { completions }) }, options);
   const plan = async (purpose: PlanRequestsInput['purpose'], round: number): Promise<readonly TeacherRequest[]> => {
     const { requests } = await planRequests({ store, directory: pricing, find: (_spec, asked) => Promise.resolve(asked.map(() => undefined)) }, { ...context, data, purpose, round });
     // What a provider has stored is bought already.
@@ -162,8 +185,14 @@ async function planAll(store: ArtifactStore, { assets }: EstimateDeps, given: Ca
   return {
     training, development, test, all: [...training, ...development, ...test],
     developmentRows: await getRows<InputRow>(store, data.development), testRows: await getRows<InputRow>(store, data.test),
+    leftOut: data.excluded === undefined ? [] : leftOutOf(await getRows<RejectedSample>(store, data.excluded)),
+    ...(uncounted === undefined ? {} : { uncounted }),
     rowsLeft: data.pool === undefined ? Infinity : Math.max(0, data.poolRows - new Set(training.map(({ row }) => row?.id)).size),
   };
+}
+
+function leftOutOf(excluded: readonly RejectedSample[]): readonly LeftOut[] {
+  return [...Map.groupBy(excluded, ({ reason }) => reason)].map(([reason, rows]) => ({ reason, rows: rows.length, example: rows[0]?.detail ?? '' }));
 }
 
 /** Attributes that the teacher would have to plan first are left out. */

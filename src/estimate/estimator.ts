@@ -6,21 +6,28 @@ import { homePaths } from '../config.ts';
 import type { Config } from '../config.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { formatUsd } from '../contracts/money.ts';
+import type { OpenLengths } from '../dataset/lengths.ts';
 import { createLedger } from '../ledger/sqlite-ledger.ts';
 import { createTraitBook } from '../teacher/trait-book.ts';
+import { lengthsBy } from '../training/lengths.ts';
 import { estimateCampaign } from './estimate.ts';
 import type { Estimate } from './estimate.ts';
 
 export type Estimator = (spec: CampaignSpec, options?: AssetOptions) => Promise<Estimate>;
 
+/** A student that is not here yet is fetched for so long; what has come stays, and the next estimate goes on with it. */
+const FETCH_MS = 30_000;
+
 export function createEstimator(config: Config): Estimator {
   const assets = createAssets(config);
+  const open = lengthsBy(assets);
+  const lengths: OpenLengths = (spec, options = {}) => open(spec, { ...options, signal: AbortSignal.any([AbortSignal.timeout(FETCH_MS), ...(options.signal === undefined ? [] : [options.signal])]) });
   return async (spec, options) => {
     const paths = homePaths(config.home);
     await using opened = new AsyncDisposableStack();
     const ledger = existsSync(paths.ledger) ? opened.adopt(createLedger(paths.ledger), (each) => each.close()) : undefined;
     const traits = existsSync(paths.limits) ? opened.use(createTraitBook(paths.limits)) : undefined;
-    return await estimateCampaign({ assets, ledger, traits }, spec, options);
+    return await estimateCampaign({ assets, ledger, traits, lengths }, spec, options);
   };
 }
 

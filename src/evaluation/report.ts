@@ -63,9 +63,10 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
   const hosted = best === undefined || spec.student.provider !== 'openai' ? undefined : await readHostedModel(store, best.checkpoint);
   const development = await Promise.all(input.developmentEvaluations.map((ref) => getJson<Evaluation>(store, ref)));
   const samples = best === undefined ? [] : await getRows<Sample>(store, best.dataset);
-  const rejected: RejectedSample[] = [];
+  const excluded = input.data?.excluded === undefined ? [] : await getRows<RejectedSample>(store, input.data.excluded);
+  const rejected: RejectedSample[] = [...excluded];
   // Rows left out at import first, then those of the best round, whose dataset covers the rounds before it.
-  for (const ref of [input.data?.excluded, best?.rejectedRows]) if (ref !== undefined) rejected.push(...(await getRows<RejectedSample>(store, ref)));
+  if (best?.rejectedRows !== undefined) rejected.push(...(await getRows<RejectedSample>(store, best.rejectedRows)));
   return {
     spec,
     input,
@@ -75,6 +76,7 @@ async function gather({ store, models }: ReportDeps, input: WriteReportInput): P
     confidences: samples.flatMap((sample) => sample.confidence ?? []),
     ...(spec.sampling.softTargets === undefined ? {} : { softTargets: countSoftTargets(samples) }),
     rejections: countReasons(rejected),
+    ...(excluded.length === 0 ? {} : { leftOut: [...Map.groupBy(excluded, ({ reason }) => reason)].map(([reason, rows]) => ({ reason, rows: rows.length, example: rows[0]?.detail ?? '' })) }),
     ...(input.tournament === undefined ? {} : { tournament: await gatherTournament(store, input.tournament) }),
     models: await modelFacts(models, spec, input, hosted),
     hashes: await namedHashes(store, input),

@@ -6,10 +6,11 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow } from '../contracts/records.ts';
 import { median } from '../dataset/calibration.ts';
 import type { LanguageModel, ModelIdentity } from '../lm/model.ts';
+import { tooLongPrompts } from '../lm/too-long.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import { labelScoring } from '../teacher/local.ts';
 import { rowTask } from '../teacher/prompts.ts';
-import { answerRows, openStudent, type StudentDeps, type StudentOptions } from './student.ts';
+import { answerReadable, openStudent, type StudentDeps, type StudentOptions } from './student.ts';
 
 const MEASURED_ROWS = 20;
 /** Answered before the clock starts: first runs allocate, and fill the cached prompt. */
@@ -61,11 +62,27 @@ function speedRow({ who, identity, ms, promptTokens }: Contender): SpeedRow {
   };
 }
 
+/** How long each contender takes for the row, and the tokens of its prompt; nothing where the row is longer than one of them reads. */
+async function timeRow(contenders: readonly Contender[], row: InputRow): Promise<readonly { readonly ms: number; readonly promptTokens: number }[] | undefined> {
+  const times: { readonly ms: number; readonly promptTokens: number }[] = [];
+  try {
+    for (const contender of contenders) {
+      const startedMs = performance.now();
+      const promptTokens = await contender.answer(row);
+      times.push({ ms: performance.now() - startedMs, promptTokens });
+    }
+    return times;
+  } catch (error) {
+    if (tooLongPrompts(error).length === 0) throw error;
+    return undefined;
+  }
+}
+
 /** A teacher behind an endpoint is not measured: its time is the network's as well. */
 export async function measureSpeed(deps: StudentDeps, input: MeasureSpeedInput, options: StudentOptions = {}): Promise<MeasuredSpeed> {
   const spec = await getJson<CampaignSpec>(deps.store, input.spec);
-  const rows = (await getRows<InputRow>(deps.store, input.rows)).slice(0, MEASURED_ROWS);
-  const [first] = rows;
+  const asked = (await getRows<InputRow>(deps.store, input.rows)).slice(0, MEASURED_ROWS);
+  const [first] = asked;
   if (first === undefined) throw new StillhouseError('BAD_INPUT', `rows ${input.rows.sha256.slice(0, 12)}: expected one row or more, got none`);
   await using opened = new AsyncDisposableStack();
   const student = opened.use(await openStudent(deps, localStudentOf(spec), input.checkpoint, options.signal));
@@ -78,18 +95,18 @@ export async function measureSpeed(deps: StudentDeps, input: MeasureSpeedInput, 
   contenders.push({
     who: 'student',
     identity: { parameters: identity.parameters, sizeBytes: student.sizeBytes },
-    answer: async (row) => (await answerRows(student.model, spec, [row]))[0]?.promptTokens ?? 0,
+    answer: async (row) => (await answerReadable(student.model, spec, [row]))[0]?.promptTokens ?? 0,
     ms: [],
     promptTokens: [],
   });
-  for (const row of rows.slice(0, WARM_UP_ROWS)) for (const contender of contenders) await contender.answer(row);
-  for (const [index, row] of rows.entries()) {
-    for (const contender of contenders) {
-      const startedMs = performance.now();
-      contender.promptTokens.push(await contender.answer(row));
-      contender.ms.push(performance.now() - startedMs);
-    }
-    options.onProgress?.({ done: index + 1, total: rows.length });
+  for (const row of asked.slice(0, WARM_UP_ROWS)) await timeRow(contenders, row);
+  for (const [index, row] of asked.entries()) {
+    const times = await timeRow(contenders, row);
+    times?.forEach(({ ms, promptTokens }, at) => {
+      contenders[at]?.ms.push(ms);
+      contenders[at]?.promptTokens.push(promptTokens);
+    });
+    options.onProgress?.({ done: index + 1, total: asked.length });
   }
-  return { rows: contenders.map(speedRow) };
+  return { rows: contenders.filter(({ ms }) => ms.length > 0).map(speedRow) };
 }

@@ -9,6 +9,8 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow, Prediction } from '../contracts/records.ts';
 import { studentMessages } from '../dataset/student-prompt.ts';
 import type { LabelScores, LanguageModel, ModelHost } from '../lm/model.ts';
+import { tooLongPrompts } from '../lm/too-long.ts';
+import type { TooLongPrompt } from '../lm/too-long.ts';
 import { getJson, getRows, putRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import type { Trainer } from '../training/trainer.ts';
@@ -73,8 +75,31 @@ function labelPrediction(row: InputRow, scores: LabelScores, labels: readonly st
   };
 }
 
-/** The student's answers to the rows, in their order: the most probable label, or greedy text. */
+function unread(row: InputRow, { tokens, most }: TooLongPrompt): Prediction {
+  return { id: row.id, output: '', ...(row.gold === undefined ? {} : { gold: row.gold }), problem: `${tokens} tokens, the student reads ${most}`, promptTokens: 0, completionTokens: 0 };
+}
+
+/**
+ * The student's answers to the rows, in their order: the most probable label, or greedy text. A row that is longer than
+ * the student can read has none, which counts as wrong: a user's long row would fare no better.
+ */
 export async function answerRows(model: LanguageModel, spec: CampaignSpec, rows: readonly InputRow[]): Promise<readonly Prediction[]> {
+  if (rows.length === 0) return [];
+  try {
+    return await answerReadable(model, spec, rows);
+  } catch (error) {
+    const long = new Map(tooLongPrompts(error).map((prompt) => [prompt.index, prompt]));
+    if (long.size === 0) throw error;
+    const others = (await answerRows(model, spec, rows.filter((_, index) => !long.has(index)))).values();
+    return rows.map((row, index) => {
+      const prompt = long.get(index);
+      return prompt === undefined ? (others.next().value as Prediction) : unread(row, prompt);
+    });
+  }
+}
+
+/** BAD_INPUT where a row is longer than the student reads. */
+export async function answerReadable(model: LanguageModel, spec: CampaignSpec, rows: readonly InputRow[]): Promise<readonly Prediction[]> {
   const prompts = rows.map((row) => ({ messages: studentMessages(spec.task, row.input) }));
   if (spec.task.output.kind === 'label') {
     const { labels } = spec.task.output;

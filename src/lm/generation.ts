@@ -9,6 +9,7 @@ import type { RowCache } from './cache.ts';
 import type { Engine } from './engine.ts';
 import type { GeneratedText, GenerationRequest, OnText, Prompt } from './model.ts';
 import { checkSampling, createSampler, type Sampler } from './sampling.ts';
+import { refuseTooLong } from './too-long.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** Rows decoded together: a step reads every weight once, however many rows there are. */
@@ -145,10 +146,9 @@ export async function generateFromTokens(
   const empty = stop.indexOf('');
   if (empty >= 0) throw new StillhouseError('BAD_INPUT', `stop[${empty}]: expected text, got ""`);
   checkSampling(request);
+  refuseTooLong(prompts.map((ids) => ids.length), engine.contextTokens - 1);
   const rows = prompts.map((ids, index): Row => {
-    if (ids.length === 0 || ids.length >= engine.contextTokens) {
-      throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected 1 to ${engine.contextTokens - 1} tokens, got ${ids.length}`);
-    }
+    if (ids.length === 0) throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected 1 to ${engine.contextTokens - 1} tokens, got ${ids.length}`);
     const text = new AnswerText(tokenizer, stop, (piece) => onText?.(index, piece));
     return { index, prompt: ids, sampler: createSampler(request, index), tokens: [], text };
   });

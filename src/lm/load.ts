@@ -134,6 +134,14 @@ export function openModel(path: string): OpenedModel {
   }
 }
 
+/** The tokenizer of a model, without its tensors. */
+export function openTokenizer(path: string): ChatTokenizer {
+  if (!existsSync(path)) throw nothingThere(path);
+  if (statSync(path).isDirectory()) return tokenizerFromFolder(path);
+  using file = openGguf(path);
+  return tokenizerFromGguf(file);
+}
+
 /** The model of the chosen layers alone. */
 export function keepModelLayers<Model extends Pick<OpenedModel, 'config' | 'tensors'>>(model: Model, choice: LayerChoice, name: string): Model {
   const kept = chosenLayers(choice, model.config.layers, name);

@@ -9,6 +9,7 @@ import type { RowCache } from './cache.ts';
 import type { Engine } from './engine.ts';
 import { prefill } from './generation.ts';
 import type { LabelScores, LabelScoringRequest, Prompt } from './model.ts';
+import { refuseTooLong } from './too-long.ts';
 import type { ChatTokenizer } from './tokenizer.ts';
 
 /** Tokens of one packed row. More cost quadratically in attention, fewer leave the matrix units idle. */
@@ -166,10 +167,7 @@ export async function scoreLabels(engine: Engine, tokenizer: ChatTokenizer, pref
   const prefixIds = prefix === undefined ? [] : tokenizer.encode(prefix, { begin: true });
   const cached = request.cachePrefix === true && prefixIds.length > 0;
   const blocks = prompts.map((prompt) => encodeBlock(tokenizer, prompt, labels, labelEnd, cached ? [] : prefixIds, prefix === undefined));
-  blocks.forEach((block, index) => {
-    const longest = prefixIds.length * (cached ? 1 : 0) + block.prompt.length + Math.max(...block.labels.map((label) => label.length));
-    if (longest > engine.contextTokens) throw new StillhouseError('BAD_INPUT', `prompts[${index}]: expected at most ${engine.contextTokens} tokens, got ${longest}`);
-  });
+  refuseTooLong(blocks.map((block) => prefixIds.length * (cached ? 1 : 0) + block.prompt.length + Math.max(...block.labels.map((label) => label.length))), engine.contextTokens);
   const cache = cached ? await prefixes.get(engine, prefix ?? '', prefixIds) : engine.createCache();
   const cachedPromptTokens = cache.lengths[0] ?? 0;
   const logProbs = await scoreBlocks(engine, cache, blocks);

@@ -11,6 +11,7 @@ import { diverged, stoppedBatch, whatIsWrong } from './divergence.ts';
 import type { Measured, StoppedBatch } from './divergence.ts';
 import { developmentLoss, developmentRows, holdOut, judge, measurementDue } from './development.ts';
 import type { SplitSamples } from './development.ts';
+import type { TooLongRows } from './fitting.ts';
 import { freeMemory } from './free-memory.ts';
 import type { FreeMemory } from './free-memory.ts';
 import { methodOf } from './method.ts';
@@ -77,6 +78,8 @@ export interface RunFacts {
   readonly trainedNumbers: number;
   readonly memory: MemoryEstimate;
   readonly free: FreeMemory;
+  /** Rows of the dataset that are left out. */
+  readonly tooLong?: TooLongRows;
 }
 
 export interface EpochHooks {

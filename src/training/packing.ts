@@ -62,19 +62,21 @@ export interface PackedRow {
   readonly teacher?: { readonly row: PackedRow; readonly rows: BigInt64Array };
 }
 
-/** BAD_INPUT with the ids of samples that are too long or have nothing to learn. */
+/** BAD_INPUT with the ids of samples that are too long or have nothing to learn. Whoever reads a dataset leaves long ones out before: fitting.ts. */
 export function checkSamples(samples: readonly TrainingSample[], maxTokens: number): void {
-  const lengthOf = (sample: TrainingSample): number => Math.max(readTokens(sample), sample.rationale?.ids.length ?? 0);
-  const long = samples.filter((sample) => lengthOf(sample) > maxTokens);
+  const long = samples.filter((sample) => longestTokens(sample) > maxTokens);
   const first = long[0];
   if (first !== undefined) {
-    const names = long.slice(0, 5).map((sample) => `${sample.id} (${lengthOf(sample)}${lengthOf(sample) > sample.ids.length && sample.reading !== undefined ? ' as the teacher reads it' : ''})`).join(', ');
+    const names = long.slice(0, 5).map((sample) => `${sample.id} (${longestTokens(sample)}${longestTokens(sample) > sample.ids.length && sample.reading !== undefined ? ' as the teacher reads it' : ''})`).join(', ');
     throw new StillhouseError('BAD_INPUT', `dataset: expected rows of at most maxTokens = ${maxTokens} tokens, got ${long.length} longer: ${names}`, { details: { ids: long.map((sample) => sample.id).slice(0, 100) } });
   }
   const empty = samples.find((sample) => sample.responseStart < 1 || sample.responseStart >= sample.ids.length);
   if (empty !== undefined) throw new StillhouseError('BAD_INPUT', `dataset: expected a prompt and an answer in row ${empty.id}, got ${empty.responseStart} prompt tokens of ${empty.ids.length}`);
   if (samples.length === 0) throw new StillhouseError('BAD_INPUT', 'dataset: expected one row or more, got none');
 }
+
+/** Of all that a training reads of the sample. */
+export const longestTokens = (sample: TrainingSample): number => Math.max(readTokens(sample), sample.rationale?.ids.length ?? 0);
 
 /** By the student, or by the teacher where that takes more. */
 export const readTokens = ({ ids, reading }: Pick<TrainingSample, 'ids' | 'reading'>): number => Math.max(ids.length, reading?.ids.length ?? 0);

@@ -12,6 +12,7 @@ import { toWireError } from '../lm/protocol.ts';
 import { curveJsonl } from './checkpoint.ts';
 import { besideStudent, teacherSamples, withTeacherReadings } from './cross-reading.ts';
 import { trainEpoch } from './epoch.ts';
+import { bothTooLong, fittingRows } from './fitting.ts';
 import { commonTokens } from './method.ts';
 import { checkMemory, checkTime, estimateReading, secondsPerStep, TIMED_STEPS } from './preflight.ts';
 import type { TrainingSample } from './packing.ts';
@@ -74,21 +75,29 @@ function givenWith(rows: string, samples: readonly TrainingSample[], { tokenizer
 }
 
 /** The samples as teacher and student are compared on them; BAD_INPUT where they cannot be. */
-function readBeside(teacher: LoadedModel, student: LoadedModel, { crossTokenizer }: TrainingSpec, rows: string, samples: TrainingSample[]): readonly TrainingSample[] {
+function readBeside(teacher: LoadedModel, student: LoadedModel, { crossTokenizer }: TrainingSpec, rows: string, samples: readonly TrainingSample[]): readonly TrainingSample[] {
   const [ofTeacher, ofStudent] = [teacher, student].map(({ identity, tokenizer }) => ({ name: identity.name, tokenizer })) as [Reader, Reader];
   if (crossTokenizer !== undefined) return withTeacherReadings(ofTeacher, ofStudent, rows, samples);
   requireSameReading(ofTeacher, ofStudent, rows, samples);
   return samples;
 }
 
+function developmentSamples(path: string, { tokenizer }: LoadedModel, maxTokens: number): readonly TrainingSample[] {
+  const rows = readFileSync(path, 'utf8');
+  return fittingRows(rows, tokenizeSamples(rows, tokenizer, {}), maxTokens).samples;
+}
+
 async function train(order: TrainingOrder): Promise<void> {
   const load = ({ modelPath, modelName, layers, keepLayers }: ModelOrder): Promise<LoadedModel> => loadModel({ path: modelPath, name: modelName, cache: order.cache, layers, keepLayers });
   const model = await load(order);
-  const rows = readFileSync(order.datasetPath, 'utf8');
-  const read = tokenizeSamples(rows, model.tokenizer, order.training);
+  const { maxTokens } = order.training;
+  const all = readFileSync(order.datasetPath, 'utf8');
+  const own = fittingRows(all, tokenizeSamples(all, model.tokenizer, order.training), maxTokens);
   const teacher = order.teacher === undefined ? undefined : await load(order.teacher);
-  const samples = teacher === undefined ? read : readBeside(teacher, model, order.training, rows, read);
-  const development = order.development === undefined ? undefined : { samples: tokenizeSamples(readFileSync(order.development.path, 'utf8'), model.tokenizer, {}), sha256: order.development.sha256 };
+  const read = fittingRows(own.rows, teacher === undefined ? own.samples : readBeside(teacher, model, order.training, own.rows, own.samples), maxTokens);
+  const { rows, samples } = read;
+  const tooLong = bothTooLong(own.tooLong, read.tooLong);
+  const development = order.development === undefined ? undefined : { samples: developmentSamples(order.development.path, model, maxTokens), sha256: order.development.sha256 };
   const { training, seed, epoch, threads, datasetSha256 } = order;
   const targets = teacher === undefined ? givenWith(rows, samples, model, training) : await storedTargets(order, model, teacher, samples);
   const begun = performance.now();
@@ -133,7 +142,7 @@ async function train(order: TrainingOrder): Promise<void> {
         writingSeconds = (now - lastStep) / 1000;
         lastStep = now;
       },
-      onStart: (facts) => send({ kind: 'started', ...facts }),
+      onStart: (facts) => send({ kind: 'started', ...facts, ...(tooLong.count === 0 ? {} : { tooLong }) }),
       afterStep: ({ epochStep, steps, point, checkpointDue, writeCheckpoint }) => {
         const now = performance.now();
         const tokensPerSecond = (point.tokens / (now - lastStep)) * 1000;
@@ -162,6 +171,7 @@ async function train(order: TrainingOrder): Promise<void> {
     lossLastNats: points.at(-1)?.lossNats ?? 0,
     seconds: (performance.now() - begun) / 1000,
     stopped: state.stopped,
+    ...(tooLong.count === 0 ? {} : { tooLongRows: tooLong.count }),
     ...(state.best === undefined ? {} : { best: state.best }),
   });
 }

@@ -24,13 +24,17 @@ export function tokenizeSamples(text: string, tokenizer: ChatTokenizer, { stepBy
   return samples;
 }
 
-/** The same chat with the task's prefix before its last question, answered by the rationale; undefined without one. */
-function rationaleChat({ messages, rationale }: Sample, { rationalePrefix }: StepByStepSpec): readonly ChatMessage[] | undefined {
+/** The same chat, its last question with the task's prefix, answered by the rationale; undefined without one. */
+function rationaleChat({ messages, rationale }: Sample, settings: StepByStepSpec): readonly ChatMessage[] | undefined {
   if (rationale === undefined || rationale.trim() === '') return undefined;
-  const asked = messages.slice(0, -1);
+  return [...rationalePrompt(messages.slice(0, -1), settings), { role: 'assistant', content: rationale }];
+}
+
+/** The chat up to its answer, with the prefix of the rationale's task before its last question. */
+export function rationalePrompt(asked: readonly ChatMessage[], { rationalePrefix }: StepByStepSpec): readonly ChatMessage[] {
   const last = asked.findLastIndex(({ role }) => role === 'user');
   if (last < 0) throw new StillhouseError('BAD_INPUT', "expected a user's message to put the rationale's prefix before, got none");
-  return [...asked.map((message, i) => (i === last ? { ...message, content: `${rationalePrefix}${message.content}` } : message)), { role: 'assistant', content: rationale }];
+  return asked.map((message, i) => (i === last ? { ...message, content: `${rationalePrefix}${message.content}` } : message));
 }
 
 const learnedTokens = (samples: readonly { readonly ids: readonly number[]; readonly responseStart: number }[]): number => samples.reduce((sum, { ids, responseStart }) => sum + ids.length - responseStart, 0);

@@ -39,6 +39,8 @@ export interface EpochResult {
   readonly seconds: number;
   /** The development loss ended the training: there is no next epoch. */
   readonly stopped: boolean;
+  /** Rows of the dataset that were left out because they are longer than the spec's maxTokens. */
+  readonly tooLongRows?: number;
   /** The lowest development loss so far, whose weights the checkpoint gives as the student. `step` counts from 1 through all epochs. */
   readonly best?: { readonly step: number; readonly developmentNats: number };
 }

@@ -6,6 +6,7 @@ import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec, CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { RejectedSample, Sample, TeacherRequest } from '../../src/contracts/records.ts';
 import { buildDataset } from '../../src/dataset/build.ts';
+import type { OpenLengths } from '../../src/dataset/lengths.ts';
 import { prepareCampaign } from '../../src/dataset/prepare.ts';
 import type { Ledger } from '../../src/ledger/ledger.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
@@ -82,7 +83,7 @@ export class DataHome implements AsyncDisposable {
   }
 
   /** Plans, asks and filters one round. */
-  async round(spec: CampaignSpec, data: PreparedData, earlier: readonly Round[] = []): Promise<Round> {
+  async round(spec: CampaignSpec, data: PreparedData, earlier: readonly Round[] = [], lengths?: OpenLengths): Promise<Round> {
     const { store, ledger, directory } = this;
     const context = await this.context(spec);
     const before = earlier.flatMap(({ requests }) => requests);
@@ -96,7 +97,7 @@ export class DataHome implements AsyncDisposable {
       }
       if (planned.preliminary === true) continue;
       const refs: ArtifactRef[] = [...earlier.map((round) => round.planned.requests), planned.requests];
-      const built = await buildDataset({ store, answers: createAnswerReader({ ledger, directory }) }, { ...context, round: input.round, data, requests: refs });
+      const built = await buildDataset({ store, answers: createAnswerReader({ ledger, directory }), ...(lengths === undefined ? {} : { lengths }) }, { ...context, round: input.round, data, requests: refs });
       return {
         planned, preliminary, batches, built,
         requests: await getRows<TeacherRequest>(store, planned.requests),

@@ -79,7 +79,7 @@ test('what a model refuses comes back as its own error and leaves the process us
   await assert.rejects(model.scoreLabels({ prompts: [QUESTION], labels: [] }), withCode('BAD_INPUT', /labels: expected one or more/));
   await assert.rejects(model.scoreLabels({ prefix: 'x', prompts: [QUESTION], labels: ['a'] }), withCode('BAD_INPUT', /got a chat/));
   await assert.rejects(model.scoreLabels({ prompts: [{ text: '' }], labels: ['a'] }), withCode('BAD_INPUT', /expected one token or more/));
-  await assert.rejects(model.generate({ prompts: [{ text: 'x'.repeat(600) }], maxNewTokens: 1, temperature: 0 }), withCode('BAD_INPUT', /expected 1 to 511 tokens, got 600/));
+  await assert.rejects(model.generate({ prompts: [{ text: 'x'.repeat(600) }], maxNewTokens: 1, temperature: 0 }), withCode('BAD_INPUT', /expected at most 511 tokens, got 600/));
   await assert.rejects(model.generate({ prompts: [QUESTION], maxNewTokens: 1, temperature: -1 }), withCode('BAD_INPUT', /temperature/));
   assert.deepEqual(await model.countTokens(['ab']), [2]);
 });

@@ -46,6 +46,8 @@ export interface ReportData {
   /** Where the spec wants them: of the accepted rows those that have soft targets, with the positions and bytes of all. */
   readonly softTargets?: { readonly rows: number; readonly of: number; readonly positions: number; readonly sizeBytes: number };
   readonly rejections: readonly { readonly reason: RejectionReason; readonly rows: number }[];
+  /** Rows that import left out before anything was bought; `example` says of the first what it is. */
+  readonly leftOut?: readonly { readonly reason: RejectionReason; readonly rows: number; readonly example: string }[];
   readonly tournament?: ReportedTournament;
   readonly models: readonly ModelFacts[];
   readonly hashes: readonly NamedHash[];
@@ -190,7 +192,11 @@ function training(data: ReportData): Markup {
     rejections.length > 0 && html`<figure><h3>Rejected rows by reason</h3><figcaption>Kept with their reason; nothing that was paid for is thrown away.</figcaption>${barsPlot(rejections.map(({ reason, rows }) => ({ name: reason.replaceAll('-', ' '), value: rows })), 'Rejected rows by reason')}</figure>`,
   ];
   if (input.rounds.length === 0) return html``;
+  const { leftOut = [] } = data;
+  const tooLong = input.rounds.find(({ round }) => round === input.bestRound)?.tooLongRows ?? 0;
   return html`<h2>Data and training</h2><div class="pair">${figures}</div>
+${leftOut.length > 0 && html`<p class="note">Left out before anything was bought: ${leftOut.map(({ reason, rows, example }) => `${count(rows)} ${reason.replaceAll('-', ' ')} (the first: ${example})`).join('; ')}.</p>`}
+${tooLong > 0 && html`<p class="note">${count(tooLong)} rows of the dataset are longer than training.maxTokens and were not learned.</p>`}
 <div class="scroll"><table><thead><tr><th>Round</th><th class="n">newly asked</th><th class="n">accepted</th><th class="n">rejected</th><th class="n">loss, first → last</th><th class="n">student</th><th class="n">retention, 95 % interval</th></tr></thead><tbody>
 ${input.rounds.map((round) => html`<tr${round.round === input.bestRound && markup(' class="us"')}><td>${round.round}</td><td class="n">${count(round.requests)}</td><td class="n">${count(round.accepted)}</td><td class="n">${count(round.rejected)}</td><td class="n">${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}</td><td class="n">${scoreFormat(data.spec).format(round.studentScore)}</td><td class="n">${percent(round.retention.mean)} (${percentRange(round.retention.low, round.retention.high)})</td></tr>`)}
 </tbody></table></div><p class="note">Accepted and rejected count all answers so far, student and retention are of the development rows. The best round is set in bold.</p>${softTargets !== undefined && html`<p class="note">${softTargetNote(softTargets, data.spec.teacher.model)}</p>`}`;
