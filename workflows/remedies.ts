@@ -5,7 +5,7 @@ import type { Budget, CampaignState, Remedy } from '../src/contracts/state.ts';
 type Paused = Pick<CampaignState, 'campaign' | 'stage' | 'pauseKind' | 'pauseCode' | 'needs'>;
 
 /** Failures of the machine or of an account: no setting of the campaign cures them. */
-export const BEYOND_SETTINGS: ReadonlySet<ErrorCode> = new Set(['UNAUTHORIZED', 'QUOTA_EXHAUSTED', 'DISK_FULL', 'NOT_FOUND', 'CORRUPT']);
+export const BEYOND_SETTINGS: ReadonlySet<ErrorCode> = new Set(['UNAUTHORIZED', 'QUOTA_EXHAUSTED', 'DISK_FULL', 'CORRUPT']);
 
 /** `stage`: that whose work has failed, where it is another than the campaign's own. */
 export function remediesOf({ campaign, pauseKind, pauseCode, needs, ...paused }: Paused, stage: Paused['stage'] = paused.stage): readonly Remedy[] {

@@ -15,7 +15,7 @@ export function currentSpec({ specSha256, state }: Pick<CampaignDescription, 'sp
 }
 
 /** What a user would have written. */
-function writtenSpec({ teachers: _earlier, ...spec }: CampaignSpec): CampaignSpec {
+export function writtenSpec({ teachers: _earlier, ...spec }: CampaignSpec): CampaignSpec {
   return spec;
 }
 
@@ -23,7 +23,7 @@ function writtenSpec({ teachers: _earlier, ...spec }: CampaignSpec): CampaignSpe
 const sameTeacher = (a: TeacherSpec, b: TeacherSpec): boolean => a.provider === b.provider && a.model === b.model && a.baseUrl === b.baseUrl;
 
 /** The spec with `teacher` as the last of all teachers so far. Requests name theirs by position, so that none is moved. */
-function withTeacher(spec: CampaignSpec, teacher: TeacherSpec, { teachers, teacher: only }: CampaignSpec): CampaignSpec {
+export function withTeacher(spec: CampaignSpec, teacher: TeacherSpec, { teachers, teacher: only }: CampaignSpec): CampaignSpec {
   const before = teachers ?? [only];
   const last = before.at(-1) ?? only;
   const all = sameTeacher(last, teacher) ? [...before.slice(0, -1), teacher] : [...before, teacher];

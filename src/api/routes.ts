@@ -13,8 +13,9 @@ import { limitWarnings } from '../estimate/estimator.ts';
 import { getJson, putJson } from '../store/jsonl.ts';
 import type { ApiDependencies, TypedApp } from './app.ts';
 import { changeTeacher, currentSpec, forkOf } from './change-spec.ts';
+import { changeSettings, outdatedBy } from './set-spec.ts';
 import { checkSpec } from './check-spec.ts';
-import { artifactParams, artifactQuery, budgetBody, campaignSchema, errorSchema, estimateSchema, forkBody, listSchema, nameParams, reasonBody, stateSchema } from './schemas.ts';
+import { artifactParams, artifactQuery, budgetBody, campaignSchema, changedStateSchema, errorSchema, estimateSchema, forkBody, listSchema, nameParams, pauseBody, reasonBody, settingsBody, stateSchema } from './schemas.ts';
 import type { SERVED_KINDS } from './schemas.ts';
 
 /**
@@ -91,8 +92,8 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret, 
   }, (request) => resource(request.params.name));
 
   const steer = { params: nameParams, response: { 200: answers(stateSchema), ...errors } };
-  app.post('/v1/campaigns/:name/pause', { schema: { summary: 'Pause after the work in progress', body: reasonBody, ...steer } }, (request) =>
-    campaigns.pause(request.params.name, request.body?.reason ?? 'paused by request'),
+  app.post('/v1/campaigns/:name/pause', { schema: { summary: 'Pause after the work in progress', body: pauseBody, ...steer } }, (request) =>
+    campaigns.pause(request.params.name, request.body?.reason ?? 'paused by request', request.body?.by),
   );
   app.post('/v1/campaigns/:name/resume', { schema: { summary: 'Go on', body: z.strictObject({}).nullish(), ...steer } }, (request) => campaigns.resume(request.params.name));
   app.post('/v1/campaigns/:name/cancel', { schema: { summary: 'End it after a report; what was bought and trained stays', body: reasonBody, ...steer } }, (request) =>
@@ -111,9 +112,26 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret, 
   }, async (request) => {
     const { description } = await stateOf(request.params.name);
     const before = currentSpec(description);
-    const spec = changeTeacher(await getJson<CampaignSpec>(store, before), request.body);
+    const old = await getJson<CampaignSpec>(store, before);
+    const spec = changeTeacher(old, request.body);
     await checkSpec(spec, hasSecret);
-    return await campaigns.setTeacher(request.params.name, { spec: await putJson(store, 'spec', spec), replaces: before.sha256 });
+    const outdates = outdatedBy(old, spec);
+    return await campaigns.setTeacher(request.params.name, { spec: await putJson(store, 'spec', spec), replaces: before.sha256, plan: specToPlan(spec), ...(outdates === undefined ? {} : { outdates }) });
+  });
+
+  app.patch('/v1/campaigns/:name/spec', {
+    schema: {
+      summary: 'Change settings that nothing which was bought depends on',
+      description: 'A JSON merge patch of the spec: filter, training, iterate, evaluation.bootstrapResamples, limits and batch sizes. Null takes a key away; the spec must stay valid as a whole. A campaign whose pause the settings may mend goes on.',
+      body: settingsBody, params: nameParams, response: { 200: answers(changedStateSchema), ...errors },
+    },
+  }, async (request) => {
+    const { name } = request.params;
+    const { description } = await stateOf(name);
+    const before = currentSpec(description);
+    const { spec, outdates, notes } = changeSettings(await getJson<CampaignSpec>(store, before), request.body);
+    const state = await campaigns.setSpec(name, { spec: await putJson(store, 'spec', spec), replaces: before.sha256, plan: specToPlan(spec), ...(outdates === undefined ? {} : { outdates }) });
+    return { ...state, notes };
   });
 
   app.post('/v1/campaigns/:name/fork', {

@@ -66,6 +66,8 @@ export const stateSchema = z
   })
   .describe('The state of a campaign as its workflow keeps it');
 
+export const changedStateSchema = stateSchema.extend({ notes: z.array(z.string()).describe('When the settings count') });
+
 export const roundSchema = z.looseObject({
   round: z.number(),
   requests: z.number(),
@@ -119,6 +121,8 @@ export const artifactParams = z.strictObject({ name: campaignNameSchema, kind: z
 export const artifactQuery = z.strictObject({ path: z.string().min(1).optional().describe('A member of a folder artifact') });
 
 export const reasonBody = z.strictObject({ reason: z.string().min(1).max(500).optional() }).nullish();
+export const pauseBody = z.strictObject({ reason: z.string().min(1).max(500).optional(), by: z.string().min(1).max(100).optional().describe('Who asks for it, for the next person') }).nullish();
+export const settingsBody = z.record(z.string(), z.unknown()).describe('Keys of a spec, nested as there: { "training": { "maxTokens": 1024 } }');
 export const budgetBody = z.strictObject(budgetShape).refine((budget) => Object.values(budget).some((value) => value !== undefined), 'expected at least one of usd, tokens, hours, got none');
 export const forkBody = z.strictObject({
   name: campaignNameSchema.describe('Of the new campaign'),

@@ -60,8 +60,8 @@ export class ApiClient {
   get(name: string): Promise<CampaignResource> {
     return this.#json('GET', pathOf(name));
   }
-  pause(name: string, reason?: string): Promise<CampaignState> {
-    return this.#json('POST', `${pathOf(name)}/pause`, reason === undefined ? {} : { reason });
+  pause(name: string, pause: { readonly reason?: string; readonly by?: string }): Promise<CampaignState> {
+    return this.#json('POST', `${pathOf(name)}/pause`, pause);
   }
   resume(name: string): Promise<CampaignState> {
     return this.#json('POST', `${pathOf(name)}/resume`, {});
@@ -74,6 +74,9 @@ export class ApiClient {
   }
   setTeacher(name: string, patch: Readonly<Record<string, unknown>>): Promise<CampaignState> {
     return this.#json('PATCH', `${pathOf(name)}/teacher`, patch);
+  }
+  setSpec(name: string, patch: Readonly<Record<string, unknown>>): Promise<CampaignState & { readonly notes: readonly string[] }> {
+    return this.#json('PATCH', `${pathOf(name)}/spec`, patch);
   }
   /** `created` is false when a campaign of that name with the same spec exists already. */
   async fork(parent: string, body: { readonly name: string; readonly fromRound: number; readonly spec?: unknown }): Promise<{ readonly created: boolean; readonly campaign: CampaignResource }> {

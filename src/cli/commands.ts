@@ -9,7 +9,7 @@ import type { Config } from '../config.ts';
 import { contestantsOf } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
-import type { Budget } from '../contracts/state.ts';
+import type { Budget, CampaignState, Remedy } from '../contracts/state.ts';
 import { startEmbedded } from '../embedded/start.ts';
 import { createEstimator, limitWarnings } from '../estimate/estimator.ts';
 import type { CampaignResource, EstimateAnswer } from './api-client.ts';
@@ -56,17 +56,22 @@ export async function show(context: CommandContext, name: string): Promise<numbe
 }
 
 export type Steering =
-  | { readonly kind: 'pause' | 'cancel'; readonly reason?: string }
+  | { readonly kind: 'pause'; readonly reason?: string; readonly by?: string }
+  | { readonly kind: 'cancel'; readonly reason?: string }
   | { readonly kind: 'resume' }
   | { readonly kind: 'budget'; readonly budget: Budget }
   /** Keys of `teacher` in a spec. */
-  | { readonly kind: 'teacher'; readonly change: Readonly<Record<string, unknown>> };
+  | { readonly kind: 'teacher'; readonly change: Readonly<Record<string, unknown>> }
+  /** Other keys of a spec, nested as there. */
+  | { readonly kind: 'set'; readonly patch: Readonly<Record<string, unknown>> };
 
 export async function steer(context: CommandContext, name: string, steering: Steering): Promise<number> {
-  const state = await withStack(context, ({ api }) => {
+  const state: CampaignState & { readonly notes?: readonly string[] } = await withStack(context, ({ api }) => {
     switch (steering.kind) {
-      case 'pause':
-        return api.pause(name, steering.reason);
+      case 'pause': {
+        const { kind: _kind, ...pause } = steering;
+        return api.pause(name, pause);
+      }
       case 'cancel':
         return api.cancel(name, steering.reason);
       case 'resume':
@@ -75,9 +80,11 @@ export async function steer(context: CommandContext, name: string, steering: Ste
         return api.raiseBudget(name, steering.budget);
       case 'teacher':
         return api.setTeacher(name, steering.change);
+      case 'set':
+        return api.setSpec(name, steering.patch);
     }
   });
-  output(context, state, () => `${name}: ${state.status}${state.pauseReason === undefined || state.status !== 'paused' ? '' : ` (${state.pauseReason})`}`);
+  output(context, state, () => [`${name}: ${state.status}${state.pauseReason === undefined || state.status !== 'paused' ? '' : ` (${state.pauseReason})`}`, ...(state.notes ?? []).map((note) => `  ${note}`)].join('\n'));
   return EXIT.done;
 }
 
@@ -176,9 +183,11 @@ const exitCodeOf = (campaign: CampaignResource): number => (campaign.status === 
 
 const limitOptions = (needs: Budget): string => Object.entries(needs).map(([limit, value]) => `--${limit} ${value}`).join(' ');
 
+const remedyText = ({ command, effect }: Remedy): string => `${command.replace(/^still/, COMMAND)}     # ${effect}`;
+
 function nextCommands(name: string, campaign: CampaignResource, own: boolean): string {
   const lines = campaign.status === 'running'
-    ? (campaign.state?.needs === undefined ? [`${COMMAND} resume ${name}`, `${COMMAND} teacher ${name} --model OTHER     # what has no answer yet goes to another`] : [`${COMMAND} budget ${name} ${limitOptions(campaign.state.needs)}     # the least that lets it go on`])
+    ? campaign.state?.remedies !== undefined ? campaign.state.remedies.map(remedyText) : (campaign.state?.needs === undefined ? [`${COMMAND} resume ${name}`, `${COMMAND} teacher ${name} --model OTHER     # what has no answer yet goes to another`] : [`${COMMAND} budget ${name} ${limitOptions(campaign.state.needs)}     # the least that lets it go on`])
     : [`${COMMAND} show ${name}`, ...(campaign.state?.adapter === undefined ? [] : [`${COMMAND} export ${name} ./student     # or --format gguf, onnx, safetensors`]), `${COMMAND} report ${name}`];
   return ['Go on with', ...(own ? [`  ${COMMAND} up     # the service and Temporal's UI; the following commands want it running`] : []), ...lines.map((line) => `  ${line}`)].join('\n');
 }

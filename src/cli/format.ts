@@ -76,6 +76,10 @@ export function campaignText(campaign: CampaignResource): string {
   }
   if (state.forkedFrom !== undefined) lines.push(`began with round ${state.forkedFrom.round} of ${state.forkedFrom.campaign}`);
   if (state.pauseReason !== undefined && state.status === 'paused') lines.push(`paused: ${state.pauseReason}`);
+  if (state.pausedBy !== undefined || state.pausedAtMs !== undefined) lines.push(`  by ${state.pausedBy ?? 'somebody'}${state.pausedAtMs === undefined ? '' : `, since ${when(state.pausedAtMs)} UTC`}${state.pauseCode === undefined ? '' : `, ${state.pauseCode}`}`);
+  for (const { command, effect } of state.remedies ?? []) lines.push(`  to go on: ${command}     # ${effect}`);
+  if (state.kept !== undefined) lines.push(`kept: epoch ${state.kept.epoch} goes on${state.kept.step === undefined ? ' from its newest checkpoint' : ` after step ${state.kept.step} of ${state.kept.steps}`}`);
+  if (state.trainedAnew !== undefined) lines.push(`trained anew from the first epoch: ${state.trainedAnew}`);
   if (state.resumesAtMs !== undefined) lines.push(`the provider is asked again by itself at ${new Date(state.resumesAtMs).toISOString()}, or at once by resume`);
   if (campaign.status === 'running') lines.push(`round ${state.round} of at most ${state.maxRounds}, ${state.stage}, ${percent(state.progress)}`);
   const { spending, budget } = state;

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** `still`: commands over the REST API, and the embedded stack. Exit 0 done, 1 failed, 2 wrong use. */
+import { userInfo } from 'node:os';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { readConfig } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
@@ -12,6 +13,7 @@ import { addModelCommands } from './model-options.ts';
 import { limits } from './limits.ts';
 import type { LimitsChange } from './limits.ts';
 import { serveApi } from './serve-api.ts';
+import { withSettings } from './settings.ts';
 import { train } from './train-command.ts';
 import type { TrainOptions } from './train-command.ts';
 
@@ -67,6 +69,15 @@ function teacherChange({ baseUrl, inputPrice, outputPrice, requestsPerMinute, to
 }
 const wholeOrNone = (text: string): number | 'none' => (text === 'none' ? text : whole(text));
 
+/** Who gives the command; nothing where the system has no name for its user, as in some containers. */
+function userName(): { readonly by?: string } {
+  try {
+    return { by: userInfo().username.slice(0, 100) };
+  } catch {
+    return {};
+  }
+}
+
 /** Runs a command and leaves its exit code; the stack of the command is closed by then. */
 function action<Args extends unknown[]>(work: (context: CommandContext, ...args: Args) => Promise<number>): (...args: [...Args, ...unknown[]]) => Promise<void> {
   return async (...args) => {
@@ -92,7 +103,7 @@ function build(): Command {
   add('show <campaign>', 'state, rounds and scores').action(action((context, name: string) => show(context, name)));
   add('pause <campaign>', 'pause after the work in progress')
     .option('--reason <text>', 'why, for the next person')
-    .action(action((context, name: string, { reason }: { reason?: string }) => steer(context, name, { kind: 'pause', ...(reason === undefined ? {} : { reason }) })));
+    .action(action((context, name: string, { reason }: { reason?: string }) => steer(context, name, { kind: 'pause', ...userName(), ...(reason === undefined ? {} : { reason }) })));
   add('resume <campaign>', 'go on').action(action((context, name: string) => steer(context, name, { kind: 'resume' })));
   add('cancel <campaign>', 'end it after a report; what was bought and trained stays')
     .option('--reason <text>', 'why, for the next person')
@@ -118,6 +129,9 @@ function build(): Command {
     .option('--temperature <value>', 'of questions that are not planned yet', dollars)
     .option('--max-tokens <tokens>', 'of answers to questions that are not planned yet', whole)
     .action(action((context, name: string, options: TeacherOptions) => steer(context, name, { kind: 'teacher', change: teacherChange(options) })));
+  add('set <campaign> <key=value...>', 'change settings that nothing which was bought depends on; "key=" takes one away')
+    .addHelpText('after', '\ntraining.maxTokens=1024 filter.minConfidence=0.8 iterate.maxRounds=3 teacher.concurrency=8 evaluation.bootstrapResamples=5000')
+    .action(action((context, name: string, settings: readonly string[]) => steer(context, name, { kind: 'set', patch: withSettings({}, settings, 'set') })));
   add('fork <campaign>', 'start another campaign from a finished round of this one; its answers are not bought again')
     .requiredOption('--from-round <round>', 'the round from which it goes on', whole)
     .option('--name <name>', 'name of the new campaign')

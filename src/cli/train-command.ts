@@ -2,7 +2,6 @@
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
-import { parse } from 'yaml';
 import { createAssets } from '../assets/create-assets.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { parseText, validate } from '../contracts/parse-spec.ts';
@@ -15,6 +14,8 @@ import { EXIT, fetchProgress, output, screenOf } from './commands.ts';
 import type { CommandContext } from './commands.ts';
 import type { Screen } from './follow.ts';
 import { duration } from './format.ts';
+import { isTree, setAt, withSettings } from './settings.ts';
+import type { Tree } from './settings.ts';
 
 export interface TrainOptions {
   readonly student?: string;
@@ -26,9 +27,6 @@ export interface TrainOptions {
   /** `training.epochs=2`: a key's path and its value in YAML. */
   readonly set?: readonly string[];
 }
-
-type Tree = Record<string, unknown>;
-const isTree = (value: unknown): value is Tree => typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Off a terminal a line at most so often. */
 const LINE_EVERY_MS = 5_000;
@@ -50,20 +48,8 @@ function withAbsolutePaths(spec: Tree, folder: string): Tree {
   return changed;
 }
 
-function setAt(tree: Tree, path: readonly string[], value: unknown): Tree {
-  const [key, ...rest] = path;
-  if (key === undefined) return tree;
-  const inner = tree[key];
-  return { ...tree, [key]: rest.length === 0 ? value : setAt(isTree(inner) ? inner : {}, rest, value) };
-}
-
 function applyOptions(spec: Tree, { student, hours, seed, set = [], ...paths }: TrainOptions): Tree {
-  let changed = spec;
-  for (const text of set) {
-    const at = text.indexOf('=');
-    if (at < 1) throw new StillhouseError('BAD_INPUT', `--set: expected KEY=VALUE, as in training.epochs=2, got ${JSON.stringify(text)}`);
-    changed = setAt(changed, text.slice(0, at).split('.'), parse(text.slice(at + 1)));
-  }
+  let changed = withSettings(spec, set, '--set');
   if (student !== undefined) changed = setAt(changed, ['student', 'model'], modelPath(student, process.cwd()));
   for (const key of ['dataset', 'development', 'out'] as const) if (paths[key] !== undefined) changed = { ...changed, [key]: datasetPath(paths[key], process.cwd()) };
   return { ...changed, ...(hours === undefined ? {} : { hours }), ...(seed === undefined ? {} : { seed }) };

@@ -1,6 +1,6 @@
 /** What the API and the CLI ask of the running campaigns. src/client/gateway.ts answers it over Temporal. */
 import type { CampaignInput } from '../contracts/campaign.ts';
-import type { SetTeacherInput } from '../contracts/messages.ts';
+import type { SetSpecInput, SetTeacherInput } from '../contracts/messages.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 
 /** How the campaign's workflow stands: `failed` also stands for one that was terminated or timed out from outside. */
@@ -66,12 +66,14 @@ export interface Campaigns {
   /** The latest finished rounds, newest last; all of them are in the artifact `state.history`. */
   rounds(campaign: string): Promise<readonly RoundSummary[]>;
   list(): Promise<readonly CampaignListing[]>;
-  pause(campaign: string, reason: string): Promise<CampaignState>;
+  pause(campaign: string, reason: string, by?: string): Promise<CampaignState>;
   resume(campaign: string): Promise<CampaignState>;
   cancel(campaign: string, reason: string): Promise<CampaignState>;
   raiseBudget(campaign: string, budget: Budget): Promise<CampaignState>;
   /** CONFLICT when the spec was changed by someone else in between. */
   setTeacher(campaign: string, change: SetTeacherInput): Promise<CampaignState>;
+  /** The same for settings. */
+  setSpec(campaign: string, change: SetSpecInput): Promise<CampaignState>;
   /** Whether Temporal answers; UNAVAILABLE otherwise. */
   check(): Promise<void>;
 }

@@ -8,7 +8,7 @@ import { defaultPayloadConverter, defineSearchAttributeKey, rootCause } from '@t
 import type { CampaignInput } from '../contracts/campaign.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
-import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setTeacherUpdate, stateQuery } from '../contracts/messages.ts';
+import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setSpecUpdate, setTeacherUpdate, stateQuery } from '../contracts/messages.ts';
 import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignOfWorkflowId, campaignWorkflowId, contestantOfWorkflowId, contestantWorkflowId, failureType } from '../contracts/names.ts';
 import type { CampaignState } from '../contracts/state.ts';
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns, RunningActivity } from './campaigns.ts';
@@ -104,11 +104,12 @@ export function createCampaigns(client: Client): Campaigns {
         throw asStillhouseError(error);
       }
     },
-    pause: (campaign, reason) => update(campaign, (handle) => handle.executeUpdate(pauseUpdate, { args: [{ reason }] })),
+    pause: (campaign, reason, by) => update(campaign, (handle) => handle.executeUpdate(pauseUpdate, { args: [{ reason, ...(by === undefined ? {} : { by }) }] })),
     resume: (campaign) => update(campaign, (handle) => handle.executeUpdate(resumeUpdate)),
     cancel: (campaign, reason) => update(campaign, (handle) => handle.executeUpdate(cancelUpdate, { args: [{ reason }] })),
     raiseBudget: (campaign, budget) => update(campaign, (handle) => handle.executeUpdate(raiseBudgetUpdate, { args: [budget] })),
     setTeacher: (campaign, change) => update(campaign, (handle) => handle.executeUpdate(setTeacherUpdate, { args: [change] })),
+    setSpec: (campaign, change) => update(campaign, (handle) => handle.executeUpdate(setSpecUpdate, { args: [change] })),
     async check() {
       try {
         await within(WORKER_DEADLINE_MS, () => client.workflowService.getSystemInfo({}));

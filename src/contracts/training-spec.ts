@@ -193,3 +193,8 @@ export type FeatureSpec = NonNullable<TrainingSpec['feature']>;
 /** Does training need a model to learn from that the spec does not name? Distributions that came with the answers are an alternative where no hidden states are asked for. */
 export const lacksTeacher = ({ method, logit, teacher }: Pick<TrainingSpec, 'method' | 'logit' | 'teacher'>, answersHaveTargets: boolean): boolean =>
   learnsFromModel(method) && teacher === undefined && !(method === 'logit' && logit?.targets === 'offline' && answersHaveTargets);
+
+/** What of a training spec decides the numbers. When checkpoints are written does not; the precision that a run has by itself is not named. */
+export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, precision, ...decisive }: TrainingSpec): object {
+  return precision === 'float16' ? { ...decisive, precision } : decisive;
+}

@@ -1,5 +1,6 @@
 /** One epoch of training, from its start or from a checkpoint. The numbers depend on the identity and on nothing else. */
 import type { ExecutionProvider } from '../contracts/execution-providers.ts';
+import { decisiveTraining } from '../contracts/training-spec.ts';
 import type { TrainingSpec } from '../contracts/training-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { LossPoint } from '../contracts/records.ts';
@@ -225,12 +226,9 @@ async function batchGradients(
   return { lossNats, tokens: rows.reduce((sum, row) => sum + row.tokens, 0) };
 }
 
-const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
+export { decisiveTraining };
 
-/** What of a training spec decides the numbers. When checkpoints are written does not; the precision that a run has by itself is not named. */
-export function decisiveTraining({ checkpointEverySteps: _steps, checkpointEveryMinutes: _minutes, precision, ...decisive }: TrainingSpec): object {
-  return precision === 'float16' ? { ...decisive, precision } : decisive;
-}
+const tuned = ({ lora }: TrainingSpec): LoopState['tune'] => (lora === undefined ? { kind: 'full' } : { kind: 'lora', ...lora });
 
 function identityOf({ training, development, modelSha256, datasetSha256, seed, teacher }: EpochInput): LoopState['identity'] {
   return { modelSha256, datasetSha256, ...(development === undefined ? {} : { developmentSha256: development.sha256 }), ...(teacher === undefined ? {} : { teacherSha256: teacher.sha256 }), seed, training: canonicalJson(decisiveTraining(training)) };

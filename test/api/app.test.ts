@@ -187,7 +187,7 @@ test('the OpenAPI document knows every route and the spec', async () => {
   assert.match(document.openapi, /^3\.1/);
   assert.deepEqual(Object.keys(document.paths).sort(), [
     '/v1/campaigns', '/v1/campaigns/estimate', '/v1/campaigns/{name}', '/v1/campaigns/{name}/artifacts/{kind}', '/v1/campaigns/{name}/budget', '/v1/campaigns/{name}/cancel',
-    '/v1/campaigns/{name}/fork', '/v1/campaigns/{name}/pause', '/v1/campaigns/{name}/report', '/v1/campaigns/{name}/resume', '/v1/campaigns/{name}/teacher', '/v1/health',
+    '/v1/campaigns/{name}/fork', '/v1/campaigns/{name}/pause', '/v1/campaigns/{name}/report', '/v1/campaigns/{name}/resume', '/v1/campaigns/{name}/spec', '/v1/campaigns/{name}/teacher', '/v1/health',
   ]);
   const schema = document.paths['/v1/campaigns']?.['post']?.requestBody?.content['application/json']?.schema;
   assert.ok('training' in (schema?.properties ?? {}));

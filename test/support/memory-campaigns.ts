@@ -4,7 +4,7 @@ import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { Estimate } from '../../src/estimate/estimate.ts';
-import type { SetTeacherInput } from '../../src/contracts/messages.ts';
+import type { SetSpecInput, SetTeacherInput } from '../../src/contracts/messages.ts';
 import type { Budget, CampaignState, RoundSummary } from '../../src/contracts/state.ts';
 
 /** Campaigns kept in memory, by the rules of the interface. */
@@ -52,8 +52,8 @@ export class MemoryCampaigns implements Campaigns {
   async list(): Promise<readonly CampaignListing[]> {
     return [...this.started.keys()].map((campaign) => ({ campaign, status: this.status, startedAtMs: 1 }));
   }
-  async pause(campaign: string, reason: string): Promise<CampaignState> {
-    return this.#change(campaign, { status: 'paused', pauseReason: reason });
+  async pause(campaign: string, reason: string, by?: string): Promise<CampaignState> {
+    return this.#change(campaign, { status: 'paused', pauseReason: reason, ...(by === undefined ? {} : { pausedBy: by }) });
   }
   async resume(campaign: string): Promise<CampaignState> {
     return this.#change(campaign, { status: 'running' });
@@ -64,10 +64,18 @@ export class MemoryCampaigns implements Campaigns {
   async raiseBudget(campaign: string, budget: Budget): Promise<CampaignState> {
     return this.#change(campaign, { budget });
   }
-  async setTeacher(campaign: string, { spec, replaces }: SetTeacherInput): Promise<CampaignState> {
+  readonly teachers: SetTeacherInput[] = [];
+  async setTeacher(campaign: string, change: SetTeacherInput): Promise<CampaignState> {
+    this.teachers.push(change);
+    const { spec, replaces } = change;
     const { input, state } = this.#of(campaign);
     if ((state.changedSpec ?? input.spec).sha256 !== replaces) throw new StillhouseError('CONFLICT', `campaign ${campaign}: the teacher was changed in between`);
     return this.#change(campaign, { changedSpec: spec });
+  }
+  readonly set: SetSpecInput[] = [];
+  setSpec(campaign: string, change: SetSpecInput): Promise<CampaignState> {
+    this.set.push(change);
+    return this.setTeacher(campaign, change);
   }
   async check(): Promise<void> {
     if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');
