@@ -349,7 +349,7 @@ class OpenAITeacher implements Teacher {
       if (nothing !== undefined) return nothing;
       const { code } = outcome.error;
       // A gateway that finds no model for the parameters says that it finds none.
-      const aboutForm = code === 'BAD_INPUT' || code === 'UNAVAILABLE' || (outcome.status === 404 && /parameter|support/i.test(outcome.complaint));
+      const aboutForm = code === 'BAD_INPUT' || code === 'UNAVAILABLE' || outcome.status === 403 || (outcome.status === 404 && /parameter|support/i.test(outcome.complaint));
       if (outcome.status !== undefined && aboutForm && concessions.concede(outcome.status, outcome.complaint, proven.has(this.#kindOf(request)))) continue;
       if (outcome.unreadable === true) {
         unreadable += 1;

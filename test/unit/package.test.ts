@@ -43,7 +43,7 @@ function admits(range: string, version: Version): boolean {
 test('every package takes every Node that this one names: none is warned of', () => {
   assert.ok(admits('>= 20', [20, 19, 0]) && !admits('^22.18.0 || >=24.11.0', [20, 19, 0]) && !admits('>=22', [20, 20, 2]), 'the check itself can fail');
   const oldest = engines.node.split('||').map((part) => parse(part.replace(/[^\d.]/g, '')));
-  assert.ok(oldest.length > 0 && oldest.some(([major]) => major === 20), engines.node);
+  assert.ok(oldest.some(([major]) => major === 20), engines.node);
   const refusing = Object.entries(packages).flatMap(([name, { engines: wanted }]) => [...oldest, [24, 21, 0] as const].filter((version) => !admits(wanted?.node ?? '*', version)).map((version) => `${name} ${wanted?.node} with ${version.join('.')}`));
   assert.deepEqual(refusing, []);
 });
@@ -56,6 +56,6 @@ test('the runtime’s script, which fetches the libraries of graphics cards, is 
 
 test('the project’s .npmrc has keys that npm knows, the lock no addresses', () => {
   const keys = read('.npmrc').split('\n').filter((line) => /^[^#;\s]/.test(line)).map((line) => line.split('=')[0]);
-  assert.deepEqual(keys.toSorted(), ['audit', 'fund', 'omit-lockfile-registry-resolved']);
+  assert.deepEqual(new Set(keys), new Set(['audit', 'fund', 'omit-lockfile-registry-resolved']));
   assert.deepEqual(Object.keys(packages).filter((name) => packages[name]?.resolved !== undefined), []);
 });

@@ -104,7 +104,7 @@ describe('students that are whole models', () => {
     const { training } = specOf({ model }, { tune: 'full', epochs: 2 });
     const { checkpoint } = await trainer.trainEpoch({ student: { model }, training, seed: 7, epoch: 0, dataset }, {});
     const wrong = trainer.trainEpoch({ student: { model, layers: [0] }, training, seed: 7, epoch: 1, dataset, from: checkpoint }, {});
-    await assert.rejects(wrong, (error) => error instanceof StillhouseError && error.code === 'BAD_INPUT');
+    await assert.rejects(wrong, (error) => error instanceof StillhouseError && error.code === 'STALE');
     const names = await Promise.all([{}, { layers: [0] }, { layers: [1] }].map(async (choice) => (await loadModel({ path: model, name: 'm', cache, ...choice })).identity));
     assert.deepEqual(names.map(({ name }) => name), ['m', 'm (1 of 2 layers: 0)', 'm (1 of 2 layers: 1)']);
     assert.equal(new Set(names.map(({ sha256 }) => sha256)).size, 3);
