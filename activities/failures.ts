@@ -37,15 +37,15 @@ const RETRYABLE: { readonly [Code in ErrorCode]: boolean } = {
 const TRANSIENT_ERRNO: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'ETIMEDOUT', 'EPIPE', 'EAI_AGAIN', 'ENETUNREACH', 'EHOSTUNREACH', 'EBUSY', 'EAGAIN', 'EMFILE', 'ENFILE']);
 const FULL_ERRNO: ReadonlySet<string> = new Set(['ENOSPC', 'EDQUOT']);
 
-/** A process that dies as often as this in one activity will go on doing so: too little memory, as a rule. */
+/** A process that dies as often as this in one activity will go on doing so: too little memory, as a rule. Attempts that ended for another reason, as by a redeployed worker, do not count. */
 const MAX_PROCESS_DEATHS = 10;
 
 /** A provider that asks for a longer pause than this is away for the time being. */
 const LONGEST_WAIT_MS = 60_000;
 
 export interface FailureContext {
-  /** 1-based. */
-  readonly attempt: number;
+  /** Attempts of this activity whose process died, this one included. */
+  readonly deaths?: number;
   /**
    * The work has retried an absent provider for long enough itself: its campaign should know, pause and
    * ask again later, instead of an activity that retries out of sight.
@@ -63,17 +63,21 @@ export function toFailure(error: unknown, context: FailureContext): Error {
   if (context.stopped !== undefined) return stoppedFailure(context.stopped, facts);
   if (error instanceof ApplicationFailure || error instanceof CancelledFailure) return error;
   const { code, message, retryAfterMs } = asStillhouseError(error);
-  const exhausted = code === 'PROCESS_DIED' && context.attempt >= MAX_PROCESS_DEATHS;
+  const { deaths = 0 } = context;
+  const exhausted = code === 'PROCESS_DIED' && deaths >= MAX_PROCESS_DEATHS;
   const away = context.surfacesOutages === true && (code === 'UNAVAILABLE' || (code === 'RATE_LIMITED' && (retryAfterMs ?? 0) > LONGEST_WAIT_MS));
   return ApplicationFailure.create({
     type: failureType(code),
-    message: exhausted ? `${message} (${context.attempt} times: is there enough memory?)` : message,
+    message: exhausted ? `${message} (${deaths} times: is there enough memory?)` : message,
     nonRetryable: exhausted || away || !RETRYABLE[code],
     ...(facts === undefined ? {} : { details: [facts] }),
     ...(retryAfterMs === undefined ? {} : { nextRetryDelay: retryAfterMs }),
     ...(error instanceof Error ? { cause: error } : {}),
   });
 }
+
+/** Whether a process of the activity's died, not by a wish of ours. */
+export const isProcessDeath = (error: unknown): boolean => error instanceof StillhouseError && error.code === 'PROCESS_DIED';
 
 /** What the workflow can use of a failure: what was bought and kept before, for how long the provider asked not to be called, which time would do. */
 function factsOf(error: unknown, kept: FailureFacts | undefined): FailureFacts | undefined {

@@ -1,7 +1,7 @@
 /** Supervision of an activity's work: beats while it runs, a signal when it should stop, failures in Temporal's terms. */
 import { Context } from '@temporalio/activity';
 import type { FailureFacts } from '../src/contracts/activities.ts';
-import { toFailure } from './failures.ts';
+import { isProcessDeath, toFailure } from './failures.ts';
 import type { FailureContext } from './failures.ts';
 
 export interface Supervision {
@@ -27,8 +27,9 @@ export interface SupervisionOptions extends Pick<FailureContext, 'surfacesOutage
  */
 export async function supervised<T>(work: (supervision: Supervision) => Promise<T>, { keeps, ...options }: SupervisionOptions = {}): Promise<T> {
   const context = Context.current();
-  const { heartbeatTimeoutMs, heartbeatDetails, attempt, workflowExecution } = context.info;
+  const { heartbeatTimeoutMs, heartbeatDetails, workflowExecution } = context.info;
   const signal = context.cancellationSignal;
+  const deathsBefore = deathsOf(heartbeatDetails);
   let details: unknown = heartbeatDetails;
   const send = (): void => (details === undefined || details === null ? context.heartbeat() : context.heartbeat(details));
   const timer = heartbeatTimeoutMs === undefined ? undefined : setInterval(send, Math.max(50, heartbeatTimeoutMs / 4));
@@ -37,16 +38,30 @@ export async function supervised<T>(work: (supervision: Supervision) => Promise<
     workflowRunId: workflowExecution?.runId ?? '',
     previousDetails: heartbeatDetails,
     beat: (next) => {
-      details = next;
+      details = withDeaths(next, deathsBefore);
       send();
     },
   };
   try {
     return await work(supervision);
   } catch (error) {
+    const deaths = deathsBefore + (isProcessDeath(error) && !signal.aborted ? 1 : 0);
     const kept = keeps?.(details);
-    throw toFailure(error, { ...options, attempt, ...(kept === undefined ? {} : { kept }), ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
+    // What an activity says last before it fails reaches its next attempt.
+    if (deaths > deathsBefore) {
+      details = withDeaths(details, deaths);
+      send();
+    }
+    throw toFailure(error, { ...options, deaths, ...(kept === undefined ? {} : { kept }), ...(signal.aborted ? { stopped: signal.reason as unknown } : {}) });
   } finally {
     clearInterval(timer);
   }
 }
+
+/** Processes that died under the attempts before; they travel in the details of every beat. */
+function deathsOf(details: unknown): number {
+  const deaths: unknown = typeof details === 'object' && details !== null && 'deaths' in details ? details.deaths : 0;
+  return typeof deaths === 'number' && Number.isSafeInteger(deaths) && deaths > 0 ? deaths : 0;
+}
+
+const withDeaths = (details: unknown, deaths: number): unknown => (deaths === 0 ? details : { ...(typeof details === 'object' && details !== null ? details : {}), deaths });

@@ -20,8 +20,8 @@ export interface TrainerDeps {
 }
 
 const heartbeatSchema = z.object({
-  step: z.int().min(0),
-  steps: z.int().min(0),
+  step: z.int().min(0).optional(),
+  steps: z.int().min(0).optional(),
   lossNats: z.number().optional(),
   checkpoint: z.object({ kind: z.enum(ARTIFACT_KINDS), sha256: z.string().regex(/^[0-9a-f]{64}$/), sizeBytes: z.int().min(0) }).optional(),
   checkpointStep: z.int().min(0).optional(),
@@ -73,5 +73,5 @@ function keptCheckpoint(details: unknown): FailureFacts | undefined {
   const parsed = heartbeatSchema.safeParse(details);
   if (!parsed.success || parsed.data.checkpoint === undefined) return undefined;
   const { checkpoint, checkpointStep, steps } = parsed.data;
-  return { checkpoint, ...(checkpointStep === undefined ? {} : { checkpointStep, steps }) };
+  return { checkpoint, ...(checkpointStep === undefined || steps === undefined ? {} : { checkpointStep, steps }) };
 }

@@ -135,6 +135,13 @@ test('run ends with 1 when the campaign failed, and when it waits for a person',
   assert.equal(paused.code, 1);
   assert.match(paused.stdout, /paused: the next batch needs \$2/);
   assert.match(paused.stdout, /budget review-sentiment --usd 2\.5 --hours 3/);
+  // The commands that are proposed are those that help.
+  const remedies = [{ command: 'still set review-sentiment training.maxTokens=1024', effect: 'takes longer rows' }, { command: 'still resume review-sentiment', effect: 'after there is space' }];
+  campaigns.change('review-sentiment', { pauseKind: 'failure', pauseReason: 'rows.jsonl:61: expected JSON', pauseCode: 'BAD_INPUT', pausedBy: 'failure', pausedAtMs: 0, remedies });
+  const failed = await still(['run', SPEC]);
+  assert.match(failed.stdout, /Go on with\n  npm run still -- set review-sentiment training\.maxTokens=1024     # takes longer rows\n  npm run still -- resume review-sentiment     # after there is space\n*$/);
+  const shown = await still(['show', 'review-sentiment']);
+  assert.match(shown.stdout, /paused: rows\.jsonl:61: expected JSON\n  by failure, since 1970-01-01 00:00 UTC, BAD_INPUT\n  to go on: still set review-sentiment training\.maxTokens=1024/);
   campaigns.status = 'failed';
   assert.equal((await still(['run', SPEC])).code, 1);
 });
@@ -160,6 +167,18 @@ test('estimate prints what a campaign would cost', async () => {
   assert.match(text.stdout, /in all +10 +1000 +\$0\.2000\nthe calls take 30 min 0 s; 3 more questions are answered by the ledger and cost nothing/);
   assert.equal((JSON.parse((await still(['estimate', SPEC, '--json'])).stdout) as { usd: { high: number } }).usd.high, 0.2);
   assert.equal(campaigns.started.size, 0);
+});
+
+test('set sends settings as a patch, and says when they count', async () => {
+  await still(['run', SPEC, '--detach']);
+  const text = await still(['set', 'review-sentiment', 'training.learningRate=0.002', 'filter.minConfidence=0.4']);
+  assert.equal(text.code, 0, text.stderr);
+  assert.match(text.stdout, /^review-sentiment: running\n  a training that is under way begins anew .*training\.learningRate was .* and is 0\.002\n  rows are filtered by it/);
+  const changed = await getJson<CampaignSpec>(store, campaigns.set[0]?.spec ?? assert.fail());
+  assert.deepEqual([changed.training.learningRate, changed.filter.minConfidence], [0.002, 0.4]);
+  const wrong = await still(['set', 'review-sentiment', 'budget.usd=3']);
+  assert.deepEqual([wrong.code, /still budget review-sentiment/.test(wrong.stderr)], [2, true]);
+  assert.equal((await still(['set', 'review-sentiment'])).code, 2);
 });
 
 test('teacher and fork send what their options say', async () => {

@@ -14,7 +14,7 @@ interface History {
   readonly events: readonly { readonly eventId: string; readonly activityTaskScheduledEventAttributes?: { readonly activityType: { readonly name: string } } }[];
 }
 
-const NAMES = ['cancelled', 'contestant', 'continued', 'finished', 'forked', 'paused', 'steered', 'tournament'] as const;
+const NAMES = ['cancelled', 'contestant', 'contestants', 'continued', 'finished', 'forked', 'paused', 'settings', 'steered', 'tournament'] as const;
 const read = async (name: string): Promise<History> => JSON.parse(await readFile(join(historiesFolder, `${name}.json`), 'utf8')) as History;
 
 describe('replay', () => {
@@ -32,7 +32,7 @@ describe('replay', () => {
     return errors;
   }
 
-  it('accepts the saved histories of campaigns that continued, finished, were forked, paused, steered and cancelled, and of a tournament', async () => {
+  it('accepts the saved histories of campaigns that continued, finished, were forked, paused, steered, set and cancelled, and of a tournament', async () => {
     const errors = await replay(await Promise.all(NAMES.map(async (name) => ({ name, history: await read(name) }))));
     assert.deepEqual([...errors.keys()].sort(), [...NAMES]);
     for (const [name, error] of errors) assert.equal(error, undefined, name);

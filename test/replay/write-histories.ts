@@ -5,9 +5,9 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { historyToJSON } from '@temporalio/common/lib/proto-utils.js';
-import { cancelUpdate, setTeacherUpdate } from '../../src/contracts/messages.ts';
+import { cancelUpdate, setSpecUpdate, setTeacherUpdate } from '../../src/contracts/messages.ts';
 import { contestantWorkflowId } from '../../src/contracts/names.ts';
-import { ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
+import { PLAN, ScriptedActivities, campaignInput, refOf } from '../support/scripted-activities.ts';
 import { Temporal, historiesFolder } from '../support/temporal.ts';
 
 await using temporal = new Temporal();
@@ -53,6 +53,37 @@ async function writeSteered(): Promise<void> {
     await handle.executeUpdate(setTeacherUpdate, { args: [{ spec: refOf('spec', 'another teacher'), replaces: input.spec.sha256 }] });
     await handle.result();
     await save('steered', handle.workflowId);
+  });
+}
+
+/** Settings changed while a failed training is paused: the dataset is built anew, and the rounds follow the new plan. */
+async function writeSettings(): Promise<void> {
+  const script = new ScriptedActivities();
+  await temporal.work(script.activities, async () => {
+    script.failNext('trainEpoch', 'the disk is full');
+    const input = campaignInput('settings', { concurrentBatches: 1, maxRounds: 1 });
+    const handle = await temporal.start(input);
+    await temporal.paused(handle);
+    await handle.executeUpdate(setSpecUpdate, { args: [{ spec: refOf('spec', 'other settings'), replaces: input.spec.sha256, plan: { ...PLAN, maxRounds: 1, epochs: 3 } }] });
+    await handle.executeUpdate('resume');
+    await handle.result();
+    await save('settings', handle.workflowId);
+  });
+}
+
+/** A tournament whose settings change while its first contestant is paused. */
+async function writeContestants(): Promise<void> {
+  const script = new ScriptedActivities({ requests: [10], contestants: [{ name: 'first', scores: [0.8, 0.82] }, { name: 'second', scores: [0.7, 0.9] }] });
+  await temporal.work(script.activities, async () => {
+    script.failNext('trainEpoch', 'the disk is full');
+    const tournament = { firstRung: 1, reductionFactor: 2, concurrent: 1 };
+    const input = campaignInput('contestants', { maxRounds: 1, tournament });
+    const handle = await temporal.start(input);
+    await temporal.paused(handle);
+    await handle.executeUpdate(setSpecUpdate, { args: [{ spec: refOf('spec', 'other settings'), replaces: input.spec.sha256, plan: { ...PLAN, maxRounds: 1, tournament } }] });
+    await handle.executeUpdate('resume');
+    await handle.result();
+    await save('contestants', handle.workflowId);
   });
 }
 
@@ -109,7 +140,7 @@ function withoutMachine(key: string, value: unknown): unknown {
 }
 
 const writers: Readonly<Record<string, () => Promise<void>>> = {
-  finished: writeFinished, paused: writePaused, steered: writeSteered, forked: writeForked, tournament: writeTournament, cancelled: writeCancelled,
+  finished: writeFinished, paused: writePaused, steered: writeSteered, settings: writeSettings, contestants: writeContestants, forked: writeForked, tournament: writeTournament, cancelled: writeCancelled,
 };
 const wanted = process.argv.slice(2);
 

@@ -5,6 +5,7 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createOrchestratorActivities } from '../../activities/orchestrator.ts';
+import type { Assets } from '../../src/assets/assets.ts';
 import type { OrchestratorStages } from '../../activities/stages.ts';
 import { createTeacherActivities } from '../../activities/teacher.ts';
 import type { BuiltDataset, CampaignContext, CampaignHistory } from '../../src/contracts/activities.ts';
@@ -24,6 +25,7 @@ import { createReportModels } from '../../src/evaluation/report-models.ts';
 import { writeReport } from '../../src/evaluation/report.ts';
 import { selectInputs } from '../../src/dataset/select.ts';
 import { exportHostedStudent } from '../../src/training/hosted/folder.ts';
+import { lengthsBy } from '../../src/training/lengths.ts';
 import { openHostedTraining, withTrainingBound } from '../../src/training/hosted/hosted-training.ts';
 import type { HostedTimings } from '../../src/training/hosted/provider.ts';
 import { putJson } from '../../src/store/jsonl.ts';
@@ -51,6 +53,8 @@ export interface TeachingOptions {
   readonly folder: string;
   readonly poolRows?: number;
   readonly heldOutRows?: number;
+  /** Of students that are really trained: where their files are. */
+  readonly models?: Pick<Assets, 'model'>;
 }
 
 export class Teaching implements AsyncDisposable {
@@ -59,9 +63,11 @@ export class Teaching implements AsyncDisposable {
   /** The value of the environment variable that a spec names; changing it is what an operator does. */
   key = TEST_KEY;
   readonly #folder: string;
+  readonly #models: Pick<Assets, 'model'> | undefined;
   readonly #directory: TeacherDirectory & AsyncDisposable;
 
-  constructor({ folder, poolRows = 200, heldOutRows = 20 }: TeachingOptions) {
+  constructor({ folder, poolRows = 200, heldOutRows = 20, models }: TeachingOptions) {
+    this.#models = models;
     mkdirSync(folder, { recursive: true });
     this.#folder = folder;
     this.store = createFileStore(join(folder, 'objects'));
@@ -100,15 +106,17 @@ export class Teaching implements AsyncDisposable {
     const { store, ledger } = this;
     const directory = this.#directory;
     const answers = createAnswerReader({ ledger, directory });
+    const models = this.#models;
+    const lengths = models === undefined ? {} : { lengths: lengthsBy(models) };
     const stages: OrchestratorStages = {
-      prepareCampaign: (input) => prepareCampaign({ store, assets: { dataset: (name) => Promise.resolve(name) } }, input),
+      prepareCampaign: (input) => prepareCampaign({ store, assets: { dataset: (name) => Promise.resolve(name) }, ...lengths }, input),
       planRequests: (input) => planRequests({ store, directory, find: createAnswerFinder({ ledger, directory }) }, input),
       reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
-      buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers }, input)),
+      buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers, ...lengths }, input)),
       planJudgements: (input) => planJudgements({ store, answers, directory }, input),
       evaluate: (input) => evaluate({ store, answers }, input),
       selectInputs: (input) => selectInputs({ store }, input),
-      writeReport: (input) => writeReport({ store, models: createReportModels(noModels) }, input),
+      writeReport: (input) => writeReport({ store, models: createReportModels(models ?? noModels) }, input),
       planStudentRequests: (input) => planStudentRequests({ store, directory }, input),
       readStudentAnswers: (input) => readStudentAnswers({ store, answers }, input),
       exportHostedStudent: (input) => exportHostedStudent({ store }, input),

@@ -3,6 +3,7 @@ import { before, describe, it } from 'node:test';
 import { ApplicationFailure, CancelledFailure } from '@temporalio/common';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import { toFailure } from '../../activities/failures.ts';
+import { supervised } from '../../activities/heartbeat.ts';
 import { createOrchestratorActivities } from '../../activities/orchestrator.ts';
 import type { OrchestratorStages, TrainerStages } from '../../activities/stages.ts';
 import { createTrainerActivities } from '../../activities/trainer.ts';
@@ -122,8 +123,8 @@ describe('trainEpoch activity', () => {
 });
 
 describe('failures', () => {
-  const failureOf = (error: unknown, attempt = 1): ApplicationFailure => {
-    const failure = toFailure(error, { attempt });
+  const failureOf = (error: unknown, deaths = 0): ApplicationFailure => {
+    const failure = toFailure(error, { deaths });
     assert.ok(failure instanceof ApplicationFailure);
     return failure;
   };
@@ -148,8 +149,8 @@ describe('failures', () => {
   });
 
   it('comes back to work that goes on at a provider, which is no outage', () => {
-    const waits = toFailure(new StillhouseError('PENDING', 'the batch b has answered 3 of 9 questions', { retryAfterMs: 60_000 }), { attempt: 7, surfacesOutages: true });
-    const away = toFailure(new StillhouseError('UNAVAILABLE', 'no answer', { retryAfterMs: 60_000 }), { attempt: 7, surfacesOutages: true });
+    const waits = toFailure(new StillhouseError('PENDING', 'the batch b has answered 3 of 9 questions', { retryAfterMs: 60_000 }), { surfacesOutages: true });
+    const away = toFailure(new StillhouseError('UNAVAILABLE', 'no answer', { retryAfterMs: 60_000 }), { surfacesOutages: true });
     assert.ok(waits instanceof ApplicationFailure && away instanceof ApplicationFailure);
     assert.deepEqual([waits.nonRetryable, waits.nextRetryDelay, away.nonRetryable], [false, 60_000, true]);
   });
@@ -159,6 +160,41 @@ describe('failures', () => {
     const last = failureOf(new StillhouseError('PROCESS_DIED', 'killed'), 10);
     assert.equal(last.nonRetryable, true);
     assert.match(last.message, /killed \(10 times/);
+  });
+
+  it('counts the deaths of its process alone, over attempts that a redeployed worker has ended', async () => {
+    const dies = () => supervised(() => Promise.reject(new StillhouseError('PROCESS_DIED', 'killed')));
+    const after = async (heartbeatDetails: unknown, attempt: number): Promise<{ readonly failure: ApplicationFailure; readonly last: unknown }> => {
+      const env = environment({ attempt, ...(heartbeatDetails === undefined ? {} : { heartbeatDetails }) });
+      let last: unknown;
+      env.on('heartbeat', (details: unknown) => (last = details));
+      const failure = await env.run(dies).catch((error: unknown) => error);
+      assert.ok(failure instanceof ApplicationFailure);
+      return { failure, last };
+    };
+    const redeployed = await after(undefined, 50);
+    assert.deepEqual([redeployed.failure.nonRetryable, redeployed.last], [false, { deaths: 1 }]);
+    const kept = await after({ step: 2, steps: 4, deaths: 8 }, 51);
+    assert.deepEqual([kept.failure.nonRetryable, kept.last], [false, { step: 2, steps: 4, deaths: 9 }]);
+    assert.equal((await after(kept.last, 52)).failure.nonRetryable, true);
+    for (const odd of [null, 'text', { deaths: 'many' }, { deaths: -3 }]) assert.deepEqual((await after(odd, 2)).last, { ...(typeof odd === 'object' ? odd : {}), deaths: 1 });
+  });
+
+  it('tells the newest checkpoint with every failure of a training', async () => {
+    const store = createFileStore(temporaryFolder());
+    const spec = await putJson(store, 'spec', { student: { model: 'm' }, training: { epochs: 1 }, seed: 5 });
+    const checkpoint = await store.put('checkpoint', 'step 2');
+    for (const code of ['DISK_FULL', 'TOO_LARGE', 'BAD_INPUT', 'PROCESS_DIED'] as const) {
+      const trainer = scriptedTrainer(({ onProgress }) => {
+        onProgress?.({ step: 2, steps: 4, lossNats: 1, tokensPerSecond: 1, checkpoint });
+        onProgress?.({ step: 3, steps: 4, lossNats: 1, tokensPerSecond: 1 });
+        return Promise.reject(new StillhouseError(code, 'no'));
+      });
+      const { trainEpoch } = createTrainerActivities({ store, trainer, stages: {} as TrainerStages });
+      const failure = await environment().run(trainEpoch, { campaign: 'c', spec, round: 1, epoch: 0, dataset: refOf('dataset', 1) }).catch((error: unknown) => error);
+      assert.ok(failure instanceof ApplicationFailure);
+      assert.deepEqual(failure.details, [{ checkpoint, checkpointStep: 2, steps: 4 }], code);
+    }
   });
 });
 
