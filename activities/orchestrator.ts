@@ -24,6 +24,8 @@ export function createOrchestratorActivities({ store, stages }: OrchestratorDeps
       }),
     planJudgements: (input) => supervised(() => stages.planJudgements(input)),
     reassignRequests: (input) => supervised(() => stages.reassignRequests(input)),
+    planFirstQuestions: (input) => supervised(() => stages.planFirstQuestions(input)),
+    readFirstAnswers: (input) => supervised(() => stages.readFirstAnswers(input)),
     evaluate: (input) => supervised(() => stages.evaluate(input)),
     planTournament: (input) => supervised(() => planTournament(store, input)),
     recordRound: (input) => supervised(() => recordRound(store, input)),

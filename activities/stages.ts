@@ -23,6 +23,8 @@ export interface OrchestratorStages {
   buildDataset(input: Contract.BuildDatasetInput): Promise<Contract.BuiltDataset>;
   planJudgements(input: Contract.PlanJudgementsInput): Promise<Contract.PlannedRequests>;
   reassignRequests(input: Contract.ReassignRequestsInput): Promise<Contract.PlannedRequests>;
+  planFirstQuestions(input: Contract.PlanFirstQuestionsInput): Promise<Contract.PlannedRequests>;
+  readFirstAnswers(input: Contract.ReadFirstAnswersInput): Promise<Contract.FirstAnswers>;
   evaluate(input: Contract.EvaluateInput): Promise<Contract.Evaluated>;
   selectInputs(input: Contract.SelectInputsInput): Promise<Contract.SelectedInputs>;
   writeReport(input: Contract.WriteReportInput): Promise<Contract.WrittenReport>;

@@ -12,6 +12,7 @@ import { evaluate } from '../src/evaluation/evaluate.ts';
 import { planJudgements } from '../src/evaluation/judge.ts';
 import { createReportModels } from '../src/evaluation/report-models.ts';
 import { writeReport } from '../src/evaluation/report.ts';
+import { planFirstQuestions, readFirstAnswers } from '../src/evaluation/first-questions.ts';
 import { planStudentRequests, readStudentAnswers } from '../src/evaluation/hosted-student.ts';
 import { measureSpeed } from '../src/evaluation/speed.ts';
 import { runStudent } from '../src/evaluation/student.ts';
@@ -26,6 +27,7 @@ import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
 import { importCompletions } from '../src/teacher/stored-completions.ts';
 import { createTraitBook } from '../src/teacher/trait-book.ts';
+import type { TraitBook } from '../src/teacher/trait-book.ts';
 import { createSharedLimits } from '../src/teacher/shared-limits.ts';
 import type { TeacherDirectory } from '../src/teacher/teacher.ts';
 import { exportStudent } from '../src/training/export.ts';
@@ -49,17 +51,20 @@ export function composeWorker(config: Config): Composition {
   const modelDeps = { assets, cache, executionProviders, ...(threads === undefined ? {} : { threads }) };
   const host = createModelHost({ ...modelDeps, precision });
   const resources = new AsyncDisposableStack();
-  let opened: { readonly ledger: Ledger; readonly directory: TeacherDirectory } | undefined;
+  let opened: { readonly ledger: Ledger; readonly directory: TeacherDirectory; readonly traits: TraitBook } | undefined;
   const teaching = () => {
-    opened ??= {
+    if (opened !== undefined) return opened;
+    const traits = resources.use(createTraitBook(paths.limits));
+    opened = {
+      traits,
       ledger: resources.adopt(createLedger(paths.ledger), (ledger) => ledger.close()),
-      directory: resources.use(createTeacherDirectory({ host, assets, readSecret, limits: resources.use(createSharedLimits(paths.limits)), traits: resources.use(createTraitBook(paths.limits)) })),
+      directory: resources.use(createTeacherDirectory({ host, assets, readSecret, limits: resources.use(createSharedLimits(paths.limits)), traits })),
     };
     return opened;
   };
   return {
     orchestrator() {
-      const { ledger, directory } = teaching();
+      const { ledger, directory, traits } = teaching();
       const answers = createAnswerReader({ ledger, directory });
       const models = createReportModels(assets);
       const lengths = lengthsBy(assets);
@@ -72,6 +77,8 @@ export function composeWorker(config: Config): Composition {
           buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers, lengths }, input)),
           planJudgements: (input) => planJudgements({ store, answers, directory }, input),
           reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
+          planFirstQuestions: (input) => planFirstQuestions({ store, answers, directory, find: createAnswerFinder({ ledger, directory }) }, input),
+          readFirstAnswers: (input) => readFirstAnswers({ store, answers, traits }, input),
           evaluate: (input) => evaluate({ store, answers }, input),
           selectInputs: (input) => selectInputs({ store }, input),
           writeReport: (input) => writeReport({ store, models }, input),

@@ -1,6 +1,6 @@
 /** The campaign workflow: rounds until there is a reason to stop, then the closing stages. */
 import { ActivityFailure } from '@temporalio/common';
-import { CancellationScope, allHandlersFinished, condition, continueAsNew, isCancellation, setHandler } from '@temporalio/workflow';
+import { CancellationScope, allHandlersFinished, condition, continueAsNew, isCancellation, patched, setHandler } from '@temporalio/workflow';
 import type { CampaignInput } from '../src/contracts/campaign.ts';
 import type { PauseInput, SetSpecInput, SetTeacherInput } from '../src/contracts/messages.ts';
 import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setSpecUpdate, setTeacherUpdate, stateQuery } from '../src/contracts/messages.ts';
@@ -8,6 +8,7 @@ import { failureType } from '../src/contracts/names.ts';
 import type { CampaignState } from '../src/contracts/state.ts';
 import type { Findings } from './closing.ts';
 import { close, report } from './closing.ts';
+import { askFirstQuestions } from './first-questions.ts';
 import { whyNotRaise } from './money.ts';
 import type { RoundStart } from './round.ts';
 import { runRound } from './round.ts';
@@ -56,6 +57,7 @@ async function prepare(run: CampaignRun): Promise<RoundStart> {
     : undefined;
   const completions = imported === undefined ? {} : { completions: imported.completions };
   const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [{ ...run.context, ...completions }]));
+  if (patched('first-questions')) await askFirstQuestions(run, data);
   return { data };
 }
 

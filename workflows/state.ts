@@ -60,7 +60,7 @@ export type CampaignEvent =
   | { readonly type: 'tournament-won'; readonly spec: ArtifactRef; readonly plan: CampaignPlan }
   | { readonly type: 'round-finished'; readonly best: BestRound }
   | { readonly type: 'stopped'; readonly reason: StopReason }
-  | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history'>> }
+  | { readonly type: 'changed'; readonly fields: Partial<Pick<CampaignState, 'test' | 'report' | 'manifest' | 'adapter' | 'history' | 'firstAnswers'>> }
   | { readonly type: 'finished'; readonly status: 'completed' | 'cancelled' };
 
 export function initialState(campaign: string, plan: CampaignPlan, budget: Budget, startedAtMs: number, fork?: ForkedFrom): CampaignState {

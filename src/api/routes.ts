@@ -7,15 +7,17 @@ import { specToPlan } from '../contracts/campaign.ts';
 import { campaignSpecSchema, teacherPatchSchema } from '../contracts/campaign-spec.ts';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
+import type { RejectedSample } from '../contracts/records.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
+import { leftOutOf } from '../estimate/estimate.ts';
 import type { CampaignDescription } from '../client/campaigns.ts';
 import { limitWarnings } from '../estimate/estimator.ts';
-import { getJson, putJson } from '../store/jsonl.ts';
+import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ApiDependencies, TypedApp } from './app.ts';
 import { changeTeacher, currentSpec, forkOf } from './change-spec.ts';
 import { changeSettings, outdatedBy } from './set-spec.ts';
 import { checkSpec } from './check-spec.ts';
-import { artifactParams, artifactQuery, budgetBody, campaignSchema, changedStateSchema, errorSchema, estimateSchema, forkBody, listSchema, nameParams, pauseBody, reasonBody, settingsBody, stateSchema } from './schemas.ts';
+import { artifactParams, artifactQuery, budgetBody, campaignSchema, changedStateSchema, checkSchema, errorSchema, estimateSchema, forkBody, listSchema, nameParams, pauseBody, reasonBody, settingsBody, stateSchema } from './schemas.ts';
 import type { SERVED_KINDS } from './schemas.ts';
 
 /**
@@ -83,6 +85,20 @@ export function addCampaignRoutes(app: TypedApp, { campaigns, store, hasSecret, 
     const warnings = await checkSpec(request.body, hasSecret);
     const estimated = await estimate(request.body);
     return { ...estimated, warnings: [...warnings, ...limitWarnings(request.body, estimated)] };
+  });
+
+  app.post('/v1/campaigns/check', {
+    schema: {
+      summary: 'Whether a spec would work: one question of each kind is asked, nothing is started',
+      description: 'Its rows are imported and split, then teacher, judge and hosted student answer one question each, through the ledger: the campaign does not buy them again. Takes as long as these answers. YAML is accepted as application/yaml.',
+      body: campaignSpecSchema,
+      response: { 200: answers(checkSchema), ...errors },
+    },
+  }, async (request) => {
+    const spec = request.body;
+    const warnings = await checkSpec(spec, hasSecret);
+    const { excluded, ...checked } = await campaigns.checkSpec({ campaign: spec.name, spec: await putJson(store, 'spec', spec), importsCompletions: specToPlan(spec).importsCompletions === true });
+    return { ...checked, leftOut: excluded === undefined ? [] : leftOutOf(await getRows<RejectedSample>(store, excluded)), warnings };
   });
 
   app.get('/v1/campaigns', { schema: { summary: 'All campaigns, running and closed', response: { 200: answers(listSchema), ...errors } } }, async () => ({ campaigns: [...(await campaigns.list())] }));

@@ -130,6 +130,20 @@ export const forkBody = z.strictObject({
   spec: campaignSpecSchema.optional().describe('Its name is replaced by the one above'),
 });
 
+export const checkSchema = z
+  .looseObject({
+    answers: z
+      .array(z.looseObject({ who: z.string(), model: z.string(), promptTokens: z.number(), completionTokens: z.number(), reasoningTokens: z.number().optional(), usd: z.number(), latencyMs: z.number(), answer: z.string(), problem: z.string().optional() }))
+      .describe('The first question of each kind, and what came of it'),
+    learned: z.array(z.string()).describe('What the endpoints turned out not to take'),
+    usd: z.number().describe('What the check has bought; the campaign does not buy it again'),
+    poolRows: z.number(), developmentRows: z.number(), testRows: z.number(),
+    leftOut: z.array(z.looseObject({ reason: z.string(), rows: z.number(), example: z.string() })),
+    problem: z.string().optional().describe('Why the campaign would pause at its first questions'),
+    warnings: z.array(z.string()),
+  })
+  .describe('A problem is in no answer where none is left');
+
 const rangeSchema = z.looseObject({ low: z.number(), expected: z.number(), high: z.number() });
 export const estimateSchema = z
   .looseObject({

@@ -1,14 +1,18 @@
 /** The REST API as the commands use it. Answers are trusted: the service is the same release. */
+import type { CheckedSpec } from '../contracts/activities.ts';
 import type { FolderManifest } from '../contracts/artifacts.ts';
 import type { CampaignDescription, CampaignListing } from '../client/campaigns.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
-import type { Estimate } from '../estimate/estimate.ts';
+import type { Estimate, LeftOut } from '../estimate/estimate.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 
 export type CampaignResource = CampaignDescription & { readonly rounds: readonly RoundSummary[] };
 
 export type EstimateAnswer = Estimate & { readonly warnings: readonly string[] };
+
+/** What the check of a spec found. */
+export type CheckAnswer = Omit<CheckedSpec, 'excluded'> & { readonly leftOut: readonly LeftOut[]; readonly warnings: readonly string[] };
 
 export interface ApiAddress {
   readonly url: string;
@@ -16,6 +20,8 @@ export interface ApiAddress {
 }
 
 const REQUEST_TIMEOUT_MS = 60_000;
+/** Models are slow, and data may have to be fetched first. */
+const CHECK_TIMEOUT_MS = 1_200_000;
 
 export class ApiClient {
   readonly #address: ApiAddress;
@@ -24,13 +30,13 @@ export class ApiClient {
     this.#address = address;
   }
 
-  async #send(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<Response> {
+  async #send(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown, timeoutMs = REQUEST_TIMEOUT_MS): Promise<Response> {
     let response: Response;
     try {
       response = await fetch(new URL(path, this.#address.url), {
         method,
         headers: { authorization: `Bearer ${this.#address.key}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+        signal: AbortSignal.timeout(timeoutMs),
         ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       });
     } catch (cause) {
@@ -42,8 +48,8 @@ export class ApiClient {
     throw toError(response.status, text);
   }
 
-  async #json<T>(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown): Promise<T> {
-    return (await (await this.#send(method, path, body)).json()) as T;
+  async #json<T>(method: 'GET' | 'POST' | 'PATCH', path: string, body?: unknown, timeoutMs?: number): Promise<T> {
+    return (await (await this.#send(method, path, body, timeoutMs)).json()) as T;
   }
 
   /** `created` is false when a campaign with this very spec exists already. */
@@ -53,6 +59,10 @@ export class ApiClient {
   }
   estimate(spec: unknown): Promise<EstimateAnswer> {
     return this.#json('POST', '/v1/campaigns/estimate', spec);
+  }
+  /** As long as the first answers take. */
+  check(spec: unknown): Promise<CheckAnswer> {
+    return this.#json('POST', '/v1/campaigns/check', spec, CHECK_TIMEOUT_MS);
   }
   async list(): Promise<readonly CampaignListing[]> {
     return (await this.#json<{ campaigns: CampaignListing[] }>('GET', '/v1/campaigns')).campaigns;

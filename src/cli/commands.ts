@@ -17,7 +17,7 @@ import { findOrStartStack, findStack, requireStack } from './connect.ts';
 import type { Connection } from './connect.ts';
 import { createScreen, follow } from './follow.ts';
 import type { Followed, Screen } from './follow.ts';
-import { campaignText, duration, estimateText, listTable, megabytes, percent, phasesTable } from './format.ts';
+import { campaignText, checkText, duration, estimateText, listTable, megabytes, percent, phasesTable } from './format.ts';
 import { readSpecFile } from './spec-file.ts';
 
 export const EXIT = { done: 0, failed: 1, wrongUse: 2 } as const;
@@ -214,6 +214,21 @@ export async function estimate(context: CommandContext, file: string): Promise<n
   const answer = stack === undefined ? await local() : await stack.api.estimate(spec);
   output(context, { campaign: spec.name, ...answer }, () => estimateText(spec.name, answer));
   return EXIT.done;
+}
+
+/** Whether a spec would work, by the first question of each kind. Starts a stack when none is running. */
+export async function check(context: CommandContext, file: string): Promise<number> {
+  const spec = await readSpecFile(file);
+  const screen = screenOf(context);
+  if (context.config.api.url === undefined) await fetchNeeds(createAssets(context.config), spec, screen, context.signal);
+  const stack = await findOrStartStack(context.config, (line) => screen.line(line));
+  try {
+    const answer = await stack.api.check(spec);
+    output(context, { campaign: spec.name, ...answer }, () => checkText(spec.name, answer));
+    return answer.problem === undefined ? EXIT.done : EXIT.failed;
+  } finally {
+    await stack.close();
+  }
 }
 
 export interface RunOptions {

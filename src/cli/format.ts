@@ -2,8 +2,9 @@
 import type { CampaignListing } from '../client/campaigns.ts';
 import { formatUsd } from '../contracts/money.ts';
 import type { ContestantState, Interval, Stage } from '../contracts/state.ts';
+import type { FirstAnswers } from '../contracts/activities.ts';
 import type { Range } from '../estimate/estimate.ts';
-import type { CampaignResource, EstimateAnswer } from './api-client.ts';
+import type { CampaignResource, CheckAnswer, EstimateAnswer } from './api-client.ts';
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)));
@@ -87,6 +88,7 @@ export function campaignText(campaign: CampaignResource): string {
   lines.push(`spent: ${formatUsd(spending.usd)}${limit}, ${spending.tokens} tokens${spending.reasoningTokens === undefined ? '' : ` (${spending.reasoningTokens} for reasoning)`}, ${spending.callsBought} calls bought, ${spending.callsReused} reused, ${spending.callsRepeated} possibly repeated`);
   if (state.inFlight !== undefined) lines.push(`set aside for what is in flight: ${formatUsd(state.inFlight.usd)}, ${state.inFlight.tokens} tokens`);
   if (state.uncertain !== undefined) lines.push(`possibly billed twice: at most ${formatUsd(state.uncertain.usd)}, ${state.uncertain.tokens} tokens; counted against the budget`);
+  if (state.firstAnswers !== undefined && state.firstAnswers.answers.length > 0) lines.push('', firstAnswersText(state.firstAnswers));
   if (state.tournament !== undefined) lines.push('', 'tournament, by the development rows', contestantsTable(state.tournament.contestants));
   if (campaign.rounds.length > 0) lines.push('', 'development rows', roundsTable(campaign));
   if (state.test !== undefined) {
@@ -125,6 +127,28 @@ export function phasesTable(campaign: CampaignResource, observed: ReadonlyMap<st
 const rangeText = ({ low, expected, high }: Range, text: (value: number) => string): string => (low === high ? text(expected) : `${text(low)} – ${text(expected)} – ${text(high)}`);
 const cents = (usd: number): string => `$${usd.toFixed(usd >= 1 || usd === 0 ? 2 : 4)}`;
 const hours = (value: number): string => duration(value * 3_600_000);
+
+/** What came of the first question of each kind. */
+export function firstAnswersText({ answers, learned }: FirstAnswers): string {
+  const rows = answers.map(({ who, model, promptTokens, completionTokens, reasoningTokens, usd, latencyMs, answer, problem }) => [
+    who, model, String(promptTokens), `${completionTokens}${reasoningTokens === undefined ? '' : ` (${reasoningTokens} for reasoning)`}`, formatUsd(usd), duration(latencyMs), problem === undefined ? answer : `${answer} – ${problem}`,
+  ]);
+  return [
+    ...(rows.length === 0 ? ['nobody at an endpoint is asked'] : [table(['first question', 'model', 'prompt', 'tokens written', 'dollars', 'took', 'answer'], rows)]),
+    ...learned.map((line) => `  learned of ${line}`),
+  ].join('\n');
+}
+
+export function checkText(name: string, { leftOut, problem, warnings, usd, poolRows, developmentRows, testRows, ...found }: CheckAnswer): string {
+  return [
+    `check of ${name}: ${poolRows} rows to ask about, ${developmentRows} development rows, ${testRows} test rows; nothing was started`,
+    ...leftOut.map(({ reason, rows, example }) => `left out: ${rows} ${rows === 1 ? 'row' : 'rows'}, ${reason}, as ${example}`),
+    firstAnswersText(found),
+    ...(usd === 0 ? [] : [`bought for ${formatUsd(usd)}; the campaign does not buy it again`]),
+    ...warnings.map((warning) => `warning: ${warning}`),
+    problem === undefined ? 'every answer can be used' : `cannot be used: ${problem}`,
+  ].join('\n');
+}
 
 /** Low, expected and high, by part and in all. */
 export function estimateText(name: string, { parts, calls, tokens, reasoningTokens, usd, callHours, trainingHours, answeredAlready, leftOut = [], basis, warnings }: EstimateAnswer): string {

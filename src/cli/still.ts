@@ -5,7 +5,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from 'commander
 import { readConfig } from '../config.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Budget } from '../contracts/state.ts';
-import { demo, estimate, EXIT, fork, list, report, run, setup, show, steer, up } from './commands.ts';
+import { check, demo, estimate, EXIT, fork, list, report, run, setup, show, steer, up } from './commands.ts';
 import type { CommandContext, ForkOptions } from './commands.ts';
 import { addExportCommand } from './export-command.ts';
 import { ledgerTotals } from './ledger.ts';
@@ -99,6 +99,7 @@ function build(): Command {
     .option('--detach', 'start it on the running stack and leave')
     .action(action((context, file: string, options: { detach?: boolean }) => run(context, file, options)));
   add('estimate <file>', 'what a campaign would ask and cost, without starting it').action(action((context, file: string) => estimate(context, file)));
+  add('check <file>', 'ask one question of each kind, without starting a campaign: what answers, what it costs, what the endpoint does not take').action(action((context, file: string) => check(context, file)));
   add('list', 'all campaigns').action(action((context) => list(context)));
   add('show <campaign>', 'state, rounds and scores').action(action((context, name: string) => show(context, name)));
   add('pause <campaign>', 'pause after the work in progress')

@@ -1,5 +1,6 @@
 /** What the API and the CLI ask of the running campaigns. src/client/gateway.ts answers it over Temporal. */
-import type { CampaignInput } from '../contracts/campaign.ts';
+import type { CheckedSpec } from '../contracts/activities.ts';
+import type { CampaignInput, CheckInput } from '../contracts/campaign.ts';
 import type { SetSpecInput, SetTeacherInput } from '../contracts/messages.ts';
 import type { Budget, CampaignState, RoundSummary } from '../contracts/state.ts';
 
@@ -74,6 +75,8 @@ export interface Campaigns {
   setTeacher(campaign: string, change: SetTeacherInput): Promise<CampaignState>;
   /** The same for settings. */
   setSpec(campaign: string, change: SetSpecInput): Promise<CampaignState>;
+  /** Prepares the spec's rows and asks one question of each kind; starts no campaign. What fails is thrown as it would pause one. */
+  checkSpec(input: CheckInput): Promise<CheckedSpec>;
   /** Whether Temporal answers; UNAVAILABLE otherwise. */
   check(): Promise<void>;
 }

@@ -1,15 +1,17 @@
 /** Campaigns over Temporal: the only place where a client of Temporal is used, and its errors become ours. */
+import { randomUUID } from 'node:crypto';
 import {
   ApplicationFailure, Client, Connection, ServiceError, WorkflowExecutionAlreadyStartedError, WorkflowFailedError, WorkflowNotFoundError,
   WorkflowUpdateFailedError, WorkflowUpdateRPCTimeoutOrCancelledError, isGrpcServiceError,
 } from '@temporalio/client';
 import type { WorkflowExecutionDescription, WorkflowExecutionInfo, WorkflowHandle } from '@temporalio/client';
 import { defaultPayloadConverter, defineSearchAttributeKey, rootCause } from '@temporalio/common';
+import type { CheckedSpec } from '../contracts/activities.ts';
 import type { CampaignInput } from '../contracts/campaign.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { ErrorCode } from '../contracts/errors.ts';
 import { cancelUpdate, pauseUpdate, raiseBudgetUpdate, resumeUpdate, roundsQuery, setSpecUpdate, setTeacherUpdate, stateQuery } from '../contracts/messages.ts';
-import { CAMPAIGN_WORKFLOW, ORCHESTRATOR_QUEUE, campaignOfWorkflowId, campaignWorkflowId, contestantOfWorkflowId, contestantWorkflowId, failureType } from '../contracts/names.ts';
+import { CAMPAIGN_WORKFLOW, CHECK_WORKFLOW, ORCHESTRATOR_QUEUE, campaignOfWorkflowId, campaignWorkflowId, contestantOfWorkflowId, contestantWorkflowId, failureCode, failureType } from '../contracts/names.ts';
 import type { CampaignState } from '../contracts/state.ts';
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns, RunningActivity } from './campaigns.ts';
 
@@ -110,6 +112,15 @@ export function createCampaigns(client: Client): Campaigns {
     raiseBudget: (campaign, budget) => update(campaign, (handle) => handle.executeUpdate(raiseBudgetUpdate, { args: [budget] })),
     setTeacher: (campaign, change) => update(campaign, (handle) => handle.executeUpdate(setTeacherUpdate, { args: [change] })),
     setSpec: (campaign, change) => update(campaign, (handle) => handle.executeUpdate(setSpecUpdate, { args: [change] })),
+    async checkSpec(input) {
+      try {
+        const workflowId = `${CHECK_WORKFLOW}-${input.campaign}-${randomUUID()}`;
+        const result: unknown = await client.workflow.execute(CHECK_WORKFLOW, { workflowId, taskQueue: ORCHESTRATOR_QUEUE, args: [input], staticSummary: `check ${input.campaign}`, workflowExecutionTimeout: '20 minutes' });
+        return result as CheckedSpec;
+      } catch (error) {
+        throw checkFailure(error, input.campaign);
+      }
+    },
     async check() {
       try {
         await within(WORKER_DEADLINE_MS, () => client.workflowService.getSystemInfo({}));
@@ -118,6 +129,16 @@ export function createCampaigns(client: Client): Campaigns {
       }
     },
   };
+}
+
+/** What an activity failed by, in its own words and with its own code. */
+function checkFailure(error: unknown, campaign: string): unknown {
+  if (!(error instanceof WorkflowFailedError)) return asStillhouseError(error, campaign);
+  for (let at: unknown = error.cause; at instanceof Error; at = at.cause) {
+    const code = at instanceof ApplicationFailure ? failureCode(at.type) : undefined;
+    if (code !== undefined) return new StillhouseError(code, at.message, { cause: error });
+  }
+  return new StillhouseError('UNAVAILABLE', `expected the check of ${campaign} to end, got: ${rootCause(error.cause) ?? error.message}`, { cause: error });
 }
 
 function startOptions(workflowId: string, input: CampaignInput) {

@@ -65,7 +65,48 @@ export interface ReassignRequestsInput extends CampaignContext {
   readonly batchSize?: number;
 }
 
+/** One question of each kind that the campaign will ask, to be asked before all others. */
+export interface PlanFirstQuestionsInput extends CampaignContext {
+  readonly data: PreparedData;
+  /** Rows that were tried before. */
+  readonly skip: number;
+  /** Teacher's requests, answered: what the judge is asked is about one of them. Absent: teacher and hosted student are asked. */
+  readonly judged?: ArtifactRef;
+}
+export interface ReadFirstAnswersInput extends CampaignContext {
+  readonly requests: ArtifactRef;
+}
+/** What came of one question. */
+export interface FirstAnswer {
+  /** Whose it is, and of which kind: `teacher: label`, `judge`, `untuned student`. */
+  readonly who: string;
+  readonly model: string;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly reasoningTokens?: number;
+  readonly usd: number;
+  readonly latencyMs: number;
+  /** Its beginning. */
+  readonly answer: string;
+  /** Why it cannot be used. */
+  readonly problem?: string;
+}
+export interface FirstAnswers {
+  readonly answers: readonly FirstAnswer[];
+  /** What the endpoints turned out not to take, a line each. */
+  readonly learned: readonly string[];
+}
+
+/** What a check of a spec has found. */
+export interface CheckedSpec extends FirstAnswers, Pick<PreparedData, 'poolRows' | 'developmentRows' | 'testRows' | 'excluded'> {
+  readonly usd: number;
+  /** Why the campaign would pause at its first questions. */
+  readonly problem?: string;
+}
+
 export interface SampleBatchInput extends CampaignContext {
+  /** Not through a provider's batch service, whatever the spec says. */
+  readonly direct?: boolean;
   readonly requests: ArtifactRef;
   /** Half-open range of request indices. */
   readonly from: number;
@@ -329,6 +370,8 @@ export interface OrchestratorActivities {
   reassignRequests(input: ReassignRequestsInput): Promise<PlannedRequests>;
   evaluate(input: EvaluateInput): Promise<Evaluated>;
   planTournament(input: CampaignContext): Promise<PlannedTournament>;
+  planFirstQuestions(input: PlanFirstQuestionsInput): Promise<PlannedRequests>;
+  readFirstAnswers(input: ReadFirstAnswersInput): Promise<FirstAnswers>;
   recordRound(input: RecordRoundInput): Promise<RecordedRound>;
   planCandidates(input: PlanCandidatesInput): Promise<PlannedCandidates>;
   selectInputs(input: SelectInputsCall): Promise<SelectedInputs>;

@@ -46,6 +46,13 @@ export interface ForkedFrom {
   readonly development?: DevelopmentRequests;
 }
 
+/** Input of the check of a spec. */
+export interface CheckInput {
+  readonly campaign: string;
+  readonly spec: ArtifactRef;
+  readonly importsCompletions: boolean;
+}
+
 export interface ProbeIntervals {
   readonly firstMs: number;
   readonly longestMs: number;

@@ -11,6 +11,8 @@ export const CAMPAIGN_WORKFLOW = 'campaign';
 export const campaignWorkflowId = (campaign: string): string => `campaign-${campaign}`;
 export const campaignOfWorkflowId = (workflowId: string): string => workflowId.replace(/^campaign-/, '');
 
+export const CHECK_WORKFLOW = 'check';
+
 export const CONTESTANT_WORKFLOW = 'contestant';
 /** Workflow id of a contestant in a campaign's tournament. */
 export const contestantWorkflowId = (campaign: string, contestant: string): string => `contestant-${campaign}/${contestant}`;

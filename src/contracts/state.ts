@@ -1,4 +1,5 @@
 /** A campaign's state as its workflow keeps it, queries return it and continue-as-new carries it. */
+import type { FirstAnswers } from './activities.ts';
 import type { ArtifactRef } from './artifacts.ts';
 import type { ErrorCode } from './errors.ts';
 
@@ -160,6 +161,8 @@ export interface CampaignState {
   readonly inFlight?: Cost;
   /** The most that calls cost which a provider may have billed twice: a process died between question and answer. Counts against the budget. */
   readonly uncertain?: Cost;
+  /** What came of the first question of each kind, asked before all others. */
+  readonly firstAnswers?: FirstAnswers;
   /** Epoch milliseconds. */
   readonly startedAtMs: number;
   /** Where its first rounds come from. */

@@ -191,7 +191,7 @@ async function planAll(store: ArtifactStore, { assets, lengths }: EstimateDeps, 
   };
 }
 
-function leftOutOf(excluded: readonly RejectedSample[]): readonly LeftOut[] {
+export function leftOutOf(excluded: readonly RejectedSample[]): readonly LeftOut[] {
   return [...Map.groupBy(excluded, ({ reason }) => reason)].map(([reason, rows]) => ({ reason, rows: rows.length, example: rows[0]?.detail ?? '' }));
 }
 

@@ -126,7 +126,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
     for (const { request, key } of wanted) uses.set(key, { key, purpose: request.purpose });
     for (const key of (await ledger.lookup(wanted.map(({ key }) => key))).keys()) done.add(key);
     progressed();
-    for (const part of parts) left += await askMissing(deps, part, { batch, campaign: input.campaign, done, progressed, signal: options.signal, ...insisting(spec, part.endpoint) });
+    for (const part of parts) left += await askMissing(deps, part, { batch, direct: input.direct === true, campaign: input.campaign, done, progressed, signal: options.signal, ...insisting(spec, part.endpoint) });
     return parts;
   };
   try {
@@ -161,6 +161,8 @@ async function brokenOnes(ledger: Ledger, parts: readonly Part[]): Promise<reado
 
 interface Asked {
   readonly batch: string;
+  /** Not through a batch service. */
+  readonly direct: boolean;
   readonly campaign: string;
   /** Grows as answers become durable. */
   readonly done: Set<LedgerKey>;
@@ -172,7 +174,7 @@ interface Asked {
 
 /** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. How many were left for want of money set aside. */
 async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<number> {
-  const { batch, campaign, done, progressed, signal, refuseMissing } = asked;
+  const { batch, direct, campaign, done, progressed, signal, refuseMissing } = asked;
   if (keyed.every(({ key }) => done.has(key))) return 0;
   await using teacher = await directory.open(endpoint);
   await using claim = await ledger.claim();
@@ -187,7 +189,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
   const byKey = new Map(keyed.map(({ request, key }) => [key, request]));
   let service: BatchService | undefined;
   for (;;) {
-    if (teacher.batches !== undefined) {
+    if (teacher.batches !== undefined && !direct) {
       await askInBatches({
         ledger, claim, signal,
         service: () => (service ??= teacher.batches?.(signal) as BatchService),

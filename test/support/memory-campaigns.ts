@@ -1,5 +1,6 @@
 /** Campaigns without Temporal, for tests of what stands in front of it. */
 import type { CampaignDescription, CampaignListing, CampaignRunStatus, Campaigns } from '../../src/client/campaigns.ts';
+import type { CheckedSpec } from '../../src/contracts/activities.ts';
 import type { CampaignInput } from '../../src/contracts/campaign.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
@@ -76,6 +77,9 @@ export class MemoryCampaigns implements Campaigns {
   setSpec(campaign: string, change: SetSpecInput): Promise<CampaignState> {
     this.set.push(change);
     return this.setTeacher(campaign, change);
+  }
+  async checkSpec(): Promise<CheckedSpec> {
+    return { answers: [], learned: [], usd: 0, poolRows: 1, developmentRows: 1, testRows: 1 };
   }
   async check(): Promise<void> {
     if (this.away) throw new StillhouseError('UNAVAILABLE', 'temporal at secret-host:7233 refused');

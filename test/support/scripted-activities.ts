@@ -169,6 +169,8 @@ export class ScriptedActivities {
       }),
       planRequests: (input) => planned(input, input.purpose === 'train' ? (script.requests[input.round - 1] ?? 0) : 20),
       planJudgements: (input) => planned(input, 20),
+      planFirstQuestions: (input) => planned(input, 0),
+      readFirstAnswers: () => ({ answers: [], learned: [] }),
       reassignRequests: (input) => planned(input, script.requests[0] ?? 0),
       importCompletions: (input) => ({ completions: refOf('requests', input), count: 20 }),
       sampleBatch: ({ from, to }) => ({
