@@ -8,6 +8,7 @@ import type { CampaignSpec, EndpointSpec, StudentSpec } from '../contracts/campa
 import { StillhouseError } from '../contracts/errors.ts';
 import { sourcesOf } from '../contracts/sampling-spec.ts';
 import type { SpecProblem } from '../contracts/parse-spec.ts';
+import { DATASET_ENDINGS, isDatasetPath } from '../dataset/record-file.ts';
 import { baseUrlOf } from '../teacher/openai-client.ts';
 import { fineTuningClosed, priceOf, retirementOf, trainingUsdPerMillion } from '../teacher/prices.ts';
 
@@ -26,7 +27,7 @@ async function datasetProblem(path: string, dataset: string): Promise<SpecProble
   if (dataset.startsWith('catalogue:')) {
     return Object.hasOwn(DATASETS, dataset.slice('catalogue:'.length)) ? undefined : { path, expected: `catalogue: with one of ${names(DATASETS)}`, got };
   }
-  if (!/\.(jsonl|csv|txt)$/i.test(dataset)) return { path, expected: 'catalogue:NAME or the path of a .jsonl, .csv or .txt file', got };
+  if (!isDatasetPath(dataset)) return { path, expected: `catalogue:NAME or the path of a file ending in ${DATASET_ENDINGS}`, got };
   if (!isAbsolute(dataset)) return { path, expected: 'an absolute path (the CLI resolves a relative one against the spec file)', got };
   const status = await stat(dataset).catch(() => undefined);
   return status?.isFile() === true ? undefined : { path, expected: 'a file that exists where the service runs', got };

@@ -1,12 +1,12 @@
 /** A campaign file as the service wants it: validated, with its paths made absolute. */
-import { readFile } from 'node:fs/promises';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import { parseSpec } from '../contracts/parse-spec.ts';
+import { readWholeText } from '../dataset/text-file.ts';
 
 export async function readSpecFile(path: string): Promise<CampaignSpec> {
-  const text = await readFile(path, 'utf8').catch((cause: unknown) => {
+  const text = await readWholeText(path).catch((cause: unknown) => {
     throw new StillhouseError('BAD_INPUT', `expected a campaign file, got ${JSON.stringify(path)}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   });
   return withAbsolutePaths(parseSpec(text, path), dirname(resolve(path)));

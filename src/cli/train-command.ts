@@ -1,5 +1,4 @@
 /** `still train`: one student from rows that are there already, without a service. Started again, it goes on where it was. */
-import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, isAbsolute, resolve } from 'node:path';
 import { createAssets } from '../assets/create-assets.ts';
@@ -8,6 +7,7 @@ import { parseText, validate } from '../contracts/parse-spec.ts';
 import { trainSpecSchema } from '../contracts/train-spec.ts';
 import type { TrainSpec } from '../contracts/train-spec.ts';
 import { tooLongText } from '../training/fitting.ts';
+import { readWholeText } from '../dataset/text-file.ts';
 import { trainLocally } from '../training/local-run.ts';
 import type { LocalRunOptions, LocalRunResult } from '../training/local-run.ts';
 import { EXIT, fetchProgress, output, screenOf } from './commands.ts';
@@ -57,7 +57,7 @@ function applyOptions(spec: Tree, { student, hours, seed, set = [], ...paths }: 
 
 async function readTrainSpec(file: string | undefined, options: TrainOptions): Promise<TrainSpec> {
   if (file === undefined) return validate(trainSpecSchema, applyOptions({}, options), 'options');
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
+  const text = await readWholeText(file).catch((cause: unknown) => {
     throw new StillhouseError('BAD_INPUT', `expected a training file, got ${JSON.stringify(file)}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
   });
   const { value, lineOf } = parseText(text, file);

@@ -1,7 +1,7 @@
 /** The sampling section of a spec: where the training rows come from, and how the teacher is asked for them. */
 import { z } from 'zod';
 
-/** `catalogue:NAME` or the path of a .jsonl, .csv or .txt file (absolute, or relative to the spec file). */
+/** `catalogue:NAME` or the path of a .jsonl, .ndjson, .json, .csv, .tsv or .txt file: docs/data.md (absolute, or relative to the spec file). */
 export const datasetSchema = z.string().min(1);
 
 /** The teacher answers inputs that the user already has. */

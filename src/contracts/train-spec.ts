@@ -6,8 +6,8 @@ import { lacksTeacher, trainingSchema } from './training-spec.ts';
 const shape = z.strictObject({
   student: localStudentSchema,
   /**
-   * Rows to learn from. A .jsonl line is a chat, `{ "messages": [ … ] }` whose last message is the assistant's, or
-   * `{ "input": …, "output": … }`; a .csv has these two as columns. A "rationale" beside them is what step-by-step learns
+   * Rows to learn from, in the forms of docs/data.md: a chat, `{ "messages": [ … ] }` whose last message is the
+   * assistant's, or `{ "input": …, "output": … }`; a table has these two as columns. A "rationale" beside them is what step-by-step learns
    * too, "softTargets" (src/dataset/soft-targets.ts) what logit does with targets: offline and no teacher.
    */
   dataset: z.string().min(1),

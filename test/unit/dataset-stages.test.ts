@@ -39,10 +39,10 @@ test('a bad data file is refused with its line', async () => {
   const { file, folder } = workspace();
   await assert.rejects(collect(await file('a.jsonl', '{"input":"x"}\n{"text":"y"}')), refusal('BAD_INPUT', /a\.jsonl:2: expected a string "input", got/));
   await assert.rejects(collect(await file('b.jsonl', 'x')), refusal('BAD_INPUT', /b\.jsonl:1: expected one JSON object/));
-  await assert.rejects(collect(await file('a.csv', 'text\nx')), refusal('BAD_INPUT', /column "input", got text/));
+  await assert.rejects(collect(await file('a.csv', 'text\nx')), refusal('BAD_INPUT', /column "input", got text; rename "text" to "input"/));
   await assert.rejects(collect(await file('b.csv', 'input,gold\nx')), refusal('BAD_INPUT', /:2: expected 2 fields, got 1/));
   await assert.rejects(collect(`${folder}/none.txt`), refusal('NOT_FOUND', /nothing at .*none\.txt/));
-  await assert.rejects(collect(await file('a.parquet', '')), refusal('BAD_INPUT', /\.jsonl, \.csv or \.txt/));
+  await assert.rejects(collect(await file('a.parquet', '')), refusal('BAD_INPUT', /ending in \.jsonl, \.ndjson, \.json, \.csv, \.tsv or \.txt, got .*a\.parquet/));
 });
 
 async function prepared(space: Workspace, pool: readonly object[], gold: readonly object[], changes: Partial<CampaignSpecInput> = {}) {
