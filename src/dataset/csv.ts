@@ -19,15 +19,15 @@ export interface TableRow {
   readonly cells: readonly string[];
 }
 
-/** Every row that is not blank, the header first, each as long as the header. BAD_INPUT with file and line where one is not. */
-export async function* tableRows(path: string, tabs: boolean): AsyncGenerator<TableRow> {
+/** Every row that is not blank, the header first, each as long as the header, which has one of `names`. BAD_INPUT with file and line where one is not. */
+export async function* tableRows(path: string, tabs: boolean, names: readonly string[]): AsyncGenerator<TableRow> {
   const pieces = readText(path);
   const first = await pieces.next();
   if (first.done === true) return;
   // Excel writes its delimiter on a line of its own where the country's is another.
   const announced = /^sep=(.)(?:\r\n|\n|\r)/i.exec(first.value);
   const head = first.value.slice(announced?.[0].length ?? 0);
-  const delimiter = announced?.[1] ?? (tabs ? '\t' : delimiterOf(head));
+  const delimiter = announced?.[1] ?? (tabs ? '\t' : delimiterOf(head, names));
   let line = announced === null ? 1 : 2;
   let width: number | undefined;
   const parser = parse({ delimiter, record_delimiter: ['\r\n', '\n', '\r'], relax_quotes: true, relax_column_count: true, raw: true, cast: (text, { quoting }): Cell => ({ text, quoted: quoting }) });
@@ -60,12 +60,13 @@ export async function* tableRows(path: string, tabs: boolean): AsyncGenerator<Ta
   }
 }
 
-/** The delimiter that splits the first line into the most names. */
-function delimiterOf(head: string): string {
+/** The delimiter that splits the first line into one of `names`, and of several such into the most parts. */
+function delimiterOf(head: string, names: readonly string[]): string {
   const line = head.split(/[\r\n]+/).find((each) => each.trim() !== '') ?? '';
   const outside = line.replace(/"(?:[^"]|"")*"/g, '');
-  const counts = DELIMITERS.map((delimiter) => outside.split(delimiter).length);
-  return DELIMITERS[counts.indexOf(Math.max(...counts))] as string;
+  const known = (delimiter: string): boolean => line.split(delimiter).some((part) => names.includes(part.replaceAll('"', '').trim().toLowerCase()));
+  const scores = DELIMITERS.map((delimiter) => outside.split(delimiter).length + (known(delimiter) ? line.length + 1 : 0));
+  return DELIMITERS[scores.indexOf(Math.max(...scores))] as string;
 }
 
 const quotesIn = (text: string): number => text.split('"').length - 1;

@@ -103,22 +103,27 @@ function announced(index: LabelIndex, line: string): Named | undefined {
     const label = index.find(rest) ?? beforeExplanation(index, rest);
     // After a label comes an explanation, or another label.
     if (label === undefined || head.trim() === '' || index.find(part) !== undefined) continue;
-    if (NEGATED.test(head) || ABOUT.test(head)) return undefined;
-    return { label, rank: FINAL.test(head) ? 3 : ANNOUNCES.test(head) ? 2 : 1 };
+    const clause = lastClause(head);
+    if (NEGATED.test(clause) || ABOUT.test(clause)) return undefined;
+    return { label, rank: rankOf(clause) };
   }
   return undefined;
 }
 
+/** What was said before the sentence that names the label does not count. */
+const lastClause = (head: string): string => head.split(/[.!?;]\s+|[。！？；]/).at(-1) as string;
+const rankOf = (clause: string): Rank => (FINAL.test(clause) ? 3 : ANNOUNCES.test(clause) ? 2 : 1);
+
 /** `The answer is positive.` */
 function inSentence(index: LabelIndex, line: string): Named | undefined {
   for (const tie of line.matchAll(TIE)) {
-    const head = line.slice(0, tie.index);
+    const head = lastClause(line.slice(0, tie.index));
     const rest = line.slice(tie.index + tie[0].length);
     const label = index.find(rest) ?? beforeExplanation(index, rest);
     if (label === undefined) continue;
     if (!SUBJECT.test(`${head}${tie[0]}`) && !SUBJECT.test(head)) continue;
     if (NEGATED.test(head) || HEDGED.test(head) || ABOUT.test(head) || index.mentionsOther(head, label)) continue;
-    return { label, rank: FINAL.test(head) ? 3 : ANNOUNCES.test(head) ? 2 : 1 };
+    return { label, rank: rankOf(head) };
   }
   return undefined;
 }

@@ -90,7 +90,7 @@ function* elementsOf(text: string): Generator<{ readonly from: number; readonly 
 
 async function* tableRecords(path: string, tabs: boolean): AsyncGenerator<FileRecord> {
   let names: readonly (string | undefined)[] | undefined;
-  for await (const { cells, line } of tableRows(path, tabs)) {
+  for await (const { cells, line } of tableRows(path, tabs, ['input', 'instruction'])) {
     if (names === undefined) {
       names = columnNames(cells, `${path}:${line}`);
       continue;

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import { StillhouseError } from '../../src/contracts/errors.ts';
+import { readSpecFile } from '../../src/cli/spec-file.ts';
 import { readRows } from '../../src/dataset/import.ts';
 import { readTrainingRows } from '../../src/dataset/training-rows.ts';
 import { temporaryFolder } from '../support/folder.ts';
@@ -59,6 +60,12 @@ test('UTF-8 with its mark and UTF-16 are read; other bytes are refused with thei
   assert.deepEqual(await rows('long.jsonl', JSON.stringify({ input: long })), [`1 ${long}`]);
 });
 
+test('a campaign file in another encoding is refused as a data file is', async () => {
+  const path = await written('spec.yaml', Buffer.from('name: test\ntask: { description: Gef\xfchle }\n', 'latin1'));
+  await refuses(readSpecFile(path), /spec\.yaml:2: expected UTF-8, got byte 0xFC/);
+  await refuses(readSpecFile(await written('spec16.yaml', Buffer.from('\uFEFFname: NO\n', 'utf16le'))), /spec16\.yaml: .*problems\n.*name: expected/s);
+});
+
 test('archives and workbooks are refused by what they are', async () => {
   await refuses(rows('a.jsonl', gzipSync('{"input":"x"}')), /a\.jsonl: expected text in UTF-8, got a gzip archive: unpack it/);
   await refuses(rows('a.csv', 'PK\x03\x04rest'), /an Excel workbook.*CSV UTF-8/);
@@ -70,6 +77,7 @@ test('tables are read with each delimiter, line end and quoting that programs wr
   const expected = ['2 a,b → p', '3 c → n'];
   assert.deepEqual(await rows('comma.csv', 'input,gold\n"a,b",p\nc,n\n'), expected);
   assert.deepEqual(await rows('semicolon.csv', 'input;gold\r\na,b;p\r\nc;n\r\n'), expected);
+  assert.deepEqual(await rows('name.csv', 'Input;gold;a, b, c, d\na,b;p;\nc;n;7,5\n'), expected);
   assert.deepEqual(await rows('tab.csv', 'input\tgold\na,b\tp\nc\tn'), expected);
   assert.deepEqual(await rows('tab.tsv', 'input\tgold\na,b\tp\nc\tn'), expected);
   assert.deepEqual(await rows('mac.csv', 'input,gold\r"a,b",p\rc,n\r'), expected);

@@ -39,6 +39,7 @@ test('quotes, markup, JSON, boxes, announcements, sentences and explanations aro
     ['Answer - negative', 'negative'], ['Sentiment = positive', 'positive'], ['the label is: "neutral"', 'neutral'], ['Answer:\n**negative**', 'negative'], ['Sentiment (positive or negative): positive', 'positive'],
     ['The answer is **positive**.', 'positive'], ['The sentiment of this review is negative.', 'negative'], ['I would classify this as neutral.', 'neutral'], ['Overall, the sentiment is negative', 'negative'],
     ['It is slow and dull.\nFinal answer: negative', 'negative'], ['Sentiment: positive\nOn second thought, no.\nFinal answer: negative', 'negative'],
+    ['The battery did not last. Sentiment: negative', 'negative'], ['It has positive sides, but not many. The sentiment is negative.', 'negative'],
     ['negative because the battery died', 'negative'], ['negative (95% sure)', 'negative'], ['negative\n\nThe reviewer is not positive at all.', 'negative'], ['Label: positive\nConfidence: 0.9', 'positive'],
   ]);
   reads(['A', 'B', 'C'], [['\\boxed{B}', 'B'], ['B) Paris', 'B'], ['B. Paris', 'B'], ['(B)', 'B'], ['The correct answer is (C).', 'C'], ['Answer: B or C', undefined]]);
@@ -50,7 +51,7 @@ test('a text that merely mentions a label, or names several, names none', () => 
   const texts = [
     '', '   ', 'not positive', 'positive or negative', 'positive/negative', 'positive, negative', 'positively', 'I think it might be positive but negative is likelier', 'The answer is not positive.', "It isn't positive",
     'Answer: not positive', 'Never positive: negative', 'Neither positive nor negative', 'Positive? No, negative.', 'This could be positive.', 'Options:\n- positive\n- negative', '1. positive\n2. negative', 'positive\nnegative', 'positive: negative',
-    'Answer: positive\nAnswer: negative', 'negative. The positive part is small', '["positive","negative"]', '{"label":"positive","answer":"negative"}', '{"label": "neither", "reason": "positive"}', 'The opposite of negative is positive',
+    'Answer: positive\nAnswer: negative', 'negative. The positive part is small', '["positive","negative"]', '{"label":"positive","answer":"negative"}', '{"label": "neither", "reason": "positive"}', 'The opposite of negative is positive', 'Answer: positive. Wait, the answer is negative.', "I can't decide whether it's positive.",
   ];
   reads(TONES, texts.map((text) => [text, undefined]));
 });
