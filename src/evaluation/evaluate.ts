@@ -4,7 +4,7 @@ import type { CampaignSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { Calibration, InputRow, Prediction, TeacherRequest } from '../contracts/records.ts';
 import type { AnswerReader } from '../dataset/answers.ts';
-import { chooseLabel, labelOf } from '../dataset/labels.ts';
+import { labelOf } from '../dataset/labels.ts';
 import { getJson, getRows, putJson } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
 import { comparePairs, comparisonId } from './comparison.ts';
@@ -15,6 +15,7 @@ import { scoreShare } from './judge-score.ts';
 import { judgementId, readJudgement, teacherTexts } from './judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, retentionInterval } from './metrics.ts';
 import type { LabelPair } from './metrics.ts';
+import { teacherOutputs } from './teacher-answers.ts';
 
 export interface EvaluateDeps {
   readonly store: ArtifactStore;
@@ -54,11 +55,10 @@ export async function evaluate(deps: EvaluateDeps, input: EvaluateInput): Promis
 
 async function scoreLabels(deps: EvaluateDeps, spec: CampaignSpec, labels: readonly string[], input: EvaluateInput, rows: readonly InputRow[], calibration?: Calibration): Promise<Scored> {
   const requests = await getRows<TeacherRequest>(deps.store, input.teacherRequests);
-  const answers = await deps.answers(spec, requests);
-  const teacher = new Map(requests.map((request, index) => [request.row?.id ?? request.id, chooseLabel(answers[index] as (typeof answers)[number], labels, calibration)?.label ?? null]));
+  const teacher = await teacherOutputs(deps, spec, requests, calibration);
   const students = await predictionTexts(deps, input);
   const scored = rows.map((row): EvaluationRow => {
-    const given: Partial<Record<Contestant, string | null>> = { teacher: answerTo(teacher, row, 'teacher') };
+    const given: Partial<Record<Contestant, string | null>> = { teacher: answerTo(teacher, row, 'teacher').label };
     for (const [who, texts] of students) given[who] = labelOf(answerTo(texts, row, who), labels) ?? null;
     const scores: Partial<Record<Contestant, number>> = {};
     for (const who of CONTESTANTS) if (given[who] !== undefined) scores[who] = given[who] === row.gold ? 1 : 0;

@@ -4,7 +4,7 @@ import type { PlanJudgementsInput, PlannedRequests } from '../contracts/activiti
 import type { CampaignSpec, EndpointSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { InputRow, Prediction, TeacherRequest } from '../contracts/records.ts';
-import type { AnswerReader, ReadAnswer } from '../dataset/answers.ts';
+import type { AnswerReader } from '../dataset/answers.ts';
 import { findJson } from '../dataset/json.ts';
 import { excerpt } from '../dataset/pairs.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
@@ -14,6 +14,7 @@ import type { TeacherDirectory } from '../teacher/teacher.ts';
 import { comparisonRequests } from './comparison.ts';
 import { HIGHEST_JUDGED, LOWEST_JUDGED } from './judge-score.ts';
 import { judgeTask } from './judge-task.ts';
+import { teacherOutputs } from './teacher-answers.ts';
 
 export interface PlanJudgementsDeps {
   readonly store: ArtifactStore;
@@ -50,9 +51,8 @@ export async function planJudgements(deps: PlanJudgementsDeps, input: PlanJudgem
 }
 
 /** The teacher's texts by row id. */
-export async function teacherTexts(deps: { readonly answers: AnswerReader }, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<Map<string, string>> {
-  const answers = await deps.answers(spec, requests);
-  return new Map(requests.map((request, index) => [request.row?.id ?? request.id, (answers[index] as ReadAnswer).text]));
+export async function teacherTexts(deps: { readonly answers: AnswerReader }, spec: CampaignSpec, requests: readonly TeacherRequest[]): Promise<ReadonlyMap<string, string>> {
+  return new Map([...(await teacherOutputs(deps, spec, requests))].map(([id, { text }]) => [id, text]));
 }
 
 /** The id under which an answer's judgement is found again. */

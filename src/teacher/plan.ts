@@ -84,8 +84,8 @@ export const isStored = ({ task }: TeacherRequest): boolean => task.kind === 'te
 async function heldOutRequests(deps: PlanDeps, spec: CampaignSpec, input: PlanRequestsInput): Promise<TeacherRequest[]> {
   const ref = input.purpose === 'development' ? input.data.development : input.data.test;
   const rows = await getRows<InputRow>(deps.store, ref);
-  const stored = await storedRequests(deps, input);
-  return rows.map((row, index) => ({ ...rowRequest(spec, row, stored, 0, true), id: `${input.purpose}-${index}`, purpose: input.purpose }));
+  // As often as a training row, so that what is compared with the student is the vote that it learns from.
+  return inputRequests(spec, rows, await storedRequests(deps, input), true).map((request, index) => ({ ...request, id: `${input.purpose}-${index}`, purpose: input.purpose }));
 }
 
 /** What the parts of a round are planned from. */
@@ -129,13 +129,13 @@ async function freshRows(deps: PlanDeps, { spec, earlier }: Round, input: PlanRe
 }
 
 /** Every input once, then every input again, and so on: draws of one number can run together on a local model. */
-function inputRequests(spec: CampaignSpec, rows: readonly InputRow[], stored: ReadonlyMap<string, TeacherRequest>): TeacherRequest[] {
+function inputRequests(spec: CampaignSpec, rows: readonly InputRow[], stored: ReadonlyMap<string, TeacherRequest>, heldOut = false): TeacherRequest[] {
   return Array.from({ length: spec.sampling.answersPerInput }, (_, draw) => draw)
-    .flatMap((draw) => rows.filter((row) => draw === 0 || !stored.has(row.id)).map((row) => rowRequest(spec, row, stored, draw)));
+    .flatMap((draw) => rows.filter((row) => draw === 0 || !stored.has(row.id)).map((row) => rowRequest(spec, row, stored, draw, heldOut)));
 }
 
 /** The question about one row, or the stored completion that answered it. */
-function rowRequest(spec: CampaignSpec, row: InputRow, stored: ReadonlyMap<string, TeacherRequest>, sampleIndex = 0, heldOut = false): TeacherRequest {
+function rowRequest(spec: CampaignSpec, row: InputRow, stored: ReadonlyMap<string, TeacherRequest>, sampleIndex: number, heldOut: boolean): TeacherRequest {
   // A gold output stays with the held-out rows; no request carries one.
   const { gold: _gold, ...bare } = row;
   const task = stored.get(row.id)?.task ?? rowTask(spec, row.input, sampleIndex, heldOut);

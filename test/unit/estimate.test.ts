@@ -3,10 +3,12 @@ import { after, before, describe, it } from 'node:test';
 import { MockActivityEnvironment } from '@temporalio/testing';
 import type { OrchestratorActivities, PreparedData, TeacherActivities } from '../../src/contracts/activities.ts';
 import type { CampaignSpec } from '../../src/contracts/campaign-spec.ts';
+import type { TeacherRequest } from '../../src/contracts/records.ts';
 import { validateSpec } from '../../src/contracts/parse-spec.ts';
 import { estimateCampaign } from '../../src/estimate/estimate.ts';
 import type { Estimate, Range } from '../../src/estimate/estimate.ts';
 import { limitWarnings } from '../../src/estimate/estimator.ts';
+import { getRows } from '../../src/store/jsonl.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer } from '../support/openai-server.ts';
 import type { OpenAIServer } from '../support/openai-server.ts';
@@ -53,6 +55,20 @@ describe('an estimate', () => {
     const source = { kind: 'mixed' as const, sources: [{ ...stored, limit: 10_000, share: 3 }, { kind: 'description' as const, pairsPerCall: 2, plan: { attributes: ['topic'], values: 2 }, share: 1 }] };
     const mixed = await estimate({ ...spec, sampling: { ...spec.sampling, source } });
     assert.equal(mixed.parts[0]?.calls.low, 10, 'a quarter of 40');
+  });
+
+  it('counts each draw of a vote, of held-out rows too, which are asked as training rows are', async () => {
+    const voted = await estimate({ ...spec, teacher: { ...spec.teacher, temperature: 1 }, sampling: { ...spec.sampling, answersPerInput: 5 } });
+    assert.deepEqual(voted.parts.map(({ what, calls }) => [what, calls.low]), [['training rows', 200], ['development rows', 30], ['test rows', 40]]);
+    const activities = teaching.activities(new ScriptedActivities()) as OrchestratorActivities & TeacherActivities;
+    const { campaign, spec: ref } = await teaching.input({ ...spec, teacher: { ...spec.teacher, temperature: 1 }, sampling: { ...spec.sampling, answersPerInput: 5 } });
+    const context = { campaign, spec: ref };
+    const run = <In, Out>(work: (input: In) => Promise<Out>, given: In): Promise<Out> => new MockActivityEnvironment().run(work, given);
+    const data: PreparedData = await run(activities.prepareCampaign, context);
+    const planned = await run(activities.planRequests, { ...context, data, purpose: 'test', round: 0 });
+    const requests = await getRows<TeacherRequest>(teaching.store, planned.requests);
+    assert.deepEqual([requests.length, new Set(requests.map(({ id }) => id)).size, new Set(requests.map(({ row }) => row?.id)).size], [40, 40, 8]);
+    assert.equal(new Set(requests.map(({ sampleIndex, task }) => `${sampleIndex} ${task.parameters.seed}`)).size, 5, 'each draw has an index and a seed of its own');
   });
 
   it('counts the questions that are planned, in ranges that hold what they truly cost, and nothing that the ledger answers', async () => {

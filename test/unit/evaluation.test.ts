@@ -6,7 +6,7 @@ import { createRandom } from '../../src/dataset/random.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
 import type { Evaluation } from '../../src/evaluation/evaluation.ts';
 import { judgedScore, scoreShare } from '../../src/evaluation/judge-score.ts';
-import { judgementId, planJudgements, readJudgement } from '../../src/evaluation/judge.ts';
+import { judgementId, planJudgements, readJudgement, teacherTexts } from '../../src/evaluation/judge.ts';
 import { classScores, confusionMatrix, macroF1, meanInterval, quantile, retentionInterval } from '../../src/evaluation/metrics.ts';
 import { scoreFormat } from '../../src/evaluation/report/score-format.ts';
 import { getJson, getRows, putJson, putRows } from '../../src/store/jsonl.ts';
@@ -129,6 +129,38 @@ test('judgements are planned once for each distinct answer and scored from the l
   assert.ok(Math.abs(result.teacherScore - 7 / 9) < 1e-12 && Math.abs((result.untunedScore ?? 0) - 1 / 9) < 1e-12);
   const evaluation = await getJson<Evaluation>(store, result.evaluation);
   assert.match(evaluation.unscored[0]?.problem ?? '', /student: expected a score from 1 to 10/);
+});
+
+test('the teacher of a vote is measured by the vote that the student learns from', async () => {
+  const { store } = workspace();
+  const spec = labelSpec({ teacher: { provider: 'openai', model: 'm', temperature: 1 }, sampling: { source: { kind: 'inputs', dataset: 'pool.jsonl' }, rows: 4, answersPerInput: 3 } });
+  // The first draw alone is wrong in three rows of four; the last row has no usable answer.
+  const drawn = [['negative', 'positive', 'positive'], ['positive', 'Negative.', 'negative'], ['hm', 'positive', 'what?'], ['hm', 'what?', 'no']];
+  const requests = [0, 1, 2].flatMap((draw) => rows.map((entry): TeacherRequest => ({ ...request(entry), id: `${entry.id}-${draw}`, sampleIndex: draw, purpose: 'test' })));
+  // What the log-probabilities of each draw say is the same each time: it does not count.
+  const answers = Object.fromEntries(requests.map((asked) => [asked.id, answer(drawn[rows.findIndex(({ id }) => id === asked.row?.id)]?.[asked.sampleIndex] ?? '', { labelLogProbs: [-0.1, -2.4] })]));
+  const input = {
+    campaign: 'test', spec: await putJson(store, 'spec', spec), rows: await putRows(store, 'rows', rows), teacherRequests: await putRows(store, 'requests', requests),
+    student: await putRows(store, 'predictions', rows.map((entry) => predict(entry, 'positive'))),
+  };
+  const result = await evaluate({ store, answers: reader(answers) }, input);
+  assert.deepEqual([result.teacherScore, result.studentScore, result.rows], [0.75, 0.5, 4]);
+  assert.deepEqual((await getJson<Evaluation>(store, result.evaluation)).rows.map((scored) => scored.answers?.teacher), ['positive', 'negative', 'positive', null]);
+});
+
+test('of several texts of the teacher the most central one is judged', async () => {
+  const { store } = workspace();
+  const spec = labelSpec({
+    task: { description: 'Explain.', output: { kind: 'text' } }, teacher: { provider: 'openai', model: 'm', temperature: 1 }, sampling: { source: { kind: 'tasks', dataset: 'x' }, rows: 4, answersPerInput: 3 },
+    evaluation: { source: { kind: 'held-out', rows: 4 }, developmentRows: 2, testRows: 2, scorer: { kind: 'judge', rubric: 'Is it right?', judge: { provider: 'openai', model: 'judge' } } },
+  });
+  const [entry] = rows as [InputRow];
+  const texts = ['Buy a car.', 'Boil it for ten minutes.', 'Boil it for nine minutes.'];
+  const requests = texts.map((_, draw): TeacherRequest => ({ id: `draw-${draw}`, purpose: 'test', sampleIndex: draw, row: entry, task: { kind: 'text', messages: [], parameters: { maxTokens: 9, temperature: 1 } } }));
+  const judged = await teacherTexts({ answers: reader(Object.fromEntries(texts.map((text, draw) => [`draw-${draw}`, answer(text)]))) }, spec, requests);
+  assert.deepEqual([...judged], [[entry.id, 'Boil it for ten minutes.']]);
+  const one = await teacherTexts({ answers: reader({ 'draw-0': answer(' as it came\n') }) }, spec, requests.slice(0, 1));
+  assert.deepEqual([...one], [[entry.id, ' as it came\n']], 'a single answer is judged as it is');
 });
 
 test('a judgement is read from JSON, a score as a text included, and anything else is a problem', () => {
