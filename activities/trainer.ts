@@ -39,15 +39,16 @@ export function createTrainerActivities(deps: TrainerDeps): TrainerActivities {
 /** Starts from the newest checkpoint that is known to be durable: the one the attempt before named, else the epoch's own start. */
 async function trainEpoch({ store, trainer }: TrainerDeps, input: TrainEpochInput, { signal, previousDetails, beat }: Supervision): Promise<TrainedEpoch> {
   const spec = await getJson<CampaignSpec>(store, input.spec);
+  const { epochs } = trainingOf(spec);
   let newest = await durableCheckpoint(store, previousDetails);
   const from = newest?.checkpoint ?? input.from;
   return await trainer.trainEpoch(
     { student: localStudentOf(spec), training: trainingOf(spec), seed: spec.seed, epoch: input.epoch, dataset: input.dataset, ...(from === undefined ? {} : { from }), ...(input.hoursLeft === undefined ? {} : { leftSeconds: input.hoursLeft * 3_600 }) },
     {
       signal,
-      onProgress: ({ step, steps, lossNats, checkpoint }) => {
+      onProgress: ({ step, steps, lossNats, tokensPerSecond, checkpoint }) => {
         if (checkpoint !== undefined) newest = { checkpoint, checkpointStep: step };
-        beat({ step, steps, lossNats, ...newest } satisfies TrainHeartbeat);
+        beat({ step, steps, lossNats, epoch: input.epoch + 1, epochs, tokensPerSecond, ...newest } satisfies TrainHeartbeat);
       },
     },
   );

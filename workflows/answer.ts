@@ -35,12 +35,14 @@ export function answerBoundOf({ batchUpperBoundUsd, batchUpperBoundTokens, batch
  * When it returns, the ledger holds every answer. The result names the requests as they were answered:
  * after a change of teacher those that had no answer yet belong to the new one.
  */
-export async function answer(run: CampaignRun, planned: Planned, who: string, purpose: 'training' | 'evaluation'): Promise<ArtifactRef> {
+export async function answer(run: CampaignRun, planned: Planned, who: string, purpose: 'training' | 'evaluation', shareOfStage = 1): Promise<ArtifactRef> {
   const ranges = batchRanges(planned.count, planned.batchSize, purpose === 'training' ? MAX_TRAINING_BATCHES : MAX_EVALUATION_BATCHES);
   const pending: Range[] = [...ranges];
   let current = planned;
+  const progressed = (left: number): void => run.progressed(ranges.length - left, Math.round(ranges.length / shareOfStage));
+  progressed(ranges.length);
   while (pending.length > 0) {
-    if (!isCurrent(run, current) || (await answerPending(run, current, pending, who, (left) => run.progressed(ranges.length - left, ranges.length)))) current = await reassign(run, current);
+    if (!isCurrent(run, current) || (await answerPending(run, current, pending, who, progressed))) current = await reassign(run, current);
   }
   return current.requests;
 }

@@ -37,7 +37,7 @@ async function examine(run: CampaignRun, from: RoundStart, checkpoint: ArtifactR
   const planned = await plan(run, 'Planning the test rows', (context) =>
     rowWork.planRequests.executeWithOptions({ summary: 'plan test requests' }, [{ ...context, data, purpose: 'test', round: 0 }]),
   );
-  const teacherRequests = await answer(run, planned, 'teacher (test rows)', 'evaluation');
+  const teacherRequests = await answer(run, planned, 'teacher (test rows)', 'evaluation', 1 / 5);
   run.progressed(1, 5);
   const ask = (who: string, tuned: { readonly checkpoint?: ArtifactRef }) => askStudent(run, { summary: `${who} answers ${data.testRows} test rows`, rows: data.test, ...tuned });
   const untuned = await ask('untuned student', {});

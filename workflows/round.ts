@@ -180,6 +180,7 @@ async function train(run: CampaignRun, round: number, data: PreparedData, first:
   }
   let built = first;
   let epoch = 0;
+  run.progressed(0, run.plan.epochs);
   let from: ArtifactRef | undefined;
   let lossFirstNats: number | undefined;
   const beginAnew = async (why: string): Promise<void> => {

@@ -102,7 +102,7 @@ export class CampaignRun {
   }
 
   progressed(done: number, total: number): void {
-    this.apply({ type: 'progressed', progress: total === 0 ? 1 : done / total });
+    this.apply({ type: 'progressed', progress: total === 0 ? 1 : done / total, parts: total });
   }
 
   /** Wall-clock milliseconds by stage since the last call. */

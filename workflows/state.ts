@@ -30,7 +30,7 @@ export interface Memory {
 
 export type CampaignEvent =
   | { readonly type: 'stage-entered'; readonly stage: Stage; readonly round: number }
-  | { readonly type: 'progressed'; readonly progress: number }
+  | { readonly type: 'progressed'; readonly progress: number; readonly parts: number }
   /** An upper bound is set aside under a name. */
   | { readonly type: 'reserved'; readonly name: string; readonly bound: Cost }
   /** What the purchase has cost so far, all attempts together; may come again with more. */
@@ -82,14 +82,17 @@ export function initialMemory(state: CampaignState): Memory {
   return { state, reservations: {}, outages: 0 };
 }
 
+/** A stage that has just begun has said nothing of its parts. */
+const withoutParts = ({ stageParts: _parts, ...state }: CampaignState): CampaignState => state;
+
 export function reduce(memory: Memory, event: CampaignEvent): Memory {
   const { state } = memory;
   const withState = (fields: Partial<CampaignState>): Memory => ({ ...memory, state: { ...state, ...fields } });
   switch (event.type) {
     case 'stage-entered':
-      return upToDate(withState({ stage: event.stage, round: event.round, progress: 0 }));
+      return upToDate({ ...memory, state: { ...withoutParts(state), stage: event.stage, round: event.round, progress: 0 } });
     case 'progressed':
-      return withState({ progress: event.progress });
+      return withState({ progress: event.progress, stageParts: event.parts });
     case 'reserved':
       return withReservations(memory, { ...memory.reservations, [event.name]: { bound: event.bound, billed: NO_SPENDING, uncertain: NO_COST } });
     case 'billed':

@@ -39,6 +39,7 @@ export const stateSchema = z
     round: z.number().describe('1-based'),
     maxRounds: z.number(),
     progress: z.number().describe('0 to 1 within the stage'),
+    stageParts: z.number().optional().describe('Parts of the stage that progress counts: epochs, batches'),
     pauseReason: z.string().optional().describe('The whole sentence, with the file, line or row that it speaks of'),
     pauseCode: z.string().optional().describe('Paused by a failure: its code'),
     pausedBy: z.string().optional().describe('The person, as the command named them; else budget, provider or failure'),

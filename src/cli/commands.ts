@@ -16,6 +16,7 @@ import type { CampaignResource, EstimateAnswer } from './api-client.ts';
 import { findOrStartStack, findStack, requireStack } from './connect.ts';
 import type { Connection } from './connect.ts';
 import { createScreen, follow } from './follow.ts';
+import { printableLines } from './terminal.ts';
 import type { Followed, Screen } from './follow.ts';
 import { campaignText, checkText, duration, estimateText, listTable, megabytes, percent, phasesTable } from './format.ts';
 import { readSpecFile } from './spec-file.ts';
@@ -33,10 +34,11 @@ export interface CommandContext {
 }
 
 export const screenOf = ({ json }: CommandContext): Screen => createScreen(json ? process.stderr : process.stdout);
-const print = (text: string): void => void process.stdout.write(`${text}\n`);
+const print = (text: string): void => void process.stdout.write(`${printableLines(text)}\n`);
 
 export function output(context: CommandContext, value: unknown, text: () => string): void {
-  print(context.json ? JSON.stringify(value, undefined, 2) : text());
+  if (context.json) process.stdout.write(`${JSON.stringify(value, undefined, 2)}\n`);
+  else print(text());
 }
 
 export async function withStack<T>(context: CommandContext, use: (stack: Connection) => Promise<T>): Promise<T> {

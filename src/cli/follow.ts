@@ -5,6 +5,8 @@ import type { RunningActivity } from '../client/campaigns.ts';
 import type { CampaignState } from '../contracts/state.ts';
 import type { ApiClient, CampaignResource } from './api-client.ts';
 import { bar, duration, percent } from './format.ts';
+import { StageClock, stageShare } from './progress.ts';
+import { cut, printable, printableLines } from './terminal.ts';
 
 export interface Screen {
   /** Keeps the line. */
@@ -24,7 +26,7 @@ interface Output {
 const CLEAR_LINE = '\r\u001b[2K';
 
 function plainScreen(output: Output): Screen {
-  const line = (text: string): void => void output.write(`${text}\n`);
+  const line = (text: string): void => void output.write(`${printableLines(text)}\n`);
   return { line, plain: line, live: () => undefined };
 }
 
@@ -33,10 +35,11 @@ export function createScreen(output: Output): Screen {
   let shown = '';
   return {
     line(text) {
-      output.write(`${CLEAR_LINE}${text}\n${shown}`);
+      output.write(`${CLEAR_LINE}${printableLines(text)}\n${shown}`);
     },
     live(text) {
-      shown = text.slice(0, (output.columns ?? 80) - 1);
+      // A line that reached the last column would be two on many terminals.
+      shown = cut(printable(text), (output.columns ?? 80) - 1);
       output.write(CLEAR_LINE + shown);
     },
     plain: () => undefined,
@@ -50,8 +53,9 @@ export interface Followed {
 }
 
 const POLL_MS = 700;
-/** Without a terminal a stage says at most this often how far it is. */
-const PLAIN_STEP = 0.25;
+/** Without a terminal a stage says how far it is after so much of it, and after so long. */
+const PLAIN_STEP = 0.1;
+const PLAIN_EVERY_MS = 30_000;
 /** The service may be away this long (Temporal killed, workers restarting) before the command gives up. */
 const PATIENCE_MS = 180_000;
 const MAX_FAILURE_CHARACTERS = 160;
@@ -60,23 +64,17 @@ const SILENCE_MS = 15_000;
 
 function activityText(activities: readonly RunningActivity[] | undefined): string {
   return (activities ?? [])
-    .map(({ name, contestant, attempt, done, total, lossNats, note, lastFailure }) =>
+    .map(({ name, contestant, attempt, done, total, epoch, epochs, lossNats, note, lastFailure }) =>
       [
         contestant === undefined ? name : `${contestant}: ${name}`,
+        ...(epoch === undefined || epochs === undefined ? [] : [`epoch ${epoch} of ${epochs}, step`]),
         ...(done === undefined ? [] : [total === undefined ? String(done) : `${done}/${total}`]),
         ...(lossNats === undefined ? [] : [`loss ${lossNats.toFixed(3)}`]),
-        ...(note === undefined ? [] : [note]),
-        ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${lastFailure.slice(0, MAX_FAILURE_CHARACTERS)}`}`] : []),
+        ...(note === undefined ? [] : [printable(note)]),
+        ...(attempt > 1 ? [`attempt ${attempt}${lastFailure === undefined ? '' : ` after: ${cut(printable(lastFailure), MAX_FAILURE_CHARACTERS)}`}`] : []),
       ].join(' '),
     )
     .join(', ');
-}
-
-/** How far the stage is: the workflow's own progress, refined by a running activity's where there is one. */
-function progressOf(state: CampaignState, activities: readonly RunningActivity[] | undefined): number {
-  const [only] = activities ?? [];
-  const inner = only?.done !== undefined && only.total !== undefined && only.total > 0 && activities?.length === 1 ? only.done / only.total : 0;
-  return state.progress > 0 ? state.progress : inner;
 }
 
 class Follower {
@@ -85,6 +83,8 @@ class Follower {
   #key = '';
   #since = 0;
   #printedProgress = 0;
+  #printedAtMs = 0;
+  #clock = new StageClock(Date.now());
   #printedAttempts = '';
   #printedResume: number | undefined;
   #rounds = 0;
@@ -108,22 +108,24 @@ class Follower {
     }
     this.#rounds = Math.max(this.#rounds, campaign.rounds.length);
     const text = activityText(activities);
-    const share = progressOf(state, activities);
+    const now = Date.now();
+    const share = stageShare(state, activities);
+    const pace = this.#clock.measure(share, activities ?? [], now);
     const attempts = (activities ?? []).filter(({ attempt }) => attempt > 1).map(({ name, attempt }) => `${name} ${attempt}`).join();
     if (attempts !== '' && attempts !== this.#printedAttempts) this.#screen.line(`  again: ${text}`);
     this.#printedAttempts = attempts;
-    this.#screen.live(`round ${state.round}/${state.maxRounds} ${state.stage.padEnd(10)} ${bar(share, 24)} ${percent(share).padStart(7)}  ${duration(Date.now() - this.#since)}  ${text}`);
-    if (share >= this.#printedProgress + PLAIN_STEP && share < 1) {
-      this.#printedProgress = share;
-      this.#screen.plain(`  ${state.stage} ${percent(share)}${text === '' ? '' : ` (${text})`}`);
-    }
+    this.#screen.live([`round ${state.round}/${state.maxRounds} ${state.stage.padEnd(10)} ${bar(share, 24)} ${percent(share).padStart(7)}`, duration(now - this.#since), ...pace, text].join('  '));
+    if (share >= 1 || state.status !== 'running') return;
+    if (share < this.#printedProgress + PLAIN_STEP && (text === '' || now - this.#printedAtMs < PLAIN_EVERY_MS)) return;
+    [this.#printedProgress, this.#printedAtMs] = [share, now];
+    this.#screen.plain(`  ${[`${state.stage} ${percent(share)}`, ...pace, ...(text === '' ? [] : [text])].join(', ')}`);
   }
 
   /** A line for each score of a contestant and each end of one, as they come. */
   #showTournament({ tournament }: CampaignState): void {
     for (const { name, epochs, measured, ended, status } of tournament?.contestants ?? []) {
       const lines = measured.map(({ epoch, score }) => `  ${name}: ${percent(score)} on the development rows after epoch ${epoch} of ${epochs}`);
-      if (ended !== undefined && status !== 'competing') lines.push(`  ${name} ${status === 'winner' ? 'won' : status}: ${ended.reason}`);
+      if (ended !== undefined && status !== 'competing') lines.push(`  ${name} ${status === 'winner' ? 'won' : status}: ${printable(ended.reason)}`);
       for (const line of lines.filter((each) => !this.#told.has(each))) {
         this.#told.add(line);
         this.#screen.line(line);
@@ -132,7 +134,7 @@ class Follower {
   }
 
   #showOutage({ pauseReason, resumesAtMs }: CampaignState): void {
-    if (resumesAtMs !== undefined && resumesAtMs !== this.#printedResume) this.#screen.line(`  paused: ${pauseReason ?? ''}; asked again in ${duration(Math.max(0, resumesAtMs - Date.now()))}`);
+    if (resumesAtMs !== undefined && resumesAtMs !== this.#printedResume) this.#screen.line(`  paused: ${printable(pauseReason ?? '')}; asked again in ${duration(Math.max(0, resumesAtMs - Date.now()))}`);
     if (resumesAtMs === undefined && this.#printedResume !== undefined) this.#screen.line('  asking the provider again');
     this.#printedResume = resumesAtMs;
   }
@@ -152,7 +154,7 @@ class Follower {
     }
     this.#key = key;
     this.#since = now;
-    this.#printedProgress = 0;
+    [this.#printedProgress, this.#printedAtMs, this.#clock] = [0, now, new StageClock(now)];
     if (state.stage !== 'finished') this.#screen.line(`round ${state.round}/${state.maxRounds}: ${state.stage}`);
   }
 }

@@ -5,10 +5,11 @@ import type { ContestantState, Interval, Stage } from '../contracts/state.ts';
 import type { FirstAnswers } from '../contracts/activities.ts';
 import type { Range } from '../estimate/estimate.ts';
 import type { CampaignResource, CheckAnswer, EstimateAnswer } from './api-client.ts';
+import { columnsOf, padded } from './terminal.ts';
 
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((cell, column) => Math.max(cell.length, ...rows.map((row) => (row[column] ?? '').length)));
-  const line = (cells: readonly string[]): string => cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd();
+  const widths = head.map((cell, column) => Math.max(...[cell, ...rows.map((row) => row[column] ?? '')].map(columnsOf)));
+  const line = (cells: readonly string[]): string => cells.map((cell, column) => padded(cell, widths[column] ?? 0)).join('  ').trimEnd();
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n');
 }
 

@@ -9,6 +9,7 @@ import type { GenerationRequest, LanguageModel, Prompt, SamplingSettings, TextSc
 import { EXIT, output } from './commands.ts';
 import type { CommandContext } from './commands.ts';
 import { megabytes, table } from './format.ts';
+import { printableLines } from './terminal.ts';
 
 /** What the commands that load a model share. */
 export interface ModelOptions {
@@ -195,7 +196,7 @@ export async function generate(context: CommandContext, name: string, options: G
   const request: GenerationRequest = { prompts, maxNewTokens: maxTokens, temperature, ...settings };
   const streams = !context.json && prompts.length === 1 && process.stdout.isTTY;
   const startedMs = performance.now();
-  const results = await model.generate(request, streams ? (_, piece) => process.stdout.write(piece) : undefined);
+  const results = await model.generate(request, streams ? (_, piece) => process.stdout.write(printableLines(piece)) : undefined);
   if (streams) {
     process.stdout.write('\n');
     return EXIT.done;

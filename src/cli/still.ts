@@ -16,6 +16,7 @@ import { serveApi } from './serve-api.ts';
 import { withSettings } from './settings.ts';
 import { train } from './train-command.ts';
 import type { TrainOptions } from './train-command.ts';
+import { printableLines } from './terminal.ts';
 
 const controller = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -171,10 +172,10 @@ function explain(error: unknown): number {
     return error.exitCode === 0 ? EXIT.done : EXIT.wrongUse;
   }
   if (error instanceof StillhouseError) {
-    process.stderr.write(`still: ${error.message}\n`);
+    process.stderr.write(`still: ${printableLines(error.message)}\n`);
     return error.code === 'BAD_INPUT' ? EXIT.wrongUse : EXIT.failed;
   }
-  process.stderr.write(`still: a defect: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(`still: a defect: ${printableLines(error instanceof Error ? (error.stack ?? error.message) : String(error))}\n`);
   return EXIT.failed;
 }
 

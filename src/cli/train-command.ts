@@ -13,7 +13,7 @@ import type { LocalRunOptions, LocalRunResult } from '../training/local-run.ts';
 import { EXIT, fetchProgress, output, screenOf } from './commands.ts';
 import type { CommandContext } from './commands.ts';
 import type { Screen } from './follow.ts';
-import { duration } from './format.ts';
+import { duration, percent } from './format.ts';
 import { isTree, setAt, withSettings } from './settings.ts';
 import type { Tree } from './settings.ts';
 
@@ -28,8 +28,9 @@ export interface TrainOptions {
   readonly set?: readonly string[];
 }
 
-/** Off a terminal a line at most so often. */
-const LINE_EVERY_MS = 5_000;
+/** Off a terminal a line after so much of the training, and after so long. */
+const LINE_EVERY_SHARE = 0.1;
+const LINE_EVERY_MS = 30_000;
 
 const datasetPath = (name: unknown, folder: string): unknown => (typeof name !== 'string' || name.startsWith('catalogue:') || isAbsolute(name) ? name : resolve(folder, name));
 /** A local model with a slash or the ending .gguf is a path, any other is a name. */
@@ -69,33 +70,42 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Lines about a run: what it will take, how far it is, each development loss. */
 function reporter(screen: Screen, { epochs, maxTokens }: TrainSpec['training']): Pick<LocalRunOptions, 'onPrepare' | 'onStart' | 'onProgress'> {
-  let lastLineMs = 0;
+  let lastLineMs = performance.now();
+  let lastLineShare = 0;
   let startedMs = 0;
   let startedAt = 0;
   let prepared = false;
   return {
     onPrepare: ({ rows, of, tokens, sizeBytes }) => {
-      screen.live(`the teacher has read ${rows} of ${of} rows`);
+      const text = `the teacher has read ${rows} of ${of} rows, ${percent(rows / of)}`;
+      screen.live(text);
+      if (rows < of && performance.now() - lastLineMs >= LINE_EVERY_MS) {
+        lastLineMs = performance.now();
+        screen.plain(text);
+      }
       if (rows === of && !prepared) screen.line(`the teacher has read ${of} rows: ${tokens} tokens of answers, ${(sizeBytes / tokens).toFixed(1)} bytes a token are stored`);
       prepared = rows === of;
     },
     onStart: ({ epoch, resumedAt, steps, learnedRows, developmentRows, trainedNumbers, memory, free, tooLong }) => {
-      startedMs = performance.now();
-      startedAt = epoch * steps + resumedAt;
-      if (epoch > 0 && resumedAt === 0) return;
+      // The clock and the share go through all epochs of this start.
+      if (startedMs !== 0) return;
+      [startedMs, startedAt] = [performance.now(), epoch * steps + resumedAt];
+      lastLineShare = startedAt / (epochs * steps);
       screen.line(`${learnedRows} rows${developmentRows === 0 ? '' : `, ${developmentRows} more for the development loss`}; ${steps} steps an epoch, ${epochs} epochs; ${(trainedNumbers / 1e6).toFixed(1)} million numbers are trained`);
       if (tooLong !== undefined) screen.line(`left out, longer than training.maxTokens = ${maxTokens}: ${tooLongText(tooLong)}`);
       screen.line(`memory: about ${gigabytes(memory.neededBytes)} of the ${gigabytes(free.freeBytes)} that ${free.of === 'container' ? "the container's limit leaves" : 'are free'}`);
       if (startedAt > 0) screen.line(`going on after step ${startedAt}`);
     },
     onProgress: ({ epoch, step, steps, lossNats, tokensPerSecond, developmentNats, checkpointed }) => {
-      const done = epoch * steps + step - startedAt;
-      const leftMs = done > 0 ? ((performance.now() - startedMs) / done) * (epochs * steps - epoch * steps - step) : undefined;
-      const text = `epoch ${epoch + 1} of ${epochs}, step ${step} of ${steps}: loss ${lossNats.toFixed(4)}, ${Math.round(tokensPerSecond)} tokens/s${leftMs === undefined ? '' : `, about ${duration(leftMs)} left`}`;
+      const at = epoch * steps + step;
+      const share = at / (epochs * steps);
+      const done = at - startedAt;
+      const leftMs = done > 0 ? ((performance.now() - startedMs) / done) * (epochs * steps - at) : undefined;
+      const text = `epoch ${epoch + 1} of ${epochs}, step ${step} of ${steps}, ${percent(share)}: loss ${lossNats.toFixed(4)}, ${Math.round(tokensPerSecond)} tokens/s${leftMs === undefined ? '' : `, about ${duration(leftMs)} left`}`;
       screen.live(text);
       if (developmentNats !== undefined) screen.line(`step ${epoch * steps + step}: development loss ${developmentNats.toFixed(4)}`);
-      if (checkpointed || performance.now() - lastLineMs >= LINE_EVERY_MS) {
-        lastLineMs = performance.now();
+      if (checkpointed || share >= lastLineShare + LINE_EVERY_SHARE || performance.now() - lastLineMs >= LINE_EVERY_MS) {
+        [lastLineMs, lastLineShare] = [performance.now(), share];
         screen.plain(`${text}${checkpointed ? '; checkpoint' : ''}`);
       }
     },

@@ -17,6 +17,10 @@ export interface RunningActivity {
   readonly done?: number;
   readonly total?: number;
   readonly lossNats?: number;
+  /** Of a training: which epoch, counted from 1, and of how many. */
+  readonly epoch?: number;
+  readonly epochs?: number;
+  readonly tokensPerSecond?: number;
   /** What is going on elsewhere, as at a provider that trains. */
   readonly note?: string;
   /** Why the attempt before failed. */

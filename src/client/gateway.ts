@@ -239,6 +239,7 @@ function runningActivity(pending: PendingActivity): RunningActivity {
     ...(done === undefined ? {} : { done }),
     ...(total === undefined ? {} : { total }),
     ...(lossNats === undefined ? {} : { lossNats }),
+    ...Object.fromEntries(['epoch', 'epochs', 'tokensPerSecond'].flatMap((name) => { const value = number(name); return value === undefined ? [] : [[name, value]]; })),
     ...(typeof fields['note'] === 'string' ? { note: fields['note'] } : {}),
     ...(typeof lastFailure === 'string' && lastFailure !== '' ? { lastFailure } : {}),
   };

@@ -410,6 +410,10 @@ export interface TrainHeartbeat {
   readonly checkpoint?: ArtifactRef;
   /** Steps of the epoch that the checkpoint holds. */
   readonly checkpointStep?: number;
+  /** Of this training, counted from 1: which part of the stage this epoch is. */
+  readonly epoch?: number;
+  readonly epochs?: number;
+  readonly tokensPerSecond?: number;
   /** What is going on, for people. */
   readonly note?: string;
 }

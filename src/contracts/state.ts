@@ -136,6 +136,8 @@ export interface CampaignState {
   readonly maxRounds: number;
   /** 0…1 within the stage. */
   readonly progress: number;
+  /** Parts of the stage that `progress` counts, as epochs or batches; absent before the first is done. */
+  readonly stageParts?: number;
   /** Why it is paused, for a person: the whole sentence, with the file, line or row that it speaks of. */
   readonly pauseReason?: string;
   readonly pauseKind?: PauseKind;

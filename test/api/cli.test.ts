@@ -213,7 +213,7 @@ test('a terminal gets one live line below the lines that stay', () => {
   const screen = createScreen({ isTTY: true, columns: 20, write: (text) => Boolean((written += text)) });
   screen.live('a live line that is longer than the terminal');
   screen.line('kept');
-  assert.equal(written, '\r\u001b[2Ka live line that is\r\u001b[2Kkept\na live line that is');
+  assert.equal(written, '\r\u001b[2Ka live line that i…\r\u001b[2Kkept\na live line that i…');
 });
 
 test('bars, durations and tables', () => {

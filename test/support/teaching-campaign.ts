@@ -20,6 +20,7 @@ import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
 import { createFileStore } from '../../src/store/file-store.ts';
 import { planJudgements } from '../../src/evaluation/judge.ts';
 import { evaluate } from '../../src/evaluation/evaluate.ts';
+import { planFirstQuestions, readFirstAnswers } from '../../src/evaluation/first-questions.ts';
 import { planStudentRequests, readStudentAnswers } from '../../src/evaluation/hosted-student.ts';
 import { createReportModels } from '../../src/evaluation/report-models.ts';
 import { writeReport } from '../../src/evaluation/report.ts';
@@ -114,6 +115,8 @@ export class Teaching implements AsyncDisposable {
       reassignRequests: (input) => reassignRequests({ store, ledger, directory }, input),
       buildDataset: async (input) => withTrainingBound(store, input, await buildDataset({ store, answers, ...lengths }, input)),
       planJudgements: (input) => planJudgements({ store, answers, directory }, input),
+      planFirstQuestions: (input) => planFirstQuestions({ store, answers, directory, find: createAnswerFinder({ ledger, directory }) }, input),
+      readFirstAnswers: (input) => readFirstAnswers({ store, answers }, input),
       evaluate: (input) => evaluate({ store, answers }, input),
       selectInputs: (input) => selectInputs({ store }, input),
       writeReport: (input) => writeReport({ store, models: createReportModels(models ?? noModels) }, input),
@@ -122,7 +125,7 @@ export class Teaching implements AsyncDisposable {
       exportHostedStudent: (input) => exportHostedStudent({ store }, input),
     };
     const orchestrator = createOrchestratorActivities({ store, stages });
-    const { prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound } = orchestrator;
+    const { prepareCampaign: prepare, planRequests: plan, planFirstQuestions: first, readFirstAnswers: readFirst, reassignRequests: reassign, buildDataset: build, recordRound } = orchestrator;
     const teacher = createTeacherActivities({
       stages: {
         sampleBatch: (input, { signal, run, onProgress }) => sampleBatch({ store, ledger, directory }, input, { signal, run, onProgress: (done, total) => onProgress({ done, total }) }),
@@ -132,7 +135,7 @@ export class Teaching implements AsyncDisposable {
     });
     // A hosted student needs no device: nothing of its campaign is scripted.
     if (script === undefined) return { ...orchestrator, ...teacher };
-    return { ...script.activities, prepareCampaign: prepare, planRequests: plan, reassignRequests: reassign, buildDataset: build, recordRound, ...teacher };
+    return { ...script.activities, prepareCampaign: prepare, planRequests: plan, planFirstQuestions: first, readFirstAnswers: readFirst, reassignRequests: reassign, buildDataset: build, recordRound, ...teacher };
   }
 
   /** The dataset of a finished campaign's first round, built anew from what the ledger holds now. */

@@ -149,7 +149,6 @@ test('the teacher of a vote is measured by the vote that the student learns from
 });
 
 test('of several texts of the teacher the most central one is judged', async () => {
-  const { store } = workspace();
   const spec = labelSpec({
     task: { description: 'Explain.', output: { kind: 'text' } }, teacher: { provider: 'openai', model: 'm', temperature: 1 }, sampling: { source: { kind: 'tasks', dataset: 'x' }, rows: 4, answersPerInput: 3 },
     evaluation: { source: { kind: 'held-out', rows: 4 }, developmentRows: 2, testRows: 2, scorer: { kind: 'judge', rubric: 'Is it right?', judge: { provider: 'openai', model: 'judge' } } },
