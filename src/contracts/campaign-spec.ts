@@ -85,7 +85,7 @@ const endpointShape = {
   store: z.boolean().optional(),
   /** The most that this campaign lets its provider key be used, by all campaigns on it; the provider's own limits are learned. */
   limits: z.strictObject({ requestsPerMinute: z.number().gt(0).optional(), tokensPerMinute: z.number().gt(0).optional() }).optional(),
-  /** Dollars per million tokens, overriding the price table. Cached input costs as much as other input unless said; a batch call costs this share. */
+  /** Dollars per million tokens, overriding the price table. Cached input costs as much as other input unless said; a batch call costs `batchShare` of it, all of it unless said. */
   price: z
     .strictObject({
       inputUsdPerMillion: z.number().min(0), outputUsdPerMillion: z.number().min(0),
@@ -97,7 +97,7 @@ const endpointShape = {
 const teacherSchema = z.strictObject({
   ...endpointShape,
   /**
-   * Ask through the provider's batch service, at half the price. What has no answer when nine tenths of the
+   * Ask through the provider's batch service, at the price's `batchShare`: half with OpenAI. What has no answer when nine tenths of the
    * deadline, counted from the first asking, are over is asked one by one; the activity's own limit is three days.
    */
   batch: z.strictObject({ deadlineHours: z.number().gt(0).max(48).default(24) }).optional(),

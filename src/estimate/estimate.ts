@@ -268,7 +268,7 @@ function measureRequests(spec: CampaignSpec, requests: readonly TeacherRequest[]
   for (const request of requests) {
     const endpoint = endpointOf(spec, request);
     const price = priceFor(endpoint);
-    const likely = spec.teacher.batch === undefined || request.purpose === 'judge' ? price : batchPrice(price);
+    const likely = endpoint.batch === undefined ? price : batchPrice(price);
     const prompt = promptTokens(request);
     const known = localOr(endpoint, traits);
     const mean = meanOf(usage, endpoint, request);

@@ -1,6 +1,7 @@
 /** The durable record of every teacher and judge call: write before acknowledging, look up before buying. */
 import type { RequestPurpose, TeacherAnswer } from '../contracts/records.ts';
 import type { Cost } from '../contracts/state.ts';
+import type { FollowerBook } from './followers.ts';
 import type { SubmissionBook } from './submissions.ts';
 
 /** 64 hex digits: SHA-256 of the canonical JSON of what decides the answer. See src/ledger/key.ts. */
@@ -97,5 +98,7 @@ export interface Ledger {
   usage(filter?: { readonly campaign?: string }): Promise<readonly LedgerUsage[]>;
   /** What is at providers' batch services. A question in one is asked by nobody else until it is closed. */
   readonly submissions: SubmissionBook;
+  /** Who wants the result of which job at a provider. */
+  readonly followers: FollowerBook;
   close(): Promise<void>;
 }

@@ -75,6 +75,17 @@ export const MIGRATIONS: readonly string[] = [
   ALTER TABLE answers ADD COLUMN reasoningTokens INTEGER;
   ALTER TABLE answers ADD COLUMN reasoning TEXT;    -- what the model reasoned before its answer
   ALTER TABLE answers ADD COLUMN note TEXT;         -- what the provider said in place of an answer`,
+  `ALTER TABLE calls ADD COLUMN boundUsd REAL;         -- the most that one attempt costs
+  ALTER TABLE calls ADD COLUMN boundTokens INTEGER;
+  CREATE TABLE followers (           -- who wants the result of a provider's job
+    key BLOB NOT NULL,
+    batch INTEGER NOT NULL REFERENCES names,
+    PRIMARY KEY (key, batch)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE askings (             -- when a batch was first asked: from here its deadline counts
+    batch INTEGER PRIMARY KEY REFERENCES names,
+    begunAtMs INTEGER NOT NULL
+  ) STRICT;`,
 ];
 export const SCHEMA_VERSION = MIGRATIONS.length;
 

@@ -1,54 +1,22 @@
-/**
- * The ledger in one SQLite file that several processes read and write. What is recorded in one turn of
- * the event loop is one transaction: a commit costs a write to the disk, however much is in it.
- */
+/** The ledger in one SQLite file that several processes read and write. */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { deflateRawSync } from 'node:zlib';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer } from '../contracts/records.ts';
 import type { Cost } from '../contracts/state.ts';
-import { isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
+import { isGone, isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';
+import { createFollowerBook } from './followers.ts';
+import type { FollowerBook } from './followers.ts';
+import { GroupedWrites } from './grouped-writes.ts';
 import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerPurpose, LedgerTotals, LedgerUsage, RecordedIntents } from './ledger.ts';
 import { answerOf, BOUGHT_SUMS, keyBytes, LOST_SUMS, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
 import type { Row } from './rows.ts';
-import { asLedgerError, inTransaction, openDatabase } from './schema.ts';
+import { asLedgerError, openDatabase } from './schema.ts';
 import { createSpareSpace } from './spare-space.ts';
 import type { SpareSpace } from './spare-space.ts';
+import { BOUGHT, GROUP, groupBy, LOST, REUSED, STATEMENTS } from './statements.ts';
 import { createSubmissionBook } from './submissions.ts';
 import type { SubmissionBook } from './submissions.ts';
-
-const STATEMENTS = {
-  answer: 'SELECT a.*, n.name AS model FROM answers a JOIN names n ON n.id = a.model WHERE a.key = ?',
-  isAnswered: 'SELECT 1 FROM answers WHERE key = ?',
-  addName: 'INSERT INTO names (name) VALUES (?) ON CONFLICT DO NOTHING',
-  nameId: 'SELECT id FROM names WHERE name = ?',
-  addClaim: 'INSERT INTO claims (host, pid, startTicks, aliveUntilMs) VALUES (?, ?, ?, ?) RETURNING id',
-  renewClaim: 'UPDATE claims SET aliveUntilMs = ? WHERE id = ?',
-  dropClaim: 'DELETE FROM claims WHERE id = ?',
-  holderOf: 'SELECT c.submission, k.* FROM calls c LEFT JOIN claims k ON k.id = c.claim WHERE c.key = ?',
-  claim: 'SELECT * FROM claims WHERE id = ?',
-  // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
-  addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
-    ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
-  addAnswer: `INSERT INTO answers (key, text, labelLogProbs, softTargets, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs, reasoningTokens, reasoning, note)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-  addLoss: 'INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, ?2, ?3, ?4 FROM calls WHERE key = ?1',
-  lessIntent: 'UPDATE calls SET intents = intents - 1, claim = NULL WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
-  dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',
-  addReuse: 'INSERT INTO reuses (batch, key, campaign, purpose) SELECT ?1, key, ?3, ?4 FROM calls WHERE key = ?2 AND batch IS NOT ?1 ON CONFLICT DO NOTHING',
-} as const;
-
-const BOUGHT = 'FROM calls c LEFT JOIN answers a ON a.key = c.key';
-const LOST = 'FROM losses c';
-const REUSED = 'FROM reuses u JOIN answers a ON a.key = u.key JOIN calls c ON c.key = u.key';
-const GROUP = `, p.name AS campaign, m.name AS model, w.name AS purpose`;
-const groupBy = (table: 'c' | 'u'): string => `JOIN names p ON p.id = ${table}.campaign JOIN names m ON m.id = c.model LEFT JOIN names w ON w.id = ${table}.purpose`;
-
-interface Job {
-  readonly run: () => unknown;
-  readonly resolve: (value: unknown) => void;
-  readonly reject: (error: unknown) => void;
-}
 
 class SqliteLedger implements Ledger {
   readonly #path: string;
@@ -58,17 +26,23 @@ class SqliteLedger implements Ledger {
   readonly #names = new Map<string, number>();
   readonly #renewals = new Set<NodeJS.Timeout>();
   readonly submissions: SubmissionBook;
-  #jobs: Job[] = [];
+  readonly followers: FollowerBook;
+  readonly #writes: GroupedWrites;
 
   constructor(path: string, database: DatabaseSync, spare: SpareSpace) {
     this.#path = path;
     this.#database = database;
     this.#spare = spare;
     this.#statements = Object.fromEntries(Object.entries(STATEMENTS).map(([name, sql]) => [name, database.prepare(sql)])) as Record<keyof typeof STATEMENTS, StatementSync>;
+    // A transaction that is taken back takes the names of its rows with it.
+    this.#writes = new GroupedWrites(database, path, spare, () => this.#names.clear());
+    const commit = <T>(work: () => T): Promise<T> => this.#writes.add(work);
+    this.followers = createFollowerBook({ database, commit, idOf: (name) => this.#idOf(name) });
     this.submissions = createSubmissionBook({
       database,
       read: (work) => this.#guarded(work),
-      commit: (work) => this.#commit(work),
+      commit,
+      idOf: (name) => this.#idOf(name),
       intend: (calls, claim) => {
         const record = this.#intend(calls, claim);
         return () => record().elsewhere;
@@ -90,10 +64,13 @@ class SqliteLedger implements Ledger {
 
   async claim(): Promise<Claim> {
     const { host, pid, startTicks } = ownClaim();
-    const id = await this.#commit(() => Number(this.#statements.addClaim.get(host, pid, startTicks, Date.now() + LEASE_MS)?.['id']));
+    const id = await this.#writes.add(() => {
+      this.#dropClaimsOfTheDead();
+      return Number(this.#statements.addClaim.get(host, pid, startTicks, Date.now() + LEASE_MS)?.['id']);
+    });
     const renewal = setInterval(() => {
       // One that fails is followed by another well before the lease ends.
-      this.#commit(() => this.#statements.renewClaim.run(Date.now() + LEASE_MS, id)).catch(() => undefined);
+      this.#writes.add(() => this.#statements.renewClaim.run(Date.now() + LEASE_MS, id)).catch(() => undefined);
     }, RENEW_EVERY_MS).unref();
     this.#renewals.add(renewal);
     return {
@@ -101,7 +78,7 @@ class SqliteLedger implements Ledger {
       [Symbol.asyncDispose]: async () => {
         clearInterval(renewal);
         this.#renewals.delete(renewal);
-        if (this.#database.isOpen) await this.#commit(() => this.#statements.dropClaim.run(id));
+        if (this.#database.isOpen) await this.#writes.add(() => this.#statements.dropClaim.run(id));
       },
     };
   }
@@ -115,7 +92,7 @@ class SqliteLedger implements Ledger {
 
   async recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents> {
     if (calls.length === 0) return { repeated: [], elsewhere: [] };
-    return this.#commit(this.#intend(calls, claim));
+    return this.#writes.add(this.#intend(calls, claim));
   }
 
   /** The work of recording intents, for a transaction. */
@@ -143,7 +120,7 @@ class SqliteLedger implements Ledger {
 
   async recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void> {
     if (answers.length === 0) return;
-    await this.#commit(() => {
+    await this.#writes.add(() => {
       for (const { key, answer } of answers) {
         const { usage } = answer;
         this.#statements.addAnswer.run(
@@ -157,14 +134,14 @@ class SqliteLedger implements Ledger {
 
   async recordLosses(losses: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void> {
     if (losses.length === 0) return;
-    await this.#commit(() => {
+    await this.#writes.add(() => {
       for (const { key, bound } of losses) this.#statements.addLoss.run(keyBytes(key), bound.usd, bound.tokens, Date.now());
     });
   }
 
   async withdrawIntents(keys: readonly LedgerKey[]): Promise<void> {
     if (keys.length === 0) return;
-    await this.#commit(() => {
+    await this.#writes.add(() => {
       for (const key of keys.map(keyBytes)) {
         this.#statements.lessIntent.run(key);
         this.#statements.dropIntent.run(key);
@@ -174,7 +151,7 @@ class SqliteLedger implements Ledger {
 
   async recordReuse({ batch, campaign, keys }: Parameters<Ledger['recordReuse']>[0]): Promise<void> {
     if (keys.length === 0) return;
-    await this.#commit(() => {
+    await this.#writes.add(() => {
       for (const { key, purpose } of keys) this.#statements.addReuse.run(this.#idOf(batch), keyBytes(key), this.#idOf(campaign), this.#idOf(purpose));
     });
   }
@@ -213,12 +190,17 @@ class SqliteLedger implements Ledger {
 
   async close(): Promise<void> {
     for (const renewal of this.#renewals) clearInterval(renewal);
-    if (this.#jobs.length > 0) this.#flush();
+    this.#writes.flush();
     if (this.#database.isOpen) this.#database.close();
   }
 
   #one(sql: string, ...values: readonly SQLInputValue[]): Row | undefined {
     return this.#database.prepare(sql).get(...values);
+  }
+
+  #dropClaimsOfTheDead(): void {
+    const nowMs = Date.now();
+    for (const claim of this.#statements.claims.all()) if (isGone(claim, nowMs)) this.#statements.dropClaim.run(Number(claim['id']));
   }
 
   /** Whether an open call is in a provider's batch, or asked by a living claim that is not `own`; each claim is looked for once. */
@@ -258,47 +240,6 @@ class SqliteLedger implements Ledger {
     } catch (error) {
       throw asLedgerError(error, this.#path);
     }
-  }
-
-  /** Runs `run` in the next transaction, with all else that comes before it; resolves when that is durable. */
-  #commit<T>(run: () => T): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      this.#jobs.push({ run, resolve: resolve as (value: unknown) => void, reject });
-      if (this.#jobs.length === 1) setImmediate(() => this.#flush());
-    });
-  }
-
-  #flush(): void {
-    const jobs = this.#jobs;
-    this.#jobs = [];
-    if (jobs.length === 0) return;
-    try {
-      const results = this.#roomy(() => this.#transaction(() => jobs.map(({ run }) => run())));
-      jobs.forEach(({ resolve }, index) => resolve(results[index]));
-    } catch (error) {
-      for (const { reject } of jobs) reject(error);
-    }
-  }
-
-  /** Where the disk is full the spare space is given up for what has to be written now; nothing is bought until it is back. */
-  #roomy<T>(work: () => T): T {
-    try {
-      return work();
-    } catch (error) {
-      if (!(error instanceof StillhouseError) || error.code !== 'DISK_FULL' || !this.#spare.release()) throw error;
-      return work();
-    }
-  }
-
-  #transaction<T>(work: () => T): T {
-    return this.#guarded(() => {
-      try {
-        return inTransaction(this.#database, work);
-      } catch (error) {
-        this.#names.clear(); // of rows that may have been taken back
-        throw error;
-      }
-    });
   }
 }
 

@@ -12,8 +12,6 @@ export interface Submission {
   /** The provider's name for it, once noted. */
   readonly providerId?: string;
   readonly createdAtMs: number;
-  /** When the first of its questions was first asked: from here its deadline counts. */
-  readonly firstAskedAtMs: number;
 }
 
 /** What decided an answer, as it was recorded with its key. */
@@ -32,36 +30,39 @@ export interface SubmissionBook {
   note(id: string, providerId: string): Promise<void>;
   /** Gives its unanswered questions back: they can be asked by anybody. `unbilled` are those that the provider certainly did not answer. */
   close(id: string, unbilled: readonly LedgerKey[]): Promise<void>;
-  /** When the first of these was asked that has no answer; undefined when none was. */
-  firstAskedAtMs(keys: readonly LedgerKey[]): Promise<number | undefined>;
+  /** When this batch was first asked, over all its attempts: now, where it was not yet. */
+  begunAtMs(batch: string): Promise<number>;
 }
 
 export interface BookParts {
   readonly database: DatabaseSync;
   readonly read: <T>(work: () => T) => T;
   readonly commit: <T>(work: () => T) => Promise<T>;
+  readonly idOf: (name: string) => number;
   readonly intend: (calls: readonly LedgerCall[], claim: Claim) => () => readonly LedgerKey[];
   readonly lives: (claimId: number, own: Claim) => boolean;
 }
 
 const UNANSWERED = 'NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = c.key)';
 
-export function createSubmissionBook({ database, read, commit, intend, lives }: BookParts): SubmissionBook {
+export function createSubmissionBook({ database, read, commit, idOf, intend, lives }: BookParts): SubmissionBook {
   const statements = {
-    ofKey: database.prepare(`SELECT c.submission AS id, c.intendedAtMs AS askedAtMs FROM calls c WHERE c.key = ? AND ${UNANSWERED}`),
-    read: database.prepare(`SELECT s.*, (SELECT MIN(c.intendedAtMs) FROM calls c WHERE c.submission = s.id) AS firstAskedAtMs FROM submissions s WHERE s.id = ?`),
+    ofKey: database.prepare(`SELECT c.submission AS id FROM calls c WHERE c.key = ? AND ${UNANSWERED}`),
+    read: database.prepare('SELECT * FROM submissions WHERE id = ?'),
     add: database.prepare('INSERT INTO submissions (id, claim, createdAtMs) VALUES (?, ?, ?)'),
     putInto: database.prepare('UPDATE calls SET submission = ? WHERE key = ?'),
     questions: database.prepare(`SELECT c.key, c.request FROM calls c WHERE c.submission = ? AND ${UNANSWERED}`),
     take: database.prepare('UPDATE submissions SET claim = ? WHERE id = ?'),
     note: database.prepare('UPDATE submissions SET providerId = ? WHERE id = ?'),
     free: database.prepare(`UPDATE calls AS c SET submission = NULL, claim = NULL WHERE c.submission = ? AND ${UNANSWERED}`),
-    // The row stays, so that the deadline counts from the first time; without an intent it is not open.
+    // The row stays: its submission tells which questions it had. Without an intent it is not open.
+    begin: database.prepare('INSERT INTO askings (batch, begunAtMs) VALUES (?, ?) ON CONFLICT DO NOTHING'),
+    begun: database.prepare('SELECT begunAtMs FROM askings WHERE batch = ?'),
     unbilled: database.prepare('UPDATE calls SET intents = MAX(0, intents - 1) WHERE key = ? AND submission = ?'),
   };
   const submissionOf = (row: Row): Submission => {
     const { providerId } = row;
-    return { id: String(row['id']), createdAtMs: Number(row['createdAtMs']), firstAskedAtMs: Number(row['firstAskedAtMs']), ...(typeof providerId === 'string' ? { providerId } : {}) };
+    return { id: String(row['id']), createdAtMs: Number(row['createdAtMs']), ...(typeof providerId === 'string' ? { providerId } : {}) };
   };
   const one = (id: string): Submission | undefined => {
     const row = statements.read.get(id);
@@ -100,10 +101,10 @@ export function createSubmissionBook({ database, read, commit, intend, lives }: 
         for (const key of unbilled) statements.unbilled.run(keyBytes(key), id);
         statements.free.run(id);
       }),
-    firstAskedAtMs: async (keys) =>
-      read(() => {
-        const times = keys.flatMap((key) => (statements.ofKey.get(keyBytes(key))?.['askedAtMs'] as number | undefined) ?? []);
-        return times.length === 0 ? undefined : Math.min(...times);
+    begunAtMs: (batch) =>
+      commit(() => {
+        statements.begin.run(idOf(batch), Date.now());
+        return Number(statements.begun.get(idOf(batch))?.['begunAtMs']);
       }),
   };
 }

@@ -33,6 +33,8 @@ export interface BatchAsking {
   /** Opened when it is needed. */
   readonly service: () => BatchService;
   readonly claim: Claim;
+  /** The batch that pays for it: its deadline counts from its own first asking, however old the questions are. */
+  readonly batch: string;
   readonly timings: BatchTimings;
   /** Absent: nothing new is handed in, only what is at the provider already is waited for. */
   readonly deadlineHours?: number | undefined;
@@ -47,8 +49,9 @@ export interface BatchAsking {
  * left is to be asked one by one. PENDING, with the time to come back, while a batch runs on.
  */
 export async function askInBatches(asking: BatchAsking): Promise<void> {
-  const { ledger, timings, signal } = asking;
+  const { ledger, timings, signal, deadlineHours } = asking;
   const startedMs = performance.now();
+  const late = deadlineHours === undefined ? undefined : await lateAfter(ledger, asking.batch, deadlineHours);
   for (let looks = 0; ; looks += 1) {
     stopIfAborted(signal);
     const missing = asking.missing();
@@ -56,12 +59,12 @@ export async function askInBatches(asking: BatchAsking): Promise<void> {
     const keys = missing.map(({ key }) => key);
     const holding = await ledger.submissions.holding(keys);
     if (holding.length === 0) {
-      if (!(await handIn(asking, missing))) return;
+      if (late === undefined || late() || !(await handIn(asking, missing))) return;
       looks = 0;
       continue;
     }
     let waits: string | undefined;
-    for (const submission of holding) waits = (await goOn(asking, submission)) ?? waits;
+    for (const submission of holding) waits = (await goOn(asking, submission, late?.() === true)) ?? waits;
     if (waits === undefined) continue;
     if (performance.now() - startedMs > timings.watchMs) throw new StillhouseError('PENDING', waits, { retryAfterMs: timings.awayMs });
     await sleep(timings.pollMs * 2 ** Math.min(5, looks), undefined, signal === undefined ? {} : { signal }).catch(() => stopIfAborted(signal));
@@ -72,13 +75,13 @@ function stopIfAborted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new StillhouseError('CANCELLED', 'stopped while waiting for a batch; it goes on at the provider');
 }
 
-const liveFromMs = (firstAskedAtMs: number, deadlineHours: number): number => firstAskedAtMs + deadlineHours * 3_600_000 * LIVE_FROM;
+async function lateAfter(ledger: Ledger, batch: string, deadlineHours: number): Promise<() => boolean> {
+  const liveFromMs = (await ledger.submissions.begunAtMs(batch)) + deadlineHours * 3_600_000 * LIVE_FROM;
+  return () => Date.now() >= liveFromMs;
+}
 
-/** Hands in what nobody asks; false when nothing was, because it is too late for a batch or others ask. */
-async function handIn({ ledger, claim, deadlineHours }: BatchAsking, missing: readonly LedgerCall[]): Promise<boolean> {
-  if (deadlineHours === undefined) return false;
-  const firstAskedAtMs = (await ledger.submissions.firstAskedAtMs(missing.map(({ key }) => key))) ?? Date.now();
-  if (Date.now() >= liveFromMs(firstAskedAtMs, deadlineHours)) return false;
+/** Hands in what nobody asks; false when nothing was, because others ask. */
+async function handIn({ ledger, claim }: BatchAsking, missing: readonly LedgerCall[]): Promise<boolean> {
   let opened = false;
   for (const calls of files(missing)) opened = (await ledger.submissions.open(randomUUID(), calls, claim)) !== undefined || opened;
   return opened;
@@ -101,8 +104,8 @@ function files(calls: readonly LedgerCall[]): readonly (readonly LedgerCall[])[]
 }
 
 /** The next step of a submission: undefined when it is over, else what is waited for. */
-async function goOn(asking: BatchAsking, submission: Submission): Promise<string | undefined> {
-  const { ledger, deadlineHours } = asking;
+async function goOn(asking: BatchAsking, submission: Submission, late: boolean): Promise<string | undefined> {
+  const { ledger } = asking;
   const service = asking.service();
   const providerId = submission.providerId ?? (await send(asking, submission));
   if (providerId === undefined) return 'a batch is being handed in, or was when its worker died';
@@ -116,7 +119,6 @@ async function goOn(asking: BatchAsking, submission: Submission): Promise<string
     await collect(asking, submission, providerId);
     return undefined;
   }
-  const late = deadlineHours !== undefined && Date.now() >= liveFromMs(submission.firstAskedAtMs, deadlineHours);
   if (late && !state.cancelling) await service.cancel(providerId);
   return `the batch ${providerId} has answered ${state.done} of ${state.total} questions`;
 }

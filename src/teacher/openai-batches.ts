@@ -13,8 +13,6 @@ import { readErrorBody } from './error-body.ts';
 import { callFailure } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
 
-/** https://platform.openai.com/docs/guides/batch: half the price of the same calls made one by one. */
-export const BATCH_PRICE_SHARE = 0.5;
 const ENDPOINT = '/v1/chat/completions';
 const METADATA_KEY = 'stillhouse_submission';
 const PAGE = 100;
@@ -30,6 +28,7 @@ export interface OpenAIBatchesOptions {
   readonly client: OpenAI;
   readonly context: CallContext;
   readonly body: (request: TeacherRequest) => ChatCompletionCreateParamsNonStreaming;
+  /** At the price of a batch call. */
   readonly read: (request: TeacherRequest, completion: unknown) => TeacherAnswer;
   /** An answer for a question that the provider will never take; learns what the endpoint lacks. Undefined: neither. */
   readonly settle: (failure: CallFailure, request: TeacherRequest) => TeacherAnswer | 'learned' | undefined;
@@ -105,8 +104,7 @@ function readLine(row: string, questions: ReadonlyMap<LedgerKey, RecordedQuestio
   if (question === undefined) return [];
   if (response === null || error !== null) return [{ key, unanswered: true }];
   if (response.status_code === 200) {
-    const answer = options.read(asRequest(key, question), response.body);
-    return [{ key, answer: { ...answer, costUsd: answer.costUsd * BATCH_PRICE_SHARE } }];
+    return [{ key, answer: options.read(asRequest(key, question), response.body) }];
   }
   const failure = callFailure(APIError.generate(response.status_code, { error: readErrorBody(JSON.stringify(response.body)) }, undefined, new Headers()), options.context);
   const settled = options.settle(failure, asRequest(key, question));

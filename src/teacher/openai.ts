@@ -21,7 +21,7 @@ import { baseUrlOf, openClient } from './openai-client.ts';
 import type { ReadSecret } from './openai-client.ts';
 import { callFailure } from './openai-failure.ts';
 import type { CallContext, CallFailure } from './openai-failure.ts';
-import { priceOf } from './prices.ts';
+import { batchPrice, priceOf } from './prices.ts';
 import type { Price } from './prices.ts';
 import { rateFeedback } from './rate-headers.ts';
 import { roomUsedUp, secondRoom, sumOf } from './second-asking.ts';
@@ -419,7 +419,7 @@ class OpenAITeacher implements Teacher {
   /** A line of a batch file that cannot be read is one row without an answer: it was paid for as it is. */
   #readLine(request: TeacherRequest, completion: unknown): TeacherAnswer {
     try {
-      return noteRoom(readAnswer(request, completion, this.#price, 0), request, this.#traits, 0);
+      return noteRoom(readAnswer(request, completion, batchPrice(this.#price), 0), request, this.#traits, 0);
     } catch (error) {
       if (!(error instanceof UnreadableResponse)) throw error;
       return this.#noAnswer('error', `expected a chat completion, got ${error.message}`);

@@ -191,7 +191,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
   for (;;) {
     if (teacher.batches !== undefined && !direct) {
       await askInBatches({
-        ledger, claim, signal,
+        ledger, claim, batch, signal,
         service: () => (service ??= teacher.batches?.(signal) as BatchService),
         timings: { ...BATCH_TIMINGS, ...batchTimings },
         deadlineHours: endpoint.batch?.deadlineHours,

@@ -1,6 +1,7 @@
 /** Asking through a provider's batch service: nothing is lost or bought twice, whoever dies when. */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
 import { afterEach, describe, it } from 'node:test';
 import type { SampledBatch } from '../../src/contracts/activities.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
@@ -14,6 +15,7 @@ import { hostedDirectory } from '../support/hosted-directory.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { OpenAIServer, OpenAIServerOptions } from '../support/openai-server.ts';
 import { labelSpec, planWork, startSampling } from '../support/sampling-soak.ts';
+import { until } from '../support/until.ts';
 import type { SamplingWork } from '../support/sampling-soak.ts';
 
 const ROWS = 24;
@@ -90,6 +92,47 @@ describe('batch service', () => {
     assert.equal(spending.callsBought, ROWS);
     assert.ok(Math.abs(spending.usd - server.counts.usd) < 1e-12);
     boughtOnce();
+  });
+
+  it('counts the deadline from this asking: a question of a batch that expired a month ago goes into a batch again', async () => {
+    await start({ random: () => 0, batches: { expiringShare: 1 } });
+    const work = await workOf('month');
+    // A campaign whose batch expired unanswered, and which nobody went on with.
+    await assert.rejects(sample(work, { watchMs: 0 }, 'last month'), hasCode('PENDING'));
+    await until(() => server.batches.all[0]?.status, (status) => status === 'expired');
+    const database = new DatabaseSync(work.order.ledgerPath);
+    const monthMs = 30 * 24 * 3_600_000;
+    for (const column of ['calls.intendedAtMs', 'submissions.createdAtMs', 'askings.begunAtMs']) {
+      const [table, name] = column.split('.');
+      if (database.prepare('SELECT 1 FROM sqlite_master WHERE name = ?').get(table ?? '') !== undefined) database.exec(`UPDATE ${table} SET ${name} = ${name} - ${monthMs}`);
+    }
+    database.close();
+    server.options = { answer: () => 'positive' };
+    const { spending } = await sample(work, {}, 'this month');
+    assert.deepEqual([spending.callsBought, server.counts.calls, server.counts.billedInBatches], [ROWS, 0, ROWS], 'nothing is asked at full price');
+    // The asking of last month is late, and stays so over its attempts.
+    const late = await workOf('month-late');
+    await assert.rejects(sample(late, { watchMs: 0 }), hasCode('PENDING'));
+    const again = new DatabaseSync(late.order.ledgerPath);
+    again.exec(`UPDATE askings SET begunAtMs = begunAtMs - ${monthMs}`);
+    again.close();
+    await sample(late);
+    assert.ok(server.counts.calls > 0);
+  });
+
+  it('bills a batch call by the share that the price says, as the estimate does', async () => {
+    for (const [batchShare, share] of [[undefined, 1], [1, 1], [0.8, 0.8], [0.25, 0.25]] as const) {
+      await start();
+      const name = `share-${String(batchShare).replace('.', '-')}`;
+      const spec = specOf(name);
+      const price = { inputUsdPerMillion: 100, outputUsdPerMillion: 200, ...(batchShare === undefined ? {} : { batchShare }) };
+      const work = await workOf(name, { ...spec, teacher: { ...spec.teacher, price } });
+      const { spending } = await sample(work);
+      const full = (100 * server.counts.promptTokens + 200 * server.counts.completionTokens) / 1e6;
+      assert.ok(Math.abs(spending.usd - full * share) < 1e-9, `${batchShare}: ${spending.usd} of ${full}`);
+      await server[Symbol.asyncDispose]();
+    }
+    await start();
   });
 
   it('makes room for others while a batch runs, and goes on with it later, from another campaign too', async () => {

@@ -165,6 +165,58 @@ describe('hosted trainer', () => {
     assert.equal((await scene.deps.ledger.totals()).open, 0);
   });
 
+  it('of several campaigns that want one job, only the last ends it; whoever stays goes on with it', async (context) => {
+    await using scene = await bench(context, { fineTuning: { runningMs: 600_000 } });
+    const { server, deps, order } = scene;
+    const statuses = () => server.fineTuning.all.map(({ status }) => status);
+    // Each with a process of its own, as far as the ledger knows.
+    const campaigns = await Promise.all(['a', 'b', 'c'].map(async (campaign) => {
+      const ledger = createLedger(order.ledgerPath);
+      const opened = await openHostedTraining({ ...deps, ledger }, { ...order.input, campaign }, `run-${campaign}`);
+      const stop = new AbortController();
+      const training = opened.trainer.trainEpoch(opened.job, { signal: stop.signal }).catch((error: unknown) => error);
+      while (statuses()[0] !== 'running') await sleep(5);
+      return { ledger, training, cancel: async () => {
+        stop.abort();
+        await training;
+        return await opened.trainer.cancel(opened.job);
+      } };
+    }));
+    const [a, b, c] = campaigns as [(typeof campaigns)[0], (typeof campaigns)[0], (typeof campaigns)[0]];
+    await sleep(50);
+    const nothing = { usd: 0, tokens: 0, callsBought: 0, callsReused: 0, callsRepeated: 0 };
+    assert.deepEqual(await b.cancel(), nothing);
+    assert.deepEqual(statuses(), ['running'], 'a, which ordered it, and c want it still');
+    await a.cancel();
+    await a.cancel();
+    assert.deepEqual(statuses(), ['running'], 'c goes on with it');
+    await sleep(50);
+    await c.cancel();
+    assert.deepEqual(statuses(), ['cancelled']);
+    assert.equal((await c.ledger.totals()).open, 0);
+    server.options = { fineTuning: {} };
+    await scene.train({ campaign: 'd', run: 'run-d' });
+    assert.deepEqual(statuses(), ['cancelled', 'succeeded'], 'one that comes later orders its own');
+    await Promise.all(campaigns.map(({ ledger }) => ledger.close()));
+  });
+
+  it('the campaign that waits has the result when the one that ordered the job is cancelled', async (context) => {
+    await using scene = await bench(context, { fineTuning: { runningMs: 600_000 } });
+    const { server, deps, order } = scene;
+    const stop = new AbortController();
+    const first = scene.train({ campaign: 'a', run: 'run-a', signal: stop.signal }).catch((error: unknown) => error);
+    while (server.fineTuning.all[0]?.status !== 'running') await sleep(5);
+    const second = scene.train({ campaign: 'b', run: 'run-b' });
+    await sleep(50);
+    stop.abort();
+    await first;
+    const opened = await openHostedTraining(deps, { ...order.input, campaign: 'a' }, 'run-a');
+    await opened.trainer.cancel(opened.job);
+    server.fineTuning.finish(server.fineTuning.all[0]?.id ?? '');
+    assert.equal((await second).spending.callsBought, 1);
+    assert.equal(server.fineTuning.all.length, 1);
+  });
+
   it('what the provider refuses leaves nothing open in the ledger', async (context) => {
     await using scene = await bench(context, { fineTuning: { closed: true } });
     await rejectsWith('UNAUTHORIZED', /403: Fine-tuning is no longer available to your organization/, () => scene.train());

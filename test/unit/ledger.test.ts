@@ -3,9 +3,11 @@ import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, statSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, it } from 'node:test';
+import { identityOf } from '../../src/assets/lock.ts';
 import { StillhouseError } from '../../src/contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../../src/contracts/records.ts';
 import { ledgerKey, ledgerRequest } from '../../src/ledger/key.ts';
@@ -215,6 +217,43 @@ describe('ledger', () => {
     assert.deepEqual(await two.recordIntents([a, b], second), { repeated: [b.key], elsewhere: [a.key] });
     await second[Symbol.asyncDispose]();
     await Promise.all([one.close(), two.close()]);
+  });
+
+  it('a repeated intent that is withdrawn leaves the call with the living claim that asks it', async () => {
+    const path = join(folder, 'withdrawn.sqlite');
+    const [dead, one, two] = [createLedger(path), createLedger(path), createLedger(path)];
+    await dead.recordIntents([call('a')]);
+    const first = await one.claim();
+    assert.deepEqual((await one.recordIntents([call('a')], first)).repeated, [call('a').key]);
+    await one.withdrawIntents([call('a').key]);
+    const second = await two.claim();
+    assert.deepEqual(await two.askedElsewhere([call('a').key], second), new Set([call('a').key]));
+    assert.deepEqual(await two.recordIntents([call('a')], second), { repeated: [], elsewhere: [call('a').key] });
+    await one.withdrawIntents([call('a').key]);
+    assert.deepEqual(await two.recordIntents([call('a')], second), { repeated: [], elsewhere: [] }, 'without an intent it is nobody\'s');
+    await Promise.all([dead, one, two].map((ledger) => ledger.close()));
+  });
+
+  it('whoever opens a claim removes those of processes that are gone, and of no others', async () => {
+    const path = join(folder, 'gone.sqlite');
+    const script = `
+      import { createLedger } from ${JSON.stringify(new URL('../../src/ledger/sqlite-ledger.ts', import.meta.url).href)};
+      const ledger = createLedger(${JSON.stringify(path)});
+      for (let i = 0; i < 3; i += 1) await ledger.claim();
+      process.kill(process.pid, 'SIGKILL');`;
+    for (let i = 0; i < 2; i += 1) assert.equal(spawnSync(process.execPath, ['--input-type=module', '-e', script]).signal, 'SIGKILL');
+    const database = new DatabaseSync(path);
+    const add = database.prepare("INSERT INTO claims (host, pid, aliveUntilMs) VALUES ('elsewhere', 1, ?)");
+    for (const hours of [-25, -23, 1]) add.run(Date.now() + hours * 3_600_000);
+    // Of a process that lives, and was asleep beyond its lease.
+    database.exec(`INSERT INTO claims (host, pid, startTicks, aliveUntilMs) SELECT '${hostname()}', ${process.pid}, '${identityOf(process.pid)?.startTicks}', 0`);
+    const count = (where: string): number => Number(database.prepare(`SELECT COUNT(*) AS n FROM claims WHERE ${where}`).get()?.['n']);
+    assert.equal(count('TRUE'), 7, 'the second process has removed those of the first');
+    const ledger = createLedger(path);
+    await ledger.claim();
+    assert.deepEqual([count("host = 'elsewhere'"), count(`pid = ${process.pid}`), count('TRUE')], [2, 2, 4]);
+    database.close();
+    await ledger.close();
   });
 
   it('takes over from a process that was killed, at once', async () => {

@@ -8,19 +8,20 @@ import type { FineTuningJob } from 'openai/resources/fine-tuning/jobs/jobs';
 import type { ArtifactRef } from '../../contracts/artifacts.ts';
 import type { CampaignSpec, HostedStudentSpec } from '../../contracts/campaign-spec.ts';
 import { StillhouseError } from '../../contracts/errors.ts';
-import type { InputRow, ReportedLoss, Sample } from '../../contracts/records.ts';
+import type { InputRow, Sample } from '../../contracts/records.ts';
 import type { Cost, Spending } from '../../contracts/state.ts';
 import type { Claim, Ledger, LedgerCall } from '../../ledger/ledger.ts';
 import { canonicalJson, getRows, putRows } from '../../store/jsonl.ts';
 import type { ArtifactStore } from '../../store/store.ts';
 import { baseUrlOf } from '../../teacher/openai-client.ts';
 import { fineTuningClosed, trainingUsdPerMillion } from '../../teacher/prices.ts';
-import type { EpochJob, EpochProgress, EpochResult } from '../trainer.ts';
+import type { EpochJob, EpochResult } from '../trainer.ts';
 import { trainingFile, validationFile } from './chat-files.ts';
 import { putHostedModel } from './hosted-model.ts';
-import type { HostedModel } from './hosted-model.ts';
+import { hostedModel, lossCurve, progressOf } from './job-record.ts';
+import type { HostedProgress } from './job-record.ts';
 import { cancelJob, createJob, findJob, findJobInFlight, isOver, jobMetrics, viewJob } from './jobs.ts';
-import type { JobMetric, JobOrder, JobView } from './jobs.ts';
+import type { JobOrder } from './jobs.ts';
 import { HOSTED_TIMINGS, Provider } from './provider.ts';
 import type { HostedTimings } from './provider.ts';
 
@@ -50,12 +51,6 @@ export interface HostedResult extends EpochResult {
 /** Whose student it is, the trainer knows already. */
 export type HostedJob = Omit<EpochJob, 'student'>;
 
-export interface HostedProgress extends Pick<EpochProgress, 'step' | 'steps'> {
-  /** Absent before the first step. */
-  readonly lossNats?: number;
-  /** What is going on at the provider, for people. */
-  readonly note: string;
-}
 export interface HostedOptions {
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: HostedProgress) => void;
@@ -64,7 +59,7 @@ export interface HostedOptions {
 export interface HostedTrainer {
   /** All epochs at once: a provider's job cannot be divided. A stop leaves the job as it is, for the next call to find. */
   trainEpoch(job: HostedJob, options: HostedOptions): Promise<HostedResult>;
-  /** Cancels the job that such training has created, if it has; what it had cost by then. */
+  /** This campaign no longer wants the result. Cancels the job that such training has created, if it has, unless another campaign waits for it; what it had cost by then. */
   cancel(job: HostedJob): Promise<Spending>;
 }
 
@@ -103,24 +98,33 @@ class OpenAITrainer implements HostedTrainer {
     const { ledger } = this.#deps;
     const prepared = await this.#prepare(job);
     const { key, batch, campaign } = prepared.call;
+    await ledger.followers.join(key, batch);
     await using claim = await ledger.claim();
     const provider = this.#provider(options.signal);
     const known = await this.#takeTurn(prepared, claim, provider);
     if (known === undefined) await this.#train(prepared, provider, options.onProgress);
     const result = known ?? (await this.#recorded(key));
     if (result === undefined) throw new StillhouseError('INTERNAL', `expected the result of training ${key.slice(0, 12)} in the ledger, got none`);
+    await ledger.followers.leave(key, batch);
     await ledger.recordReuse({ batch, campaign, keys: [{ key, purpose: 'fine-tuning' }] });
     const spending = await this.#spent(batch);
     return { ...result, spending: spending.callsBought === 0 ? { ...spending, callsReused: 1 } : spending };
   }
 
   async cancel(job: HostedJob): Promise<Spending> {
-    const prepared = await this.#prepare(job);
+    const { ledger } = this.#deps;
+    const { call, order } = await this.#prepare(job);
     const provider = this.#provider();
-    const { live } = await findJob(provider, prepared.order);
+    await using claim = await ledger.claim();
+    // With the turn, where nobody has it: whoever wants the job from now on waits until it is ended, and orders another.
+    const turn = await this.#intend(call, claim);
+    const others = await ledger.followers.leave(call.key, call.batch);
+    const find = turn === 'again' ? findJobInFlight : findJob;
+    const { live } = others > 0 ? {} : await find(provider, order);
     // One that has succeeded stays: its model is bought, and the ledger's next reader finds it.
-    if (live !== undefined && live.status !== 'succeeded') await this.#recordLoss(prepared.call, await cancelJob(provider, live));
-    return await this.#spent(prepared.call.batch);
+    if (live !== undefined && live.status !== 'succeeded') await this.#recordLoss(call, await cancelJob(provider, live));
+    else if (turn === 'first') await ledger.withdrawIntents([call.key]);
+    return await this.#spent(call.batch);
   }
 
   #provider(signal?: AbortSignal): Provider {
@@ -156,22 +160,30 @@ class OpenAITrainer implements HostedTrainer {
 
   /** The recorded result, or undefined when this process alone may create or follow the job: its intent is durable then. */
   async #takeTurn({ call, order }: Prepared, claim: Claim, provider: Provider): Promise<RecordedResult | undefined> {
-    const { ledger } = this.#deps;
     for (;;) {
       const known = await this.#recorded(call.key);
       if (known !== undefined) return known;
-      const { elsewhere, repeated } = await ledger.recordIntents([call], claim);
-      if (elsewhere.length > 0) {
+      const turn = await this.#intend(call, claim);
+      if (turn === 'elsewhere') {
         await provider.pause(Math.min(WAIT_FOR_OTHERS_MS, provider.timings.pollMs));
         continue;
       }
-      if (repeated.length === 0) return undefined;
-      // The job that an earlier attempt has created is found, or there is none: either way this attempt buys nothing twice.
-      await ledger.withdrawIntents(repeated);
+      if (turn === 'first') return undefined;
       const { live, ended } = await findJobInFlight(provider, order);
       if (live === undefined && ended !== undefined) await this.#giveUp(call, ended);
       return undefined;
     }
+  }
+
+  /** Whether the claim has the job for itself now, and whether an earlier attempt may have created it already. */
+  async #intend(call: LedgerCall, claim: Claim): Promise<'first' | 'again' | 'elsewhere'> {
+    const { ledger } = this.#deps;
+    const { elsewhere, repeated } = await ledger.recordIntents([call], claim);
+    if (elsewhere.length > 0) return 'elsewhere';
+    if (repeated.length === 0) return 'first';
+    // The job that an earlier attempt has created is found, or there is none: either way this attempt buys nothing twice.
+    await ledger.withdrawIntents(repeated);
+    return 'again';
   }
 
   async #train({ order, call }: Prepared, provider: Provider, onProgress: HostedOptions['onProgress']): Promise<void> {
@@ -200,6 +212,7 @@ class OpenAITrainer implements HostedTrainer {
   /** A job that ended without a model is told once; whoever resumes orders another. */
   async #giveUp(call: Prepared['call'], job: FineTuningJob): Promise<never> {
     await this.#recordLoss(call, job);
+    await this.#deps.ledger.followers.leave(call.key, call.batch);
     const { student } = this.#order.spec;
     const reason = job.status === 'failed' ? `failed: ${job.error?.message ?? 'no reason given'}` : 'cancelled at the provider';
     throw new StillhouseError('BAD_INPUT', `expected the fine-tuning job ${job.id} of ${student.model} at ${baseUrlOf(student)} to succeed, got ${reason}. Resuming orders a new job`, {
@@ -251,37 +264,4 @@ class OpenAITrainer implements HostedTrainer {
     const usage = { promptTokens: tokens, cachedPromptTokens: 0, completionTokens: 0 };
     await ledger.recordAnswers([{ key: call.key, answer: { text: canonicalJson(result), finishReason: 'stop', usage, costUsd: model.costUsd, latencyMs: seconds * 1_000, model: model.model } }]);
   }
-}
-
-function progressOf({ job, message, metric }: JobView, { epochs, training }: JobOrder): HostedProgress {
-  const batchSize = job.method?.supervised?.hyperparameters?.batch_size;
-  const steps = metric?.steps ?? (typeof batchSize === 'number' ? epochs * Math.ceil(training.rows / batchSize) : 0);
-  const note = [`${job.id} ${job.status.replace('_', ' ')}`, ...(message === undefined ? [] : [message])].join(': ');
-  return { step: metric?.step ?? 0, steps: Math.max(steps, metric?.step ?? 0), ...(metric === undefined ? {} : { lossNats: metric.lossNats }), note };
-}
-
-function lossCurve(metrics: readonly JobMetric[], epochs: number): readonly ReportedLoss[] {
-  const stepsPerEpoch = Math.max(1, Math.ceil((metrics.at(-1)?.step ?? 1) / epochs));
-  return metrics.map(({ step, lossNats, validationNats }) => ({
-    epoch: Math.floor((step - 1) / stepsPerEpoch), step, lossNats, ...(validationNats === undefined ? {} : { developmentNats: validationNats }),
-  }));
-}
-
-function hostedModel({ baseUrl }: Provider, order: JobOrder, job: FineTuningJob, trainedTokens: number, costUsd: number): HostedModel {
-  const settled = Object.entries(job.method?.supervised?.hyperparameters ?? job.hyperparameters);
-  return {
-    format: 'stillhouse/hosted-model/1',
-    provider: baseUrl,
-    baseModel: job.model,
-    model: job.fine_tuned_model ?? '',
-    job: job.id,
-    trainingFile: job.training_file,
-    ...(job.validation_file === null ? {} : { validationFile: job.validation_file }),
-    trainingSha256: order.training.sha256,
-    ...(job.validation_file === null || order.validation === undefined ? {} : { validationSha256: order.validation.sha256 }),
-    hyperparameters: Object.fromEntries(settled.flatMap(([name, value]: [string, unknown]) => (typeof value === 'number' || typeof value === 'string' ? [[name, value]] : []))),
-    seed: job.seed,
-    trainedTokens,
-    costUsd,
-  };
 }
