@@ -150,7 +150,7 @@ export class CampaignRun {
     const { what, bound, calls, wanted } = purchase;
     await this.reserve(name, purchase);
     const bill = (spending: Spending): void =>
-      this.apply({ type: 'billed', name, spending, uncertain: addCost(timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls), spending.lost ?? NO_COST) });
+      this.apply({ type: 'billed', name, spending, uncertain: spending.lost ?? timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls) });
     try {
       const bought = await this.attempt(what, call, {
         onFacts: ({ spending }) => {

@@ -51,7 +51,7 @@ export interface Spending {
   readonly callsReused: number;
   /** Calls whose intent was recorded by an attempt that died before their result was: possibly bought twice. */
   readonly callsRepeated: number;
-  /** Of one purchase: the most that attempts may have cost of which nothing came. Kept as a campaign's `uncertain`. */
+  /** Of one purchase: the most that attempts may have cost of which nothing came, with their process or without it. Kept as a campaign's `uncertain`. */
   readonly lost?: Cost;
 }
 

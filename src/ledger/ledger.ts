@@ -20,6 +20,8 @@ export interface LedgerCall {
   readonly purpose?: LedgerPurpose;
   /** The batch that pays for it: all attempts at one batch share a name and are settled together. */
   readonly batch?: string;
+  /** The most that one attempt costs: what an attempt counts for that dies with its process. Absent: nothing. */
+  readonly bound?: Cost;
 }
 
 /**
@@ -86,7 +88,7 @@ export interface Ledger {
   recordIntents(calls: readonly LedgerCall[], claim?: Claim): Promise<RecordedIntents>;
   /** Durable when it resolves, all or none; a second answer to a key is ignored. */
   recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void>;
-  /** Attempts at open calls of which nothing came while their process lived; durable when it resolves. They count for who asks now. */
+  /** Attempts at open calls of which nothing came while their process lived; durable when it resolves. They count for who asks now. What died with its process is noted by the next intent, for who had asked. */
   recordLosses(losses: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void>;
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;

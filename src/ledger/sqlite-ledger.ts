@@ -109,8 +109,11 @@ class SqliteLedger implements Ledger {
           elsewhere.push(call.key);
           return;
         }
+        const { bound } = call;
+        if (bound !== undefined) this.#statements.addDied.run(key, bound.usd, bound.tokens, Date.now());
         const row = this.#statements.addIntent.get(
           key, this.#idOf(call.provider), this.#idOf(call.model), this.#idOf(call.campaign), this.#idOrNull(call.batch), this.#idOrNull(call.purpose), claim?.id ?? null, requests[index] ?? null, Date.now(),
+          bound?.usd ?? null, bound?.tokens ?? null,
         );
         if (Number(row?.['intents']) > 1) repeated.push(call.key);
       });

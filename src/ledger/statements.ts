@@ -12,11 +12,14 @@ export const STATEMENTS = {
   claim: 'SELECT * FROM claims WHERE id = ?',
   claims: 'SELECT * FROM claims',
   // The batch that tries last pays: an earlier one that died without an answer settles nothing for this call.
-  addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?)
-    ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim RETURNING intents`,
+  addIntent: `INSERT INTO calls (key, provider, model, campaign, batch, purpose, claim, request, intents, intendedAtMs, boundUsd, boundTokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?)
+    ON CONFLICT (key) DO UPDATE SET intents = intents + 1, campaign = excluded.campaign, batch = excluded.batch, purpose = excluded.purpose, claim = excluded.claim,
+    boundUsd = excluded.boundUsd, boundTokens = excluded.boundTokens RETURNING intents`,
   addAnswer: `INSERT INTO answers (key, text, labelLogProbs, softTargets, finishReason, promptTokens, cachedPromptTokens, completionTokens, costUsd, latencyMs, model, answeredAtMs, reasoningTokens, reasoning, note)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
   addLoss: 'INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, ?2, ?3, ?4 FROM calls WHERE key = ?1',
+  // An intent of a file that knew no bounds: the same question costs at most as much now.
+  addDied: `INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, COALESCE(boundUsd, ?2), COALESCE(boundTokens, ?3), ?4 FROM calls WHERE key = ?1 AND intents > 0`,
   // While an intent is left the call is held by whoever holds it: a living claim still asks it.
   lessIntent: 'UPDATE calls SET intents = intents - 1, claim = CASE WHEN intents > 1 THEN claim END WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
   dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',

@@ -117,7 +117,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
     const bought = await ledger.batchSpending(batch);
     return {
       usd: bought.usd, tokens: bought.tokens, ...(bought.reasoningTokens > 0 ? { reasoningTokens: bought.reasoningTokens } : {}), callsBought: bought.calls, callsReused: done.size - bought.calls, callsRepeated: bought.repeated,
-      ...(bought.lost.usd > 0 || bought.lost.tokens > 0 ? { lost: bought.lost } : {}),
+      ...(bought.repeated > 0 || bought.lost.usd > 0 || bought.lost.tokens > 0 ? { lost: bought.lost } : {}),
     };
   };
   const answer = async (asked: readonly TeacherRequest[]): Promise<readonly Part[]> => {
@@ -180,7 +180,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
   await using claim = await ledger.claim();
   const keys = new Map(keyed.map(({ request, key }) => [request, key]));
   const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);
-  const callOf = (request: TeacherRequest): LedgerCall => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose });
+  const callOf = (request: TeacherRequest): LedgerCall => ({ key: keyOf(request), ...identity, request: ledgerRequest(request), campaign, batch, purpose: request.purpose, bound: teacher.upperBound(request) });
   const answered = (answers: readonly { readonly request: TeacherRequest; readonly answer: TeacherAnswer }[]): void => {
     for (const { request } of answers) done.add(keyOf(request));
     progressed();

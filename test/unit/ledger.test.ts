@@ -292,6 +292,43 @@ describe('ledger', () => {
     await again.close();
   });
 
+  it('counts an attempt that died with its process at its own bound, for the batch that made it', async () => {
+    const path = join(folder, 'died.sqlite');
+    const dead = createLedger(path);
+    const one = (content: string, usd: number): LedgerCall => call(content, { batch: 'one', campaign: 'one', purpose: 'train', bound: { usd, tokens: 100 * usd } });
+    const calls = [one('a', 1), one('b', 2), one('c', 4), one('d', 8), one('e', 16)];
+    await dead.recordIntents(calls);
+    await dead.recordAnswers([{ key: calls[0]!.key, answer: answer('x') }]);
+    await dead.withdrawIntents([calls[1]!.key]);
+    await dead.recordLosses([{ key: calls[2]!.key, bound: { usd: 4, tokens: 400 } }]);
+    await dead.close();
+    const ledger = createLedger(path);
+    // Dearer by now: what the first attempt may have cost stays.
+    await ledger.recordIntents(calls.slice(0, 3).map((each) => ({ ...each, bound: { usd: 32, tokens: 3_200 } })));
+    assert.deepEqual((await ledger.batchSpending('one')).lost, { usd: 8, tokens: 800 }, 'c was lost once, and died in its second attempt');
+    const { bound: _none, ...unbound } = calls[4]!;
+    await ledger.recordIntents([calls[3]!, unbound].map((each) => ({ ...each, batch: 'two', campaign: 'two' })));
+    assert.deepEqual((await ledger.batchSpending('one')).lost, { usd: 16, tokens: 1_600 }, 'who asks next does not pay for it; what has no bound costs nothing');
+    assert.deepEqual((await ledger.batchSpending('two')).lost, { usd: 0, tokens: 0 });
+    assert.deepEqual((await ledger.usage()).map(({ campaign, lost, lostUsd }) => [campaign, lost, lostUsd]), [['one', 3, 16], ['two', 0, 0]]);
+    await ledger.close();
+  });
+
+  it('an intent of an older file that is repeated counts at the bound that it has now', async () => {
+    const path = join(folder, 'unbound.sqlite');
+    const database = new DatabaseSync(path);
+    for (const step of MIGRATIONS.slice(0, 3)) database.exec(step);
+    database.exec("PRAGMA user_version = 3; INSERT INTO names VALUES (1, 'http://x/v1'), (2, 'm'), (3, 'old')");
+    const { key, ...asked } = call('a');
+    database.prepare("INSERT INTO calls (key, provider, model, campaign, request, intents, intendedAtMs) VALUES (?, 1, 2, 3, x'00', 1, 1)").run(Buffer.from(key, 'hex'));
+    database.close();
+    const ledger = createLedger(path);
+    await ledger.recordIntents([{ key, ...asked, bound: { usd: 0.25, tokens: 10 } }]);
+    const { lost, lostUsd } = await ledger.totals({ campaign: 'old' });
+    assert.deepEqual([lost, lostUsd], [1, 0.25]);
+    await ledger.close();
+  });
+
   it('counts what was saved by reuse, by campaign, model and purpose', async () => {
     const ledger = createLedger(join(folder, 'usage.sqlite'));
     const calls = ['a', 'b', 'c'].map((content) => call(content, { campaign: 'one', batch: 'one 0-3', purpose: content === 'c' ? 'test' : 'train' }));
