@@ -69,9 +69,10 @@ async function answerPending(run: CampaignRun, planned: Planned, pending: Range[
       const what = `${who}, requests ${from + 1} to ${to}`;
       const summary = `round ${run.state.round}: ${who} answers ${from + 1}–${to} of ${planned.count}`;
       const stage = timesCost(batchBound, [range, ...pending].reduce((sum, each) => sum + Math.ceil((each.to - each.from) / planned.batchSize), 0));
+      const purchasesBefore = run.countPurchase(`${planned.requests.sha256} ${from} ${to}`);
       asking += 1;
       const batch = await run.spend({ what, bound: boundOf(range), stage, calls: to - from, wanted }, () =>
-        teacher.sampleBatch.executeWithOptions({ summary }, [{ ...run.context, requests: planned.requests, from, to }]),
+        teacher.sampleBatch.executeWithOptions({ summary }, [{ ...run.context, requests: planned.requests, from, to, ...(purchasesBefore === 0 ? {} : { purchasesBefore }) }]),
       );
       asking -= 1;
       if (batch === undefined) {

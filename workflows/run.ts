@@ -61,6 +61,7 @@ export class CampaignRun {
   readonly rounds: RoundSummary[];
   memory: Memory;
   private purchases = 0;
+  private readonly bought = new Map<string, number>();
   /** A call is finding out whether the provider is back. */
   private probing = false;
   private stageStartedMs = Date.now();
@@ -163,6 +164,13 @@ export class CampaignRun {
     } finally {
       this.apply({ type: 'released', name });
     }
+  }
+
+  /** How often the same was bought before in this run; it is once more now. */
+  countPurchase(name: string): number {
+    const before = this.bought.get(name) ?? 0;
+    this.bought.set(name, before + 1);
+    return before;
   }
 
   /** Goes on when the campaign is running and its hours are not over. */

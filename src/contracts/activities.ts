@@ -111,6 +111,8 @@ export interface SampleBatchInput extends CampaignContext {
   /** Half-open range of request indices. */
   readonly from: number;
   readonly to: number;
+  /** How many purchases of the same range this run has made before: attempts at one purchase are settled together, purchases apart. Absent: none. */
+  readonly purchasesBefore?: number;
 }
 /** What a failed or cancelled activity still tells, as the first detail of its failure. */
 export interface FailureFacts {

@@ -108,7 +108,7 @@ export async function sampleBatch(deps: SampleDeps, input: SampleBatchInput, opt
   const { ledger, store } = deps;
   const spec = await getJson<CampaignSpec>(store, input.spec);
   const requests = (await getRows<TeacherRequest>(store, input.requests)).slice(input.from, input.to);
-  const batch = [options.run ?? '', input.campaign, input.requests.sha256, input.from, input.to].join(' ');
+  const batch = [options.run ?? '', input.campaign, input.requests.sha256, input.from, input.to, ...(input.purchasesBefore === undefined ? [] : [input.purchasesBefore])].join(' ');
   const uses = new Map<LedgerKey, { readonly key: LedgerKey; readonly purpose: TeacherRequest['purpose'] }>();
   const done = new Set<LedgerKey>();
   let left = 0;
