@@ -1,29 +1,32 @@
 /**
  * Whole campaigns with random prices and limits on one stack, while workers are killed and the provider
- * fails: each must stay within its limit, say what it needs, and go on when it gets that.
+ * fails: each must stay within its limit, say what it needs, and go on when it gets that. The provider's
+ * own bill is the measure: the books and what they call uncertain are never less than it.
  */
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import { addUsd } from '../../src/contracts/money.ts';
 import type { Budget, CampaignState } from '../../src/contracts/state.ts';
 import { createRandom } from '../../src/dataset/random.ts';
-import { writeRows } from './folder.ts';
+import { budgetFiles, budgetPlan, CONCURRENCY } from './budget-plans.ts';
+import type { BudgetPlan } from './budget-plans.ts';
 import { startOpenAIServer } from './openai-server.ts';
 import type { ChatCall, OpenAIServer } from './openai-server.ts';
 import { killHard } from './processes.ts';
 import { Stack } from './stack.ts';
-import { writeTinyLlama } from './tiny-llama.ts';
+import { until } from './until.ts';
 
-const LABELS = ['negative', 'positive'] as const;
-/** Batches of one campaign in flight, see specToPlan, and calls of a batch. */
+/** Batches of one campaign in flight, see specToPlan. */
 const LANES = 4;
-const CONCURRENCY = 2;
 const POLL_MS = 500;
 const CAMPAIGN_LIMIT_MS = 20 * 60_000;
-/** Calls that fail before the work, after it, and on the way back. */
-const FAULTS = { 429: 0.01, 500: 0.01, 503: 0.01, reset: 0.01, 'reset-after-work': 0.005, 'truncated-body': 0.005 } as const;
+/** Calls that fail before the work, after it, and on the way back; the last five kinds are billed. */
+const FAULTS = {
+  429: 0.01, 500: 0.01, 503: 0.01, reset: 0.01, stall: 0.0025,
+  'reset-after-work': 0.01, '500-after-work': 0.01, 'stall-after-work': 0.005, 'truncated-body': 0.01, 'unreadable-body': 0.01,
+} as const;
+/** Of a sum of exact billionths of a dollar. */
+const ROUNDING_USD = 1e-8;
 
 export interface BudgetSoakOptions {
   readonly folder: string;
@@ -38,6 +41,7 @@ export interface BudgetSoakOptions {
 export interface BudgetSoakResult {
   readonly campaigns: number;
   readonly completed: number;
+  readonly cancelled: number;
   /** Campaigns that were paused by their limit at least once and completed after a raise. */
   readonly continuedAfterRaise: number;
   readonly raises: number;
@@ -45,75 +49,34 @@ export interface BudgetSoakResult {
   readonly calls: number;
   /** In flight at the provider at each kill. */
   readonly inFlightAtKills: readonly number[];
-  /** Calls that the provider billed and no ledger knows: cut by kills or lost by faults. */
-  readonly unrecordedCalls: number;
+  /** Calls that the provider billed and whose answer nobody has: cut by kills or lost by faults. */
+  readonly unansweredCalls: number;
   readonly lostByFaults: number;
-  readonly unrecordedUsd: number;
+  /** What the provider billed for them, and what the campaigns call uncertain: never less. */
+  readonly unansweredUsd: number;
+  readonly uncertainUsd: number;
   /** The most by which a campaign's own books passed its limit at any look: nothing. */
   readonly largestOvershootUsd: number;
-  /** The most by which the provider's bill passed a limit at any look, through calls that no ledger knows. */
+  /** The most by which the provider's bill passed a limit at any look, and how many of the campaign's dearest calls that is. */
   readonly largestBillOvershootUsd: number;
+  readonly largestBillOvershootCalls: number;
   readonly providerPauses: number;
   readonly seconds: number;
   readonly problems: readonly string[];
 }
 
-interface Plan {
-  readonly name: string;
-  readonly key: string;
-  readonly keyName: string;
-  readonly model: string;
-  readonly price: { readonly input: number; readonly output: number };
-  readonly spec: (baseUrl: string) => CampaignSpecInput;
-}
-
 interface Progress {
-  readonly plan: Plan;
+  readonly plan: BudgetPlan;
   readonly startedMs: number;
   raises: number;
-  paused: boolean;
+  limitUsd: number;
+  cancelling: boolean;
   providerPaused: boolean;
 }
 
-function planOf(index: number, options: BudgetSoakOptions, files: { readonly pool: string; readonly gold: string; readonly student: string }): Plan {
-  const random = createRandom(options.seed, `campaign ${index}`);
-  const between = (low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
-  const name = `budget-${index}`;
-  const price = { input: between(1, 50_000) / 1_000, output: between(1, 150_000) / 1_000 };
-  const rows = between(8, 24);
-  const rounds = random() < 0.25 ? 2 : 1;
-  // About what a question and its answer cost; the limit is a share of the whole.
-  const expectedUsd = ((rows * (1 + (rounds - 1) / 2) + 8) * (70 * price.input + 2 * price.output)) / 1e6;
-  const budget: Budget = { usd: addUsd(expectedUsd * (0.1 + 0.6 * random())), ...(random() < 0.3 ? { tokens: between(1_000, 3_000) } : {}) };
-  const model = `m-${index}`;
-  const keyName = `SOAK_KEY_${index}`;
-  const spec = (baseUrl: string): CampaignSpecInput => ({
-    name,
-    task: { description: `Tell good from bad, number ${index}.`, instruction: `Review ${index}: {input}\nSentiment:`, output: { kind: 'label', labels: [...LABELS] } },
-    teacher: {
-      provider: 'openai', model, baseUrl, apiKeyEnv: keyName, concurrency: CONCURRENCY, maxTokens: between(2, 12),
-      price: { inputUsdPerMillion: price.input, outputUsdPerMillion: price.output },
-    },
-    sampling: { source: { kind: 'inputs', dataset: files.pool }, rows, batchSize: between(2, 8) },
-    filter: { nearDuplicateSimilarity: 1 },
-    student: { model: files.student },
-    training: { epochs: 1, batchSize: 8, maxTokens: 256 },
-    evaluation: { source: { kind: 'dataset', dataset: files.gold }, developmentRows: 4, testRows: 4, scorer: { kind: 'label' }, bootstrapResamples: 100 },
-    iterate: { maxRounds: rounds, minGain: 0, candidates: 40 },
-    budget,
-    seed: options.seed + index,
-  });
-  return { name, key: `sk-soak-${index}-0123456789`, keyName, model, price, spec };
-}
-
-const word = (random: () => number): string => Array.from({ length: 8 }, () => String.fromCharCode(97 + Math.floor(random() * 26))).join('');
-
-function writeFiles(folder: string, seed: number): { readonly pool: string; readonly gold: string; readonly student: string } {
-  mkdirSync(folder, { recursive: true });
-  const random = createRandom(seed, 'rows');
-  const pool = writeRows(join(folder, 'pool.jsonl'), Array.from({ length: 80 }, () => ({ input: `${word(random)} ${word(random)} ${word(random)}` })));
-  const gold = writeRows(join(folder, 'gold.jsonl'), Array.from({ length: 12 }, (_, index) => ({ input: `${word(random)} ${word(random)}`, gold: LABELS[index % 2] })));
-  return { pool, gold, student: writeTinyLlama(join(folder, 'student')) };
+interface Ended {
+  readonly plan: BudgetPlan;
+  readonly state: CampaignState;
 }
 
 const answerOf = (call: ChatCall): string => ((call.messages.at(-1)?.content.length ?? 0) % 2 === 0 ? 'negative' : 'positive');
@@ -122,21 +85,25 @@ class BudgetSoak {
   readonly #options: BudgetSoakOptions;
   readonly #stack: Stack;
   readonly #server: OpenAIServer;
-  readonly #waiting: Plan[];
+  readonly #waiting: BudgetPlan[];
   readonly #running = new Map<string, Progress>();
+  readonly #ended: Ended[] = [];
   readonly #problems: string[] = [];
   readonly #inFlightAtKills: number[] = [];
   readonly #random: () => number;
   #completed = 0;
+  #cancelled = 0;
   #continued = 0;
   #raises = 0;
   #providerPauses = 0;
-  #unrecordedCalls = 0;
-  #unrecordedUsd = 0;
+  #unansweredCalls = 0;
+  #unansweredUsd = 0;
+  #uncertainUsd = 0;
   #overshootUsd = 0;
   #billOvershootUsd = 0;
+  #billOvershootCalls = 0;
 
-  constructor(options: BudgetSoakOptions, stack: Stack, server: OpenAIServer, plans: readonly Plan[]) {
+  constructor(options: BudgetSoakOptions, stack: Stack, server: OpenAIServer, plans: readonly BudgetPlan[]) {
     this.#options = options;
     this.#stack = stack;
     this.#server = server;
@@ -159,12 +126,15 @@ class BudgetSoak {
       ended.abort();
       await killing;
     }
+    // What was cut off goes on at the provider for a moment, and is billed.
+    await until(() => this.#server.counts.inFlight, (inFlight) => inFlight === 0);
+    for (const ended of this.#ended) this.#audit(ended);
     if (this.#inFlightAtKills.length < kills) this.#problems.push(`expected ${kills} kills, there was time for ${this.#inFlightAtKills.length}`);
     return {
-      campaigns, completed: this.#completed, continuedAfterRaise: this.#continued, raises: this.#raises, kills: this.#inFlightAtKills.length,
+      campaigns, completed: this.#completed, cancelled: this.#cancelled, continuedAfterRaise: this.#continued, raises: this.#raises, kills: this.#inFlightAtKills.length,
       calls: this.#server.counts.billedCalls, inFlightAtKills: this.#inFlightAtKills,
-      unrecordedCalls: this.#unrecordedCalls, lostByFaults: this.#server.counts.lostAnswers, unrecordedUsd: this.#unrecordedUsd,
-      largestOvershootUsd: this.#overshootUsd, largestBillOvershootUsd: this.#billOvershootUsd, providerPauses: this.#providerPauses,
+      unansweredCalls: this.#unansweredCalls, lostByFaults: this.#server.counts.lostAnswers, unansweredUsd: this.#unansweredUsd, uncertainUsd: this.#uncertainUsd,
+      largestOvershootUsd: this.#overshootUsd, largestBillOvershootUsd: this.#billOvershootUsd, largestBillOvershootCalls: this.#billOvershootCalls, providerPauses: this.#providerPauses,
       seconds: Math.round((performance.now() - startedMs) / 1_000), problems: this.#problems,
     };
   }
@@ -173,8 +143,9 @@ class BudgetSoak {
     while (this.#running.size < this.#options.atOnce) {
       const plan = this.#waiting.shift();
       if (plan === undefined) return;
-      await this.#patiently(() => this.#stack.submit(plan.spec(this.#server.baseUrl)));
-      this.#running.set(plan.name, { plan, startedMs: performance.now(), raises: 0, paused: false, providerPaused: false });
+      const spec = plan.spec(this.#server.baseUrl);
+      await this.#patiently(() => this.#stack.submit(spec));
+      this.#running.set(plan.name, { plan, startedMs: performance.now(), raises: 0, limitUsd: spec.budget?.usd ?? Infinity, cancelling: false, providerPaused: false });
     }
   }
 
@@ -191,6 +162,7 @@ class BudgetSoak {
   }
 
   async #look(): Promise<void> {
+    for (const progress of this.#running.values()) await this.#compare(progress);
     const listed = await this.#stack.list();
     for (const { campaign: name, status, campaignStatus } of listed ?? []) {
       const progress = this.#running.get(name);
@@ -205,12 +177,24 @@ class BudgetSoak {
     }
   }
 
+  /** The provider's bill with the limit of now, at any moment; cancels what is due. */
+  async #compare(progress: Progress): Promise<void> {
+    const { plan, limitUsd } = progress;
+    const billed = this.#server.counts.byKey.get(plan.key);
+    if (billed === undefined) return;
+    const beyondUsd = billed.usd - limitUsd;
+    this.#billOvershootUsd = Math.max(this.#billOvershootUsd, beyondUsd);
+    this.#billOvershootCalls = Math.max(this.#billOvershootCalls, beyondUsd / billed.mostOfOneCall.usd);
+    if (beyondUsd > LANES * CONCURRENCY * billed.mostOfOneCall.usd) this.#problems.push(`${plan.name}: billed ${billed.usd} of ${limitUsd}, beyond the bounds of the ${LANES * CONCURRENCY} calls that were in flight`);
+    if (plan.cancelAfter === undefined || progress.cancelling || billed.billedCalls < plan.cancelAfter) return;
+    progress.cancelling = true;
+    await this.#patiently(() => this.#stack.steer(plan.name, 'cancel'));
+  }
+
   async #see(progress: Progress, state: CampaignState, status: string): Promise<void> {
     const { plan } = progress;
     const limit = state.budget.usd ?? Infinity;
-    const billed = this.#server.counts.byKey.get(plan.key);
     this.#overshootUsd = Math.max(this.#overshootUsd, addUsd(state.spending.usd, -limit));
-    this.#billOvershootUsd = Math.max(this.#billOvershootUsd, (billed?.usd ?? 0) - limit);
     if (state.spending.usd > limit) this.#problems.push(`${plan.name}: spent ${state.spending.usd} of ${limit}`);
     if (state.spending.tokens > (state.budget.tokens ?? Infinity)) this.#problems.push(`${plan.name}: ${state.spending.tokens} tokens of ${state.budget.tokens}`);
     if (state.status === 'paused') await this.#raise(progress, state);
@@ -237,21 +221,35 @@ class BudgetSoak {
     };
     progress.raises += 1;
     this.#raises += 1;
+    progress.limitUsd = raised.usd ?? progress.limitUsd;
     await this.#patiently(() => this.#stack.raiseBudget(progress.plan.name, raised));
   }
 
-  #close({ plan, raises }: Progress, state: CampaignState, status: string): void {
+  #close({ plan, raises, cancelling }: Progress, state: CampaignState, status: string): void {
     this.#running.delete(plan.name);
     if (status === 'completed') this.#completed += 1;
+    else if (status === 'cancelled' && cancelling) this.#cancelled += 1;
     else this.#problems.push(`${plan.name}: ended ${status}`);
     if (status === 'completed' && raises > 0) this.#continued += 1;
-    const billed = this.#server.counts.byKey.get(plan.key);
-    const unrecorded = (billed?.billedCalls ?? 0) - state.spending.callsBought;
-    const allowed = (billed?.lostAnswers ?? 0) + this.#inFlightAtKills.length * LANES * CONCURRENCY;
-    if (unrecorded < 0 || unrecorded > allowed) this.#problems.push(`${plan.name}: ${unrecorded} billed calls are in no ledger, expected 0 to ${allowed}`);
-    this.#unrecordedCalls += unrecorded;
-    this.#unrecordedUsd += (billed?.usd ?? 0) - state.spending.usd;
-    this.#options.say?.(`${plan.name} ${status}: ${raises} raises, spent ${state.spending.usd} of ${state.budget.usd}, ${unrecorded} unrecorded; ${this.#completed} done, ${this.#inFlightAtKills.length} kills`);
+    this.#ended.push({ plan, state });
+    const { spending } = state;
+    this.#options.say?.(`${plan.name}: ${status}, ${raises} raises, ${spending.callsBought} calls, ${this.#completed + this.#cancelled} of ${this.#options.campaigns} campaigns, ${this.#inFlightAtKills.length} kills`);
+  }
+
+  /** The bill of a campaign that is over: all of it is in the books or uncertain, and no more is uncertain than what was cut off can have cost. */
+  #audit({ plan: { name, key }, state: { spending, uncertain = { usd: 0, tokens: 0 } } }: Ended): void {
+    const billed = this.#server.counts.byKey.get(key);
+    if (billed === undefined) return;
+    const { mostOfOneCall } = billed;
+    const uncovered = billed.usd - spending.usd - uncertain.usd;
+    if (uncovered > ROUNDING_USD) this.#problems.push(`${name}: billed ${billed.usd}, the books have ${spending.usd} and ${uncertain.usd} uncertain`);
+    if (billed.tokens > spending.tokens + uncertain.tokens) this.#problems.push(`${name}: billed ${billed.tokens} tokens, the books have ${spending.tokens} and ${uncertain.tokens} uncertain`);
+    // Those that were killed before they reached the provider are among them.
+    const cut = billed.calls - spending.callsBought + this.#inFlightAtKills.length * LANES * CONCURRENCY;
+    if (uncertain.usd > cut * mostOfOneCall.usd + ROUNDING_USD) this.#problems.push(`${name}: ${uncertain.usd} uncertain of at most ${cut} calls that were cut off, each of at most ${mostOfOneCall.usd}`);
+    this.#unansweredCalls += billed.billedCalls - spending.callsBought;
+    this.#unansweredUsd += billed.usd - spending.usd;
+    this.#uncertainUsd += uncertain.usd;
   }
 
   /** SIGKILL to the teacher worker, at times to the orchestrator's, whenever calls are in flight. */
@@ -259,7 +257,7 @@ class BudgetSoak {
     const { kills, campaigns } = this.#options;
     for (let done = 0; done < kills && !signal.aborted; ) {
       // Spread over the campaigns: one each time so many have ended.
-      if (this.#completed < Math.floor((done * campaigns) / (kills + 1)) || this.#server.counts.inFlight === 0) {
+      if (this.#completed + this.#cancelled < Math.floor((done * campaigns) / (kills + 1)) || this.#server.counts.inFlight === 0) {
         await sleep(2, undefined, { signal }).catch(() => undefined);
         continue;
       }
@@ -276,8 +274,8 @@ class BudgetSoak {
 }
 
 export async function soakBudget(options: BudgetSoakOptions): Promise<BudgetSoakResult> {
-  const files = writeFiles(join(options.folder, 'files'), options.seed);
-  const plans = Array.from({ length: options.campaigns }, (_, index) => planOf(index, options, files));
+  const files = budgetFiles(join(options.folder, 'files'), options.seed);
+  const plans = Array.from({ length: options.campaigns }, (_, index) => budgetPlan(index, options.seed, files));
   await using server = await startOpenAIServer({
     answer: answerOf, faults: FAULTS, random: createRandom(options.seed, 'faults'), latencyMs: 40, retryAfter: 'milliseconds', forget: true,
     keys: plans.map(({ key }) => key), models: Object.fromEntries(plans.map(({ model, price }) => [model, price])),

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { ApiError, nowSeconds } from './http.ts';
 import type { Reply } from './http.ts';
 import { retryAfterHeaders } from './limits.ts';
-import { countsOfKey, MODELS, tokensOf } from './options.ts';
+import { countsOfKey, LOSSES, MODELS, tokensOf } from './options.ts';
 import type { ChatCall, Fault, ModelPrice, OpenAIServerCounts, OpenAIServerOptions, ScriptedAnswer } from './options.ts';
 
 /** What becomes of the connection: an answer, or one of the ways in which none comes. */
@@ -79,9 +79,9 @@ export class Model {
     const delayMs = inBatch ? 0 : typeof latencyMs === 'number' ? latencyMs : latencyMs();
     if (delayMs > 0) await new Promise((resolve) => setTimeout(resolve, delayMs));
     const completion = this.#complete(call, answer, fault, key, inBatch);
-    if (fault === 'reset-after-work' && !inBatch) return { kind: 'reset' };
     const text = JSON.stringify(completion);
-    return { kind: 'reply', completion, reply: { status: 200, body: fault === 'truncated-body' && !inBatch ? text.slice(0, text.length / 2) : text } };
+    const whole = { kind: 'reply', completion, reply: { status: 200, body: text } } as const;
+    return fault === undefined || inBatch ? whole : lossOf(fault, text) ?? whole;
   }
 
   #drawFault({ faults, random = Math.random }: OpenAIServerOptions): Fault | undefined {
@@ -99,7 +99,7 @@ export class Model {
     if (fault !== 'duplicate') this.#lastContent = content;
     this.#completions += 1;
     const usage = { prompt_tokens: call.messages.reduce((sum, message) => sum + tokensOf(message.content) + 4, 3), completion_tokens: tokensOf(content) };
-    const lost = !inBatch && (fault === 'reset-after-work' || fault === 'truncated-body');
+    const lost = !inBatch && fault !== undefined && LOSSES.has(fault);
     this.#bill(call, usage, key, inBatch, lost);
     const refusal = fault === 'refusal';
     return {
@@ -137,6 +137,13 @@ export class Model {
     counts.completionTokens += usage.completion_tokens;
     counts.usd += usd;
     ofKey.usd += usd;
+    ofKey.tokens += usage.prompt_tokens + usage.completion_tokens;
+    const most = { prompt: Buffer.byteLength(JSON.stringify(call)), completion: call.max_tokens ?? call.max_completion_tokens ?? 0 };
+    const { mostOfOneCall } = ofKey;
+    ofKey.mostOfOneCall = {
+      usd: Math.max(mostOfOneCall.usd, (most.prompt * price.input + most.completion * price.output) / 1e6),
+      tokens: Math.max(mostOfOneCall.tokens, most.prompt + most.completion),
+    };
     if (this.#options().forget === true) return;
     const question = createHash('sha256').update(JSON.stringify(call.messages)).digest('hex');
     counts.billedByQuestion.set(question, (counts.billedByQuestion.get(question) ?? 0) + 1);
@@ -146,6 +153,24 @@ export class Model {
 /** Everything before an assistant's last word, as it stands in calls and in training files alike. */
 export function questionOf({ messages }: Pick<ChatCall, 'messages'>): string {
   return JSON.stringify(messages.map(({ role, content }) => [role, content]));
+}
+
+/** What arrives of a completion that was billed; undefined: all of it. */
+function lossOf(fault: Fault, text: string): Outcome | undefined {
+  switch (fault) {
+    case 'reset-after-work':
+      return { kind: 'reset' };
+    case 'stall-after-work':
+      return { kind: 'stall' };
+    case '500-after-work':
+      return { kind: 'reply', reply: new ApiError(500, 'The server had an error while processing your request. Sorry about that!', { type: 'server_error' }).reply };
+    case 'truncated-body':
+      return { kind: 'reply', reply: { status: 200, body: text.slice(0, text.length / 2) } };
+    case 'unreadable-body':
+      return { kind: 'reply', reply: { status: 200, body: '<html><body>Bad gateway</body></html>' } };
+    default:
+      return undefined;
+  }
 }
 
 function throwFault(fault: Fault | undefined, { retryAfter }: OpenAIServerOptions): void {

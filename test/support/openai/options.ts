@@ -21,7 +21,10 @@ export type Fault =
   | 'reset' // the connection breaks before any work
   | 'reset-after-work' // the work is done and billed, the answer lost
   | 'stall' // nothing ever comes
+  | '500-after-work' // the work is done and billed, and ends in an error
+  | 'stall-after-work' // the work is done and billed, and nothing ever comes
   | 'truncated-body' // half of the HTTP body's JSON
+  | 'unreadable-body' // a page in place of the answer that was billed
   | 'truncated-json' // the model's JSON ends early, finish_reason length
   | 'broken-schema' // JSON of another shape
   | 'refusal'
@@ -113,8 +116,15 @@ export interface KeyCounts {
   /** Of the billed calls, those whose answer a fault kept from arriving whole. */
   lostAnswers: number;
   refusedByLimit: number;
+  /** The bill: every completion that was generated, whether its answer arrived or not. */
   usd: number;
+  tokens: number;
+  /** No call of this key can have cost more: a token for each byte of its body, and all that it might write. */
+  mostOfOneCall: { readonly usd: number; readonly tokens: number };
 }
+
+/** Faults that keep the answer to a billed call from arriving whole. */
+export const LOSSES: ReadonlySet<Fault> = new Set(['reset-after-work', '500-after-work', 'stall-after-work', 'truncated-body', 'unreadable-body']);
 
 export interface OpenAIServerCounts {
   /** Chat calls that were received; lines of batches are not among them. */
@@ -155,7 +165,7 @@ export function newCounts(): OpenAIServerCounts {
 export function countsOfKey(counts: OpenAIServerCounts, key: string): KeyCounts {
   const known = counts.byKey.get(key);
   if (known !== undefined) return known;
-  const fresh: KeyCounts = { calls: 0, billedCalls: 0, lostAnswers: 0, refusedByLimit: 0, usd: 0 };
+  const fresh: KeyCounts = { calls: 0, billedCalls: 0, lostAnswers: 0, refusedByLimit: 0, usd: 0, tokens: 0, mostOfOneCall: { usd: 0, tokens: 0 } };
   counts.byKey.set(key, fresh);
   return fresh;
 }
