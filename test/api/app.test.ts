@@ -61,12 +61,14 @@ test('what reaches the workflow: the plan, and the validated spec as an artifact
 });
 
 test('an estimate starts nothing, and warns where a limit will be met', async () => {
-  const answer = await call('POST', '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
+  const answer = await call('POST', '/v1/campaigns/check',
+      '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
   assert.equal(answer.status, 200, answer.text);
   const { usd, answeredAlready, warnings } = answer.json as unknown as { usd: object; answeredAlready: number; warnings: string[] };
   assert.deepEqual([usd, answeredAlready], [{ low: 0.2, expected: 0.2, high: 0.2 }, 3]);
   assert.deepEqual(warnings, ['budget.usd: the campaign is likely to need $0.20, and its limit is $0.10: at the limit it pauses and says what it needs']);
-  assert.equal((await call('POST', '/v1/campaigns/estimate', { ...spec, extra: 1 })).status, 400);
+  assert.equal((await call('POST', '/v1/campaigns/check',
+      '/v1/campaigns/estimate', { ...spec, extra: 1 })).status, 400);
   assert.equal(campaigns.started.size, 0);
 });
 
@@ -186,7 +188,8 @@ test('the OpenAPI document knows every route and the spec', async () => {
   const document = (await call('GET', '/v1/openapi.json')).json as unknown as { openapi: string; paths: Record<string, Record<string, { requestBody?: { content: Record<string, { schema: { properties: object } }> } }>> };
   assert.match(document.openapi, /^3\.1/);
   assert.deepEqual(Object.keys(document.paths).sort(), [
-    '/v1/campaigns', '/v1/campaigns/estimate', '/v1/campaigns/{name}', '/v1/campaigns/{name}/artifacts/{kind}', '/v1/campaigns/{name}/budget', '/v1/campaigns/{name}/cancel',
+    '/v1/campaigns', '/v1/campaigns/check',
+      '/v1/campaigns/estimate', '/v1/campaigns/{name}', '/v1/campaigns/{name}/artifacts/{kind}', '/v1/campaigns/{name}/budget', '/v1/campaigns/{name}/cancel',
     '/v1/campaigns/{name}/fork', '/v1/campaigns/{name}/pause', '/v1/campaigns/{name}/report', '/v1/campaigns/{name}/resume', '/v1/campaigns/{name}/spec', '/v1/campaigns/{name}/teacher', '/v1/health',
   ]);
   const schema = document.paths['/v1/campaigns']?.['post']?.requestBody?.content['application/json']?.schema;
