@@ -57,7 +57,8 @@ async function prepare(run: CampaignRun): Promise<RoundStart> {
     : undefined;
   const completions = imported === undefined ? {} : { completions: imported.completions };
   const data = await run.attempt('Preparing the data', () => preparation.prepareCampaign.executeWithOptions({ summary: 'import and split the rows' }, [{ ...run.context, ...completions }]));
-  if (patched('first-questions')) await askFirstQuestions(run, data);
+  // A fork goes on with questions that were answered.
+  if (run.input.fork === undefined && patched('first-questions')) await askFirstQuestions(run, data);
   return { data };
 }
 

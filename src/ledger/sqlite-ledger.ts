@@ -1,7 +1,6 @@
 /** The ledger in one SQLite file that several processes read and write. */
 import type { DatabaseSync, SQLInputValue, StatementSync } from 'node:sqlite';
 import { deflateRawSync } from 'node:zlib';
-import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer } from '../contracts/records.ts';
 import type { Cost } from '../contracts/state.ts';
 import { isGone, isLiving, LEASE_MS, ownClaim, RENEW_EVERY_MS } from './claims.ts';

@@ -61,14 +61,12 @@ test('what reaches the workflow: the plan, and the validated spec as an artifact
 });
 
 test('an estimate starts nothing, and warns where a limit will be met', async () => {
-  const answer = await call('POST', '/v1/campaigns/check',
-      '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
+  const answer = await call('POST', '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
   assert.equal(answer.status, 200, answer.text);
   const { usd, answeredAlready, warnings } = answer.json as unknown as { usd: object; answeredAlready: number; warnings: string[] };
   assert.deepEqual([usd, answeredAlready], [{ low: 0.2, expected: 0.2, high: 0.2 }, 3]);
   assert.deepEqual(warnings, ['budget.usd: the campaign is likely to need $0.20, and its limit is $0.10: at the limit it pauses and says what it needs']);
-  assert.equal((await call('POST', '/v1/campaigns/check',
-      '/v1/campaigns/estimate', { ...spec, extra: 1 })).status, 400);
+  assert.equal((await call('POST', '/v1/campaigns/estimate', { ...spec, extra: 1 })).status, 400);
   assert.equal(campaigns.started.size, 0);
 });
 

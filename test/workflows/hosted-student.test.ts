@@ -68,7 +68,7 @@ describe('a student at its provider', () => {
       assert.equal(state.status, 'completed');
       const { test } = state;
       assert.deepEqual([test?.teacherScore, test?.studentScore, test?.untunedScore], [1, 1, 0.5]);
-      assert.equal(state.spending.callsBought, CALLS + 1, 'every answer, and the job');
+      assert.equal(state.spending.callsBought, CALLS + 2, 'every answer, the first one of the untuned student, and the job');
       assert.equal(server.counts.billedCalls, CALLS);
       assert.equal(state.spending.usd, Math.round(server.counts.usd * 1e9) / 1e9);
       assert.equal(state.uncertain, undefined, 'the restart left no doubt about what was bought');
