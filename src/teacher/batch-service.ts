@@ -1,6 +1,7 @@
 /** The port of a provider's batch service: files of questions that are answered within a day, for less. */
 import type { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer } from '../contracts/records.ts';
+import type { Cost } from '../contracts/state.ts';
 import type { LedgerKey } from '../ledger/ledger.ts';
 import type { RecordedQuestion } from '../ledger/submissions.ts';
 
@@ -12,7 +13,7 @@ export type BatchState =
   | { readonly kind: 'refused'; readonly error: StillhouseError };
 
 export type BatchLine =
-  | { readonly key: LedgerKey; readonly answer: TeacherAnswer }
+  | { readonly key: LedgerKey; readonly answer: TeacherAnswer; /** The most that it may have cost, where the line does not say. */ readonly lost?: Cost }
   /** Not answered, and not billed: it can be asked again. */
   | { readonly key: LedgerKey; readonly unanswered: true };
 

@@ -147,6 +147,7 @@ async function collect({ ledger, service: open, onAnswered }: BatchAsking, { id 
     await open().collect(providerId, await ledger.submissions.questions(id), async (lines) => {
       const answers = lines.flatMap((line) => ('answer' in line ? [line] : []));
       unbilled.push(...lines.flatMap((line) => ('answer' in line ? [] : [line.key])));
+      await ledger.recordLosses(answers.flatMap(({ key, lost }) => (lost === undefined ? [] : [{ key, bound: lost }])));
       await ledger.recordAnswers(answers);
       onAnswered(answers);
     });

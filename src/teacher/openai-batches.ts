@@ -3,7 +3,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { APIError, toFile } from 'openai';
 import type { OpenAI } from 'openai';
 import type { Batch } from 'openai/resources/batches';
-import type { ChatCompletion, ChatCompletionCreateParamsNonStreaming } from 'openai/resources/chat/completions';
+import type { ChatCompletionCreateParamsNonStreaming } from 'openai/resources/chat/completions';
+import { z } from 'zod';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherAnswer, TeacherRequest } from '../contracts/records.ts';
 import type { LedgerKey } from '../ledger/ledger.ts';
@@ -28,20 +29,24 @@ export interface OpenAIBatchesOptions {
   readonly client: OpenAI;
   readonly context: CallContext;
   readonly body: (request: TeacherRequest) => ChatCompletionCreateParamsNonStreaming;
-  /** At the price of a batch call. */
-  readonly read: (request: TeacherRequest, completion: unknown) => TeacherAnswer;
+  /** At the price of a batch call; of what is no completion, no answer and the most that it may have cost. */
+  readonly read: (request: TeacherRequest, completion: unknown) => Pick<AnsweredLine, 'answer' | 'lost'>;
   /** An answer for a question that the provider will never take; learns what the endpoint lacks. Undefined: neither. */
   readonly settle: (failure: CallFailure, request: TeacherRequest) => TeacherAnswer | 'learned' | undefined;
   readonly firstRetryDelayMs: number;
   readonly signal: AbortSignal | undefined;
 }
 
+type AnsweredLine = Extract<BatchLine, { readonly answer: TeacherAnswer }>;
+
 /** A line of an output or error file. */
-interface ResultLine {
-  readonly custom_id: string;
-  readonly response: { readonly status_code: number; readonly body: ChatCompletion & { readonly error?: object } } | null;
-  readonly error: { readonly code: string; readonly message: string } | null;
-}
+const resultLineSchema = z.object({
+  custom_id: z.string(),
+  response: z.object({ status_code: z.coerce.number(), body: z.unknown().optional() }).nullish(),
+  error: z.unknown().optional(),
+});
+/** Of a line that is cut or damaged: whose it is. */
+const CUSTOM_ID = /"custom_id"\s*:\s*"([^"]*)"/;
 
 const asRequest = (id: string, { task, sampleIndex }: RecordedQuestion): TeacherRequest => ({ id, purpose: 'train', task, sampleIndex });
 
@@ -83,34 +88,59 @@ export function createOpenAIBatches(options: OpenAIBatchesOptions): BatchService
     async collect(providerId, questions, onLines) {
       const batch = await patiently((signal) => client.batches.retrieve(providerId, { signal }));
       let fatal: StillhouseError | undefined;
+      let damaged = 0;
+      const silent = new Set(questions.keys());
       for (const fileId of [batch.output_file_id, batch.error_file_id]) {
         if (fileId === undefined || fileId === null) continue;
         const text = await patiently(async (signal) => (await client.files.content(fileId, { signal })).text());
         const rows = text.split('\n').filter((line) => line.trim() !== '');
         for (let from = 0; from < rows.length; from += LINES_AT_ONCE) {
           const lines = rows.slice(from, from + LINES_AT_ONCE).flatMap((row) => readLine(row, questions, options, (error) => (fatal ??= error)));
-          if (lines.length > 0) await onLines(lines);
+          damaged += lines.filter((line) => line === 'damaged').length;
+          const known = lines.filter((line) => line !== 'damaged');
+          for (const { key } of known) silent.delete(key);
+          if (known.length > 0) await onLines(known);
         }
       }
       if (fatal !== undefined) throw fatal;
+      if (batch.status === 'completed') {
+        // It has answered all: what has no line of its own was paid for as well, perhaps.
+        if (silent.size > 0 && silent.size === questions.size) throw new StillhouseError('BAD_INPUT', `expected the answers of the batch ${providerId} of ${context.baseUrl}, got no line of its questions`);
+        const lost = [...questions].flatMap(([key, question]) => (silent.has(key) ? [{ key, ...options.read(asRequest(key, question), undefined) }] : []));
+        if (lost.length > 0) await onLines(lost);
+      } else if (damaged === 0 && silent.size > 0) {
+        // Only what was done before the end is billed, and all of that has a line.
+        await onLines([...silent].map((key) => ({ key, unanswered: true })));
+      }
     },
   };
 }
 
-function readLine(row: string, questions: ReadonlyMap<LedgerKey, RecordedQuestion>, options: OpenAIBatchesOptions, onFatal: (error: StillhouseError) => void): readonly BatchLine[] {
-  const { custom_id: key, response, error } = JSON.parse(row) as ResultLine;
+/** What a line says of its question; nothing where that is answered by now, or the line is of somebody else's making. */
+function readLine(row: string, questions: ReadonlyMap<LedgerKey, RecordedQuestion>, options: OpenAIBatchesOptions, onFatal: (error: StillhouseError) => void): readonly (BatchLine | 'damaged')[] {
+  const line = parsedLine(row);
+  const key = line?.custom_id ?? CUSTOM_ID.exec(row)?.[1];
+  if (key === undefined) return ['damaged'];
   const question = questions.get(key);
-  // Answered by now, or a line of somebody else's making.
   if (question === undefined) return [];
-  if (response === null || error !== null) return [{ key, unanswered: true }];
-  if (response.status_code === 200) {
-    return [{ key, answer: options.read(asRequest(key, question), response.body) }];
-  }
-  const failure = callFailure(APIError.generate(response.status_code, { error: readErrorBody(JSON.stringify(response.body)) }, undefined, new Headers()), options.context);
-  const settled = options.settle(failure, asRequest(key, question));
+  const request = asRequest(key, question);
+  if (line === undefined) return [{ key, ...options.read(request, row) }];
+  const { response, error } = line;
+  if (response === null || response === undefined || (error !== null && error !== undefined)) return [{ key, unanswered: true }];
+  if (response.status_code === 200) return [{ key, ...options.read(request, response.body) }];
+  const failure = callFailure(APIError.generate(response.status_code, { error: readErrorBody(JSON.stringify(response.body ?? null)) }, undefined, new Headers()), options.context);
+  const settled = options.settle(failure, request);
   if (settled !== undefined && settled !== 'learned') return [{ key, answer: settled }];
   if (settled === undefined && !failure.retry) onFatal(failure.error);
   return [{ key, unanswered: true }];
+}
+
+function parsedLine(row: string): z.output<typeof resultLineSchema> | undefined {
+  try {
+    return resultLineSchema.safeParse(JSON.parse(row)).data;
+  } catch {
+    return undefined;
+  }
 }
 
 function fileRefused({ id, errors }: Batch, { baseUrl, redact }: CallContext): StillhouseError {

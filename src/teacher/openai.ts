@@ -416,13 +416,14 @@ class OpenAITeacher implements Teacher {
     return { text: '', finishReason, note: note.slice(0, 500), usage, costUsd: 0, latencyMs: 0, model: this.identity.model };
   }
 
-  /** A line of a batch file that cannot be read is one row without an answer: it was paid for as it is. */
-  #readLine(request: TeacherRequest, completion: unknown): TeacherAnswer {
+  /** A line of a batch file that cannot be read is one row without an answer: it was paid for as it is, and nobody knows how much. */
+  #readLine(request: TeacherRequest, completion: unknown): { readonly answer: TeacherAnswer; readonly lost?: Cost } {
+    const price = batchPrice(this.#price);
     try {
-      return noteRoom(readAnswer(request, completion, batchPrice(this.#price), 0), request, this.#traits, 0);
+      return { answer: noteRoom(readAnswer(request, completion, price, 0), request, this.#traits, 0) };
     } catch (error) {
       if (!(error instanceof UnreadableResponse)) throw error;
-      return this.#noAnswer('error', `expected a chat completion, got ${error.message}`);
+      return { answer: this.#noAnswer('error', `expected a chat completion, got ${error.message}`), lost: callUpperBound(price, request, this.#traits) };
     }
   }
 

@@ -135,6 +135,48 @@ describe('batch service', () => {
     await start();
   });
 
+  it('a line that is damaged, missing, empty or no completion is one row without an answer, and counts at its bound', async () => {
+    const bodyOf = (body: unknown) => (line: string): string => JSON.stringify({ ...(JSON.parse(line) as object), response: { status_code: 200, request_id: 'r', body } });
+    const lost: readonly ((line: string) => string | undefined)[] = [
+      (line) => line.slice(0, line.length / 2), () => undefined, () => 'null', () => '{"error": "lost"}', bodyOf(null), bodyOf({ choices: [] }), bodyOf('<html>'), bodyOf([]),
+    ];
+    // Not lost, though servers other than OpenAI's leave parts away.
+    const kept: readonly ((line: string) => string)[] = [
+      (line) => JSON.stringify({ ...(JSON.parse(line) as object), error: undefined, id: undefined }), (line) => ` ${line}\r`, (line) => `${line}\n\n${line}`,
+    ];
+    await start({ batches: { outputLine: (line, index) => (lost[index] ?? kept[index - lost.length])?.(line) ?? (index < lost.length ? undefined : line) } });
+    const work = await workOf('damaged');
+    const { spending, answered } = await sample(work);
+    assert.equal(answered, ROWS);
+    assert.deepEqual([server.batches.all.length, server.counts.calls], [1, 0], 'what was paid for is not asked again');
+    boughtOnce();
+    const ledger = createLedger(work.order.ledgerPath);
+    const totals = await ledger.totals();
+    await ledger.close();
+    assert.deepEqual([totals.calls, totals.open, totals.lost], [ROWS, 0, lost.length]);
+    const { usd } = spending.lost ?? { usd: 0 };
+    assert.ok(spending.usd < server.counts.usd && spending.usd + usd >= server.counts.usd, `billed ${server.counts.usd}, books ${spending.usd}, lost ${usd}`);
+    assert.ok(spending.callsRepeated === 0 && usd <= (0.51 * lost.length * work.planned.batchUpperBoundUsd) / ROWS, 'at the price of a batch call');
+  });
+
+  it('a batch that brings no line of its questions pauses with its name, and is not paid for in silence', async () => {
+    await start({ batches: { outputLine: () => undefined } });
+    const work = await workOf('silent');
+    await assert.rejects(sample(work), (error: unknown) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && /expected the answers of the batch batch_\w+ of http.*, got no line of its questions/.test(error.message));
+    server.options = { answer: () => 'positive' };
+    const { spending } = await sample(work);
+    assert.equal(spending.callsBought, ROWS);
+    assert.ok(spending.usd + (spending.lost?.usd ?? 0) >= server.counts.usd, 'the first batch is counted, too');
+  });
+
+  it('what a cancelled batch had not begun is asked at no cost of doubt', async () => {
+    await start({ batches: { runningMs: 8_000 } });
+    const work = await workOf('unbegun', specOf('unbegun', 3.5 / 3_600));
+    const { spending } = await sample(work);
+    assert.deepEqual([server.batches.all[0]?.status, spending.callsRepeated, spending.lost], ['cancelled', 0, undefined]);
+    assert.ok(Math.abs(spending.usd - server.counts.usd) < 1e-12);
+  });
+
   it('makes room for others while a batch runs, and goes on with it later, from another campaign too', async () => {
     await start({ batches: { runningMs: 600 } });
     const work = await workOf('patient');

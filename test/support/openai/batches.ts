@@ -165,8 +165,11 @@ export class Batches {
   }
 
   #finish(batch: Batch, { output, errors, expired }: BatchRun): void {
-    const file = (name: string, lines: readonly object[]): string | null =>
-      lines.length === 0 ? null : this.#files.add(`${batch.id}_${name}.jsonl`, 'batch_output', `${lines.map((line) => JSON.stringify(line)).join('\n')}\n`).id;
+    const { outputLine = (line: string) => line } = this.#options().batches ?? {};
+    const file = (name: string, lines: readonly object[]): string | null => {
+      const written = lines.map((line) => JSON.stringify(line)).flatMap((line, index) => (name === 'output' ? (outputLine(line, index) ?? []) : line));
+      return lines.length === 0 ? null : this.#files.add(`${batch.id}_${name}.jsonl`, 'batch_output', `${written.join('\n')}\n`).id;
+    };
     batch.output_file_id = file('output', output);
     batch.error_file_id = file('error', errors);
     const atSeconds = nowSeconds();

@@ -94,6 +94,8 @@ export interface BatchSwitches {
   readonly finalizingMs?: number;
   /** The share of a batch's requests that the completion window ends before; drawn by `random`. */
   readonly expiringShare?: number;
+  /** What stands in the output file in place of a line, counted from 0; undefined: nothing. */
+  readonly outputLine?: (line: string, index: number) => string | undefined;
   /** Every batch fails its validation with this message. */
   readonly failure?: string;
 }
