@@ -90,6 +90,8 @@ export interface Ledger {
   recordAnswers(answers: readonly { readonly key: LedgerKey; readonly answer: TeacherAnswer }[]): Promise<void>;
   /** Attempts at open calls of which nothing came while their process lived; durable when it resolves. They count for who asks now. What died with its process is noted by the next intent, for who had asked. */
   recordLosses(losses: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void>;
+  /** What an open call may cost is more than its intent says; durable when it resolves. */
+  raiseBounds(bounds: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void>;
   /** Withdraws the intent of a call that the provider refused without doing it. */
   withdrawIntents(keys: readonly LedgerKey[]): Promise<void>;
   /** Notes which recorded answers a batch took without having bought them: of `keys`, those that another batch paid for. */

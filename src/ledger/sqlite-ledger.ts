@@ -141,6 +141,13 @@ class SqliteLedger implements Ledger {
     });
   }
 
+  async raiseBounds(bounds: readonly { readonly key: LedgerKey; readonly bound: Cost }[]): Promise<void> {
+    if (bounds.length === 0) return;
+    await this.#writes.add(() => {
+      for (const { key, bound } of bounds) this.#statements.raiseBound.run(keyBytes(key), bound.usd, bound.tokens);
+    });
+  }
+
   async withdrawIntents(keys: readonly LedgerKey[]): Promise<void> {
     if (keys.length === 0) return;
     await this.#writes.add(() => {

@@ -20,6 +20,7 @@ export const STATEMENTS = {
   addLoss: 'INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, ?2, ?3, ?4 FROM calls WHERE key = ?1',
   // An intent of a file that knew no bounds: the same question costs at most as much now.
   addDied: `INSERT INTO losses SELECT key, provider, model, campaign, batch, purpose, COALESCE(boundUsd, ?2), COALESCE(boundTokens, ?3), ?4 FROM calls WHERE key = ?1 AND intents > 0`,
+  raiseBound: 'UPDATE calls SET boundUsd = MAX(COALESCE(boundUsd, 0), ?2), boundTokens = MAX(COALESCE(boundTokens, 0), ?3) WHERE key = ?1',
   // While an intent is left the call is held by whoever holds it: a living claim still asks it.
   lessIntent: 'UPDATE calls SET intents = intents - 1, claim = CASE WHEN intents > 1 THEN claim END WHERE key = ? AND NOT EXISTS (SELECT 1 FROM answers a WHERE a.key = calls.key)',
   dropIntent: 'DELETE FROM calls WHERE key = ? AND intents <= 0',

@@ -88,6 +88,7 @@ interface Asking {
   readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
   readonly refusals: Grouped<TeacherRequest>;
   readonly losses: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost }>;
+  readonly dearer: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost }>;
   /** Answers on their way to the disk. */
   readonly recordings: Set<Promise<void>>;
   /** Came back empty, because the room was used up before anything was written. */
@@ -100,6 +101,8 @@ interface Asking {
 
 interface CallProgress {
   intended: boolean;
+  /** The most that the last attempt might cost, with what is not recorded of the question. */
+  risked?: Cost;
   lastFailure: StillhouseError | undefined;
 }
 
@@ -215,6 +218,7 @@ class OpenAITeacher implements Teacher {
       answers: new Grouped((answers) => options.onAnswers(answers)),
       refusals: new Grouped(async (requests) => options.onRefused?.(requests)),
       losses: new Grouped(async (lost) => options.onLost?.(lost)),
+      dearer: new Grouped(async (dearer) => options.onDearer?.(dearer)),
     };
     return asking;
   }
@@ -327,6 +331,9 @@ class OpenAITeacher implements Teacher {
           return 'elsewhere';
         }
         progress.intended = true;
+        const risked = again === undefined ? bound : withCost(bound, again.first);
+        if (isDearer(risked, progress.risked ?? this.#boundOf(request, asking.began))) await asking.dearer.add({ request, bound: risked });
+        progress.risked = risked;
         outcome = await this.#attempt(request, traits, asking, permit, again?.extraTokens);
       } finally {
         permit.done({});
@@ -460,6 +467,9 @@ class OpenAITeacher implements Teacher {
     return failingForMs + delayMs > retryBudgetMs ? undefined : delayMs;
   }
 }
+
+const isDearer = (a: Cost, b: Cost): boolean => a.usd > b.usd || a.tokens > b.tokens;
+const withCost = ({ usd, tokens }: Cost, { costUsd, usage }: TeacherAnswer): Cost => ({ usd: usd + costUsd, tokens: tokens + usage.promptTokens + usage.completionTokens });
 
 /** What an answer shows of its model. */
 function observed({ reasons }: EndpointTraits, answer: TeacherAnswer): readonly Lesson[] {

@@ -215,6 +215,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
       answeredBefore: keyed.length - missing.length,
       onUncovered: (requests) => requests.forEach((request) => uncovered.add(request)),
       onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
+      onDearer: (dearer) => ledger.raiseBounds(dearer.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
       onLost: (lost) => ledger.recordLosses(lost.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
       onAnswers: async (answers) => {
         await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));

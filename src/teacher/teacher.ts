@@ -26,6 +26,11 @@ export interface AskOptions {
   /** Called with requests that the provider refused without doing them: nothing was bought. */
   readonly onRefused?: (requests: readonly TeacherRequest[]) => Promise<void>;
   /**
+   * Called with questions of which all that is not recorded yet may cost more than `upperBound` says, and awaited: as with a
+   * second asking, where the first answer is held back. Durable before the attempt.
+   */
+  readonly onDearer?: (dearer: readonly { readonly request: TeacherRequest; readonly bound: Cost }[]) => Promise<void>;
+  /**
    * Called with attempts that the provider may have billed though nothing came of them (a time limit, a broken connection,
    * a body that is no answer), and awaited: the loss is durable before the next attempt.
    */

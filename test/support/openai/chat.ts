@@ -98,7 +98,7 @@ export class Model {
     const content = contentOf(fault === 'duplicate' && this.#lastContent !== '' ? this.#lastContent : (answer.content ?? ''), fault);
     if (fault !== 'duplicate') this.#lastContent = content;
     this.#completions += 1;
-    const usage = { prompt_tokens: call.messages.reduce((sum, message) => sum + tokensOf(message.content) + 4, 3), completion_tokens: tokensOf(content) };
+    const usage = { prompt_tokens: call.messages.reduce((sum, message) => sum + tokensOf(message.content) + 4, 3), completion_tokens: answer.completionTokens ?? tokensOf(content) };
     const lost = !inBatch && fault !== undefined && LOSSES.has(fault);
     this.#bill(call, usage, key, inBatch, lost);
     const refusal = fault === 'refusal';

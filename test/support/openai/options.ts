@@ -41,6 +41,8 @@ export interface TokenLogprob {
 export interface ScriptedAnswer {
   readonly content?: string;
   readonly fault?: Fault;
+  /** As billed; default: those of the content. */
+  readonly completionTokens?: number;
   /** Alternatives to the first token. */
   readonly topLogprobs?: readonly TokenLogprob[];
   /** Every token with its alternatives; in place of `topLogprobs`. */
