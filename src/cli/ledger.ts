@@ -9,8 +9,8 @@ import { table } from './format.ts';
 
 const HEADER = ['campaign', 'model', 'for', 'calls', 'open', 'asked twice', 'prompt tokens', 'completion tokens', 'reasoning', 'USD', 'lost', 'USD at most', 'reused', 'USD saved'];
 
-const columns = ({ calls, open, repeated, promptTokens, completionTokens, reasoningTokens, costUsd, lost, lostUsd, reused, savedUsd }: LedgerTotals): readonly string[] => [
-  ...[calls, open, repeated, promptTokens, completionTokens, reasoningTokens].map(String), costUsd.toFixed(6), String(lost), lostUsd.toFixed(6), String(reused), savedUsd.toFixed(6),
+const columns = ({ calls, open, openUsd, repeated, promptTokens, completionTokens, reasoningTokens, costUsd, lost, lostUsd, reused, savedUsd }: LedgerTotals): readonly string[] => [
+  ...[calls, open, repeated, promptTokens, completionTokens, reasoningTokens].map(String), costUsd.toFixed(6), String(lost), (lostUsd + openUsd).toFixed(6), String(reused), savedUsd.toFixed(6),
 ];
 
 /** A local model's name carries the hash of its weights: its first digits tell two apart. */

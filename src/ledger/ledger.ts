@@ -55,6 +55,8 @@ export interface LedgerTotals {
   readonly calls: number;
   /** Intents without an answer: in flight now, or lost with a process. */
   readonly open: number;
+  /** The most that those may cost. */
+  readonly openUsd: number;
   /** Calls whose intent was recorded more than once: possibly bought twice. */
   readonly repeated: number;
   readonly promptTokens: number;

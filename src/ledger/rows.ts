@@ -43,14 +43,14 @@ export function answerOf(row: Row): TeacherAnswer {
 }
 
 /** Columns of `calls c LEFT JOIN answers a`. */
-export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) FILTER (WHERE a.key IS NULL AND c.intents > 0) AS open, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
+export const BOUGHT_SUMS = `COUNT(a.key) AS calls, COUNT(*) FILTER (WHERE a.key IS NULL AND c.intents > 0) AS open, TOTAL(c.boundUsd) FILTER (WHERE a.key IS NULL AND c.intents > 0) AS openUsd, COUNT(*) FILTER (WHERE c.intents > 1) AS repeated,
   TOTAL(a.promptTokens) AS promptTokens, TOTAL(a.completionTokens) AS completionTokens, TOTAL(a.costUsd) AS costUsd, TOTAL(a.reasoningTokens) AS reasoningTokens`;
 /** Columns of `losses c`. */
 export const LOST_SUMS = 'COUNT(*) AS lost, TOTAL(c.costUsd) AS lostUsd, TOTAL(c.tokens) AS lostTokens';
 /** Columns of `reuses u JOIN answers a`. */
 export const REUSED_SUMS = 'COUNT(*) AS reused, TOTAL(a.costUsd) AS savedUsd';
 
-const TOTALS: readonly (keyof LedgerTotals)[] = ['calls', 'open', 'repeated', 'promptTokens', 'completionTokens', 'costUsd', 'reused', 'savedUsd', 'lost', 'lostUsd', 'reasoningTokens'];
+const TOTALS: readonly (keyof LedgerTotals)[] = ['calls', 'open', 'openUsd', 'repeated', 'promptTokens', 'completionTokens', 'costUsd', 'reused', 'savedUsd', 'lost', 'lostUsd', 'reasoningTokens'];
 
 export function totalsOf(...rows: readonly (Row | undefined)[]): LedgerTotals {
   const sum = (name: string): number => rows.reduce((total, row) => total + Number(row?.[name] ?? 0), 0);

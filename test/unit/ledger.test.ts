@@ -69,7 +69,7 @@ describe('ledger', () => {
     const second = createLedger(path);
     const found = await second.lookup(calls.map((each) => each.key));
     assert.deepEqual([...found], [[calls[0]!.key, answer('正面')]]);
-    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25, reused: 0, savedUsd: 0, lost: 0, lostUsd: 0, reasoningTokens: 0 });
+    assert.deepEqual(await second.totals(), { calls: 1, open: 2, repeated: 0, promptTokens: 100, completionTokens: 5, costUsd: 0.25, reused: 0, savedUsd: 0, lost: 0, openUsd: 0, lostUsd: 0, reasoningTokens: 0 });
     await first.close();
     await second.close();
   });
@@ -338,7 +338,7 @@ describe('ledger', () => {
     await ledger.recordAnswers([{ key: calls[2]!.key, answer: answer('y') }]);
     for (let again = 0; again < 2; again += 1) await ledger.recordReuse(use);
     await ledger.recordReuse({ ...use, batch: 'one 0-3', campaign: 'one' });
-    const nothing = { calls: 0, open: 0, repeated: 0, promptTokens: 0, completionTokens: 0, costUsd: 0, reused: 0, savedUsd: 0, lost: 0, lostUsd: 0, reasoningTokens: 0 };
+    const nothing = { calls: 0, open: 0, repeated: 0, promptTokens: 0, completionTokens: 0, costUsd: 0, reused: 0, savedUsd: 0, lost: 0, openUsd: 0, lostUsd: 0, reasoningTokens: 0 };
     const { model } = identity;
     assert.deepEqual(await ledger.usage(), [
       { campaign: 'one', model, purpose: 'test', ...nothing, calls: 1, promptTokens: 100, completionTokens: 5, costUsd: 0.25 },
