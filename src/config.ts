@@ -13,6 +13,8 @@ const environmentSchema = z.object({
   STILLHOUSE_HOME: z.string().min(1).default('.stillhouse'),
   /** Where downloads are kept, shared by all homes. */
   STILLHOUSE_CACHE: z.string().min(1).default(join(homedir(), '.cache', 'stillhouse')),
+  /** A table of prices that takes the place of shipped ones. Default: prices.yaml in the home folder. */
+  STILLHOUSE_PRICES: z.string().min(1).optional(),
   STILLHOUSE_API_HOST: z.string().min(1).default('127.0.0.1'),
   STILLHOUSE_API_PORT: port(8420),
   /** Bearer key of the REST API. Absent: `still up` makes one and keeps it in the home folder. */
@@ -43,6 +45,8 @@ const environmentSchema = z.object({
 export interface Config {
   readonly home: string;
   readonly cache: string;
+  /** The home's own table of prices, whether it is there or not. */
+  readonly prices: string;
   readonly api: { readonly host: string; readonly port: number; readonly key?: string; readonly url?: string };
   readonly logLevel: string;
   readonly threads?: number;
@@ -64,6 +68,7 @@ export function readConfig(environment: NodeJS.ProcessEnv = process.env): Config
   return {
     home: resolve(env.STILLHOUSE_HOME),
     cache: resolve(env.STILLHOUSE_CACHE),
+    prices: resolve(env.STILLHOUSE_PRICES ?? join(env.STILLHOUSE_HOME, 'prices.yaml')),
     api: {
       host: env.STILLHOUSE_API_HOST,
       port: env.STILLHOUSE_API_PORT,
@@ -86,6 +91,7 @@ export function environmentOf(config: Config, environment: NodeJS.ProcessEnv = p
     ...environment,
     STILLHOUSE_HOME: config.home,
     STILLHOUSE_CACHE: config.cache,
+    STILLHOUSE_PRICES: config.prices,
     STILLHOUSE_LOG_LEVEL: config.logLevel,
     TEMPORAL_ADDRESS: config.temporal.address,
     TEMPORAL_NAMESPACE: config.temporal.namespace,

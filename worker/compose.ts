@@ -22,6 +22,7 @@ import { createModelHost } from '../src/lm/host.ts';
 import { createFileStore } from '../src/store/file-store.ts';
 import { createAnswerFinder, createAnswerReader } from '../src/teacher/answers.ts';
 import { createTeacherDirectory } from '../src/teacher/directory.ts';
+import { useOwnPrices } from '../src/teacher/price-table.ts';
 import { planRequests } from '../src/teacher/plan.ts';
 import { reassignRequests } from '../src/teacher/reassign.ts';
 import { sampleBatch } from '../src/teacher/sample.ts';
@@ -45,6 +46,7 @@ export interface Composition extends AsyncDisposable {
 /** Dispose it to close the ledger and the models that are loaded. */
 export function composeWorker(config: Config): Composition {
   const { cache, threads, executionProviders, precision, home } = config;
+  useOwnPrices(config.prices);
   const paths = homePaths(home);
   const store = createFileStore(paths.artifacts);
   const assets = createAssets(config);

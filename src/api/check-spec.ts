@@ -84,7 +84,7 @@ async function studentProblem(student: StudentSpec, { hasSecret, nowMs }: CheckD
     trainingUsdPerMillion(student, baseUrlOf(student));
   } catch (error) {
     if (!(error instanceof StillhouseError)) throw error;
-    return { path: 'student.price', expected: error.message.replace(/^expected /, ''), got: 'nothing' };
+    return problemOf('student.price', error);
   }
   const closed = fineTuningClosed(baseUrlOf(student), nowMs);
   if (closed !== undefined) return { path: 'student.provider', expected: `a local student or another provider's baseUrl (${closed})`, got: 'OpenAI' };
@@ -111,9 +111,13 @@ function priceProblem(path: string, endpoint: EndpointSpec): SpecProblem | undef
     return undefined;
   } catch (error) {
     if (!(error instanceof StillhouseError)) throw error;
-    const [, expected = error.message, got = endpoint.model] = /^expected (.*?), (which .*)$/s.exec(error.message) ?? [];
-    return { path: `${path}.price`, expected, got };
+    return problemOf(`${path}.price`, error);
   }
+}
+
+/** What a failure says as a problem of one key; of one that is about no key of the spec, as a table of prices that cannot be read, its words. */
+function problemOf(path: string, { message, details: { expected, got } }: StillhouseError): SpecProblem {
+  return typeof expected === 'string' && typeof got === 'string' ? { path, expected, got } : { path, expected: 'a table of prices that can be read', got: message };
 }
 
 /** A model that will be gone before the campaign must be over. */

@@ -12,6 +12,7 @@ import { ledgerTotals } from './ledger.ts';
 import { addModelCommands } from './model-options.ts';
 import { limits } from './limits.ts';
 import type { LimitsChange } from './limits.ts';
+import { prices } from './prices.ts';
 import { serveApi } from './serve-api.ts';
 import { withSettings } from './settings.ts';
 import { train } from './train-command.ts';
@@ -153,6 +154,7 @@ function build(): Command {
     .option('--set <key=value>', 'any other key of the file: training.epochs=2, training.tune=full, student.keepLayers=15', (text: string, all: readonly string[]) => [...all, text], [] as readonly string[])
     .action(action((context, file: string | undefined, options: TrainOptions) => train(context, file, options)));
   add('ledger [campaign]', 'recorded teacher and judge calls, tokens and cost of this home folder').action(action((context, campaign?: string) => ledgerTotals(context, campaign)));
+  add('prices', 'what hosted models cost by the tables of this home folder, with source and day').action(action((context) => prices(context)));
   addModelCommands(program, json, action);
   add('limits', 'rate limits of provider keys in this home folder: what the provider says, what you set; and which parts of a question each model has refused')
     .option('--provider <url>', 'set a limit for the keys of this base URL')

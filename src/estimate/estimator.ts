@@ -10,6 +10,7 @@ import type { OpenLengths } from '../dataset/lengths.ts';
 import { createLedger } from '../ledger/sqlite-ledger.ts';
 import { createTraitBook } from '../teacher/trait-book.ts';
 import { lengthsBy } from '../training/lengths.ts';
+import { useOwnPrices } from '../teacher/price-table.ts';
 import { estimateCampaign } from './estimate.ts';
 import type { Estimate } from './estimate.ts';
 
@@ -20,6 +21,7 @@ const FETCH_MS = 30_000;
 
 export function createEstimator(config: Config): Estimator {
   const assets = createAssets(config);
+  useOwnPrices(config.prices);
   const open = lengthsBy(assets);
   const lengths: OpenLengths = (spec, options = {}) => open(spec, { ...options, signal: AbortSignal.any([AbortSignal.timeout(FETCH_MS), ...(options.signal === undefined ? [] : [options.signal])]) });
   return async (spec, options) => {

@@ -1,10 +1,12 @@
 /**
- * What hosted models cost and how long they are there: a table whose entries carry the dates for which
- * they hold and the page that says so. A spec's own price always wins.
+ * What hosted models cost and how long they are there: a spec's own price, else the home's table, else
+ * the one that is shipped, each entry with the days for which it holds and the page that says so.
  */
 import type { EndpointSpec, HostedStudentSpec } from '../contracts/campaign-spec.ts';
 import { StillhouseError } from '../contracts/errors.ts';
 import type { TeacherRequest, TokenUsage } from '../contracts/records.ts';
+import { ownPrices, ownPricesPath, PRICES } from './price-table.ts';
+import type { ListedPrice } from './price-table.ts';
 
 /** Dollars per million tokens. */
 export interface Price {
@@ -15,56 +17,10 @@ export interface Price {
   readonly batchShare?: number;
 }
 
-/** Days are ISO 8601, and the first or last on which something holds, in UTC. */
-export interface ListedPrice extends Price {
-  /** The family; a dated snapshot such as `gpt-4o-2024-08-06` belongs to the longest family name that it starts with. */
-  readonly model: string;
-  /** The day on which the price was read at its source, and from which it is taken to hold. */
-  readonly from: string;
-  readonly until?: string;
-  /** The day on which the provider announced the model's end. */
-  readonly deprecatedOn?: string;
-  /** The day from which the provider answers no more. */
-  readonly retiresOn?: string;
-  readonly source: string;
-  /** Of models that can be fine-tuned: what a trained token costs, and what the fine-tuned model's own tokens do. */
-  readonly fineTuned?: Price & { readonly trainingUsdPerMillion: number };
-}
-
-/** The provider whose table this is; the same names elsewhere have the same price and other dates. */
+/** Whose names the entries without a host are: elsewhere they have the same price and other dates. */
 const PROVIDER_HOST = 'api.openai.com';
-const PRICING = 'https://platform.openai.com/docs/pricing';
-export const PRICES_CHECKED_ON = '2026-06-21';
-/** https://platform.openai.com/docs/deprecations: gpt-4o and gpt-4.1 with their fine-tunes. */
-const GPT_4_RETIRES_ON = '2027-01-14';
-/** The last day on which the provider takes new fine-tuning jobs, from anyone. Same source. */
+/** The last day on which the provider takes new fine-tuning jobs, from anyone. https://platform.openai.com/docs/deprecations */
 export const LAST_FINE_TUNING_DAY = '2027-01-06';
-
-const listed = (model: string, input: number, cached: number, output: number, dates: Partial<ListedPrice> = {}): ListedPrice => ({
-  model, inputUsdPerMillion: input, cachedInputUsdPerMillion: cached, outputUsdPerMillion: output, batchShare: 0.5, from: PRICES_CHECKED_ON, source: PRICING, ...dates,
-});
-
-/** https://platform.openai.com/docs/pricing, fine-tuning, standard tier. */
-const fineTuned = (training: number, input: number, cached: number, output: number): NonNullable<ListedPrice['fineTuned']> => ({
-  trainingUsdPerMillion: training, inputUsdPerMillion: input, cachedInputUsdPerMillion: cached, outputUsdPerMillion: output, batchShare: 0.5,
-});
-
-/** Standard tier; batches at half of it. A price that changes gets an entry of its own, and the old one its last day. */
-export const PRICES: readonly ListedPrice[] = [
-  listed('gpt-4o', 2.5, 1.25, 10, { retiresOn: GPT_4_RETIRES_ON, fineTuned: fineTuned(25, 3.75, 1.875, 15) }),
-  listed('gpt-4o-2024-05-13', 5, 5, 15, { retiresOn: GPT_4_RETIRES_ON }),
-  listed('gpt-4o-mini', 0.15, 0.075, 0.6, { retiresOn: GPT_4_RETIRES_ON, fineTuned: fineTuned(3, 0.3, 0.15, 1.2) }),
-  listed('gpt-4.1', 2, 0.5, 8, { retiresOn: GPT_4_RETIRES_ON, fineTuned: fineTuned(25, 3, 0.75, 12) }),
-  listed('gpt-4.1-mini', 0.4, 0.1, 1.6, { retiresOn: GPT_4_RETIRES_ON, fineTuned: fineTuned(5, 0.8, 0.2, 3.2) }),
-  listed('gpt-4.1-nano', 0.1, 0.025, 0.4, { retiresOn: GPT_4_RETIRES_ON, fineTuned: fineTuned(1.5, 0.2, 0.05, 0.8) }),
-  listed('gpt-5', 1.25, 0.125, 10),
-  listed('gpt-5-mini', 0.25, 0.025, 2),
-  listed('gpt-5-nano', 0.05, 0.005, 0.4),
-  listed('gpt-5.4', 2.5, 0.25, 15),
-  listed('gpt-5.4-mini', 0.75, 0.075, 4.5),
-  listed('gpt-5.4-nano', 0.2, 0.02, 1.25),
-  listed('gpt-5.5', 5, 0.5, 30),
-];
 
 /** Why an endpoint takes no new fine-tuning jobs at a time; undefined where it is not known to refuse them. `nowMs` since the epoch. */
 export function fineTuningClosed(baseUrl: string, nowMs: number): string | undefined {
@@ -74,27 +30,42 @@ export function fineTuningClosed(baseUrl: string, nowMs: number): string | undef
 
 const dayOf = (nowMs: number): string => new Date(nowMs).toISOString().slice(0, 10);
 
-/**
- * The entry that holds on the day of `nowMs`; before the table's first day, its first. Of a fine-tuned
- * model (`ft:BASE:ORGANISATION:SUFFIX:ID`) what its provider asks for fine-tuned models of that base.
- * `prices` is the table.
- */
-export function listedPrice(model: string, nowMs: number = Date.now(), prices: readonly ListedPrice[] = PRICES): ListedPrice | undefined {
-  const base = /^ft:([^:]+)/.exec(model)?.[1];
-  if (base !== undefined) {
-    const { fineTuned, ...entry } = listedPrice(base, nowMs, prices) ?? {};
-    return fineTuned === undefined ? undefined : { ...(entry as ListedPrice), ...fineTuned };
-  }
-  const ofModel = prices.filter(({ model: family }) => model.startsWith(family) && /^(-\d{4}-\d{2}-\d{2})?$/.test(model.slice(family.length)));
+/** Prices and dates of one model. */
+export type KnownPrice = ListedPrice & Price;
+
+const asKnown = (entry: ListedPrice): KnownPrice => ({ ...entry, cachedInputUsdPerMillion: entry.cachedInputUsdPerMillion ?? entry.inputUsdPerMillion });
+
+/** Of the entries that name the model or its family, the one that holds on the day; before the first day, the first, unless they are `dated`. */
+function entryOf(model: string, host: string, nowMs: number, prices: readonly ListedPrice[], dated: boolean): KnownPrice | undefined {
+  const here = prices.filter((entry) => entry.host === undefined || entry.host === host);
+  const ofModel = here.filter(({ model: family }) => model.startsWith(family) && /^(-\d{4}-\d{2}-\d{2})?$/.test(model.slice(family.length)));
   const longest = Math.max(...ofModel.map(({ model: family }) => family.length));
   const entries = ofModel.filter(({ model: family }) => family.length === longest).sort((a, b) => (a.from < b.from ? -1 : 1));
   const day = dayOf(nowMs);
-  const begun = entries.filter(({ from }) => from <= day);
-  const latest = begun.at(-1) ?? entries[0];
-  return latest?.until !== undefined && latest.until < day ? undefined : latest;
+  const latest = entries.filter(({ from }) => from <= day).at(-1) ?? (dated ? undefined : entries[0]);
+  return latest === undefined || (latest.until !== undefined && latest.until < day) ? undefined : asKnown(latest);
 }
 
-/** The table's dates are those of one provider: `https://api.openai.com/v1` and what stands for it when nothing is said. */
+/**
+ * The entry that holds on the day of `nowMs`. Of a fine-tuned model (`ft:BASE:ORGANISATION:SUFFIX:ID`)
+ * what its provider asks for fine-tuned models of that base. Where the home's table and the shipped one
+ * (`prices`) have an entry, the price is the home's; what it does not say of dates and tuned models is the other's.
+ */
+export function listedPrice(model: string, nowMs: number = Date.now(), baseUrl?: string, prices: readonly ListedPrice[] = PRICES): KnownPrice | undefined {
+  const base = /^ft:([^:]+)/.exec(model)?.[1];
+  if (base !== undefined) {
+    const { fineTuned, ...entry } = listedPrice(base, nowMs, baseUrl, prices) ?? {};
+    return fineTuned === undefined ? undefined : asKnown({ ...(entry as KnownPrice), ...fineTuned });
+  }
+  const host = baseUrl === undefined ? PROVIDER_HOST : new URL(baseUrl).hostname;
+  const shipped = entryOf(model, host, nowMs, prices, false);
+  const own = entryOf(model, host, nowMs, ownPrices(), true);
+  if (own === undefined || shipped === undefined) return own ?? shipped;
+  const { deprecatedOn, retiresOn, fineTuned } = shipped;
+  return { ...(deprecatedOn === undefined ? {} : { deprecatedOn }), ...(retiresOn === undefined ? {} : { retiresOn }), ...(fineTuned === undefined ? {} : { fineTuned }), ...own };
+}
+
+/** `https://api.openai.com/v1` and what stands for it when nothing is said. */
 const isListedProvider = (baseUrl: string | undefined): boolean => baseUrl === undefined || new URL(baseUrl).hostname === PROVIDER_HOST;
 
 /** A model and where it is asked. */
@@ -102,8 +73,9 @@ export type HostedModel = Pick<EndpointSpec, 'provider' | 'model'> & { readonly 
 
 /** The day from which the endpoint's model is gone, where that is known. A fine-tuned model (`ft:BASE:…`) goes with its base. */
 export function retirementDay(endpoint: HostedModel, nowMs: number = Date.now()): string | undefined {
-  if (endpoint.provider !== 'openai' || !isListedProvider(endpoint.baseUrl)) return undefined;
-  return listedPrice(endpoint.model, nowMs)?.retiresOn;
+  if (endpoint.provider !== 'openai') return undefined;
+  const known = listedPrice(endpoint.model, nowMs, endpoint.baseUrl);
+  return known?.host === undefined && !isListedProvider(endpoint.baseUrl) ? undefined : known?.retiresOn;
 }
 
 /** Where a campaign's hours have no limit, its end is looked for within so many days. */
@@ -146,28 +118,31 @@ export function priceOf(endpoint: EndpointSpec, baseUrl: string): Price {
     const { inputUsdPerMillion, cachedInputUsdPerMillion = inputUsdPerMillion, outputUsdPerMillion, batchShare } = endpoint.price;
     return { inputUsdPerMillion, cachedInputUsdPerMillion, outputUsdPerMillion, ...(batchShare === undefined ? {} : { batchShare }) };
   }
-  const known = listedPrice(endpoint.model);
+  const known = listedPrice(endpoint.model, Date.now(), baseUrl);
   if (known !== undefined) return known;
   if (isLoopback(baseUrl)) return { inputUsdPerMillion: 0, cachedInputUsdPerMillion: 0, outputUsdPerMillion: 0 };
-  throw new StillhouseError(
-    'BAD_INPUT',
-    `expected a price for the model ${endpoint.model} at ${baseUrl}, which the price table of ${PRICES_CHECKED_ON} does not list: add price: { inputUsdPerMillion, outputUsdPerMillion } beside the model (0 for a server of your own)`,
-    { details: { path: 'price', listed: PRICES.map(({ model }) => model) } },
-  );
+  throw noPrice(`a price for the model ${endpoint.model} at ${baseUrl}`, 'price', endpoint.model, 'inputUsdPerMillion: 1.25, outputUsdPerMillion: 10', 'inputUsdPerMillion: 1.25, outputUsdPerMillion: 10');
+}
+
+/** One message that shows what to write, here and there. */
+function noPrice(what: string, path: string, model: string, beside: string, listed: string): StillhouseError {
+  const today = dayOf(Date.now());
+  const expected = `${what}, in dollars per million tokens, as one of
+    price: { ${beside} }          # beside the model in the spec; 0 for a server of your own
+    - { model: ${JSON.stringify(model)}, ${listed}, from: ${today}, source: https://… }   # under "prices:" in ${ownPricesPath() ?? 'prices.yaml of the home folder'}, for all campaigns
+  with its own prices in place of these`;
+  const got = `none: neither the spec nor a table names one (${'`still prices`'} lists them)`;
+  return new StillhouseError('BAD_INPUT', `expected ${expected}, got ${got}`, { details: { path, expected, got } });
 }
 
 /** What a trained token costs: the spec's price, else the table's, else nothing for a server on this machine; BAD_INPUT for any other. */
 export function trainingUsdPerMillion({ model, price }: HostedStudentSpec, baseUrl: string): number {
   if (price !== undefined) return price.trainingUsdPerMillion;
-  const known = listedPrice(model)?.fineTuned;
+  const known = listedPrice(model, Date.now(), baseUrl)?.fineTuned;
   if (known !== undefined) return known.trainingUsdPerMillion;
   if (isLoopback(baseUrl)) return 0;
-  const tunable = PRICES.filter((entry) => entry.fineTuned !== undefined).map((entry) => entry.model);
-  throw new StillhouseError(
-    'BAD_INPUT',
-    `expected a price for fine-tuning the model ${model} at ${baseUrl}, which the price table of ${PRICES_CHECKED_ON} does not list: add price: { trainingUsdPerMillion, inputUsdPerMillion, outputUsdPerMillion } to the student`,
-    { details: { path: 'student.price', listed: tunable } },
-  );
+  const tuned = 'trainingUsdPerMillion: 25, inputUsdPerMillion: 3.75, outputUsdPerMillion: 15';
+  throw noPrice(`a price for fine-tuning the model ${model} at ${baseUrl}`, 'student.price', model, tuned, `inputUsdPerMillion: 2.5, outputUsdPerMillion: 10, fineTuned: { ${tuned} }`);
 }
 
 export function costUsd(price: Price, usage: TokenUsage): number {

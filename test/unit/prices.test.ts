@@ -1,12 +1,21 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { promisify } from 'node:util';
+import { parse } from 'yaml';
 import { checkSpec } from '../../src/api/check-spec.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignSpec, CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
+import { StillhouseError } from '../../src/contracts/errors.ts';
 import { addUsd, formatUsd, roundUsdUp, subtractUsd } from '../../src/contracts/money.ts';
-import { PRICES, batchPrice, costUsd, listedPrice, priceOf, retirementDay, retirementOf } from '../../src/teacher/prices.ts';
-import type { ListedPrice } from '../../src/teacher/prices.ts';
+import { PRICES, parsePrices, useOwnPrices } from '../../src/teacher/price-table.ts';
+import type { ListedPrice } from '../../src/teacher/price-table.ts';
+import { batchPrice, costUsd, listedPrice, priceOf, retirementDay, retirementOf } from '../../src/teacher/prices.ts';
+import { temporaryFolder } from '../support/folder.ts';
 
+const STILL = join(import.meta.dirname, '..', '..', 'src', 'cli', 'still.ts');
 const at = (day: string): number => Date.parse(`${day}T12:00:00Z`);
 
 function specWith(teacher: Partial<CampaignSpecInput['teacher']>, budget: CampaignSpecInput['budget'] = {}): CampaignSpec {
@@ -36,17 +45,17 @@ describe('the price table', () => {
     for (const { model, from, source, inputUsdPerMillion, cachedInputUsdPerMillion, outputUsdPerMillion } of PRICES) {
       assert.match(from, /^\d{4}-\d{2}-\d{2}$/, model);
       assert.match(source, /^https:/, model);
-      assert.ok(cachedInputUsdPerMillion <= inputUsdPerMillion && inputUsdPerMillion < outputUsdPerMillion, model);
+      assert.ok((cachedInputUsdPerMillion ?? inputUsdPerMillion) <= inputUsdPerMillion && inputUsdPerMillion < outputUsdPerMillion, model);
     }
   });
 
   it('gives the entry that holds on the day', () => {
     const entry = (from: string, input: number, until?: string): ListedPrice => ({ model: 'm', from, source: 'https://example.com', inputUsdPerMillion: input, cachedInputUsdPerMillion: input, outputUsdPerMillion: 2 * input, ...(until === undefined ? {} : { until }) });
     const table = [entry('2026-03-01', 3, '2026-05-31'), entry('2026-01-01', 4, '2026-02-28')];
-    const on = (day: string): number | undefined => listedPrice('m', at(day), table)?.inputUsdPerMillion;
+    const on = (day: string): number | undefined => listedPrice('m', at(day), undefined, table)?.inputUsdPerMillion;
     assert.deepEqual(['2025-12-01', '2026-01-01', '2026-02-28', '2026-03-01', '2026-05-31', '2026-06-01'].map(on), [4, 4, 4, 3, 3, undefined]);
-    assert.equal(listedPrice('m-2026-01-01', at('2026-03-01'), table)?.inputUsdPerMillion, 3, 'a snapshot of the family');
-    assert.equal(listedPrice('mm', at('2026-03-01'), table), undefined);
+    assert.equal(listedPrice('m-2026-01-01', at('2026-03-01'), undefined, table)?.inputUsdPerMillion, 3, 'a snapshot of the family');
+    assert.equal(listedPrice('mm', at('2026-03-01'), undefined, table), undefined);
   });
 
   it('knows cached input and batches, which a spec may override', () => {
@@ -58,6 +67,32 @@ describe('the price table', () => {
     assert.deepEqual([own.cachedInputUsdPerMillion, batchPrice(own).inputUsdPerMillion], [1, 1]);
     const plain = priceOf(specWith({ price: { inputUsdPerMillion: 4, outputUsdPerMillion: 8 } }).teacher, 'https://api.openai.com/v1');
     assert.deepEqual([plain.cachedInputUsdPerMillion, batchPrice(plain).inputUsdPerMillion], [4, 4]);
+  });
+
+  it('takes the home\'s own entries first, read again when the file changes, and says every key of it that is wrong', () => {
+    const path = join(temporaryFolder(), 'prices.yaml');
+    const write = (...entries: readonly string[]): void => writeFileSync(path, `prices:\n${entries.map((entry) => `  - { ${entry} }\n`).join('')}`);
+    const input = (model: string, baseUrl?: string): number | undefined => listedPrice(model, at('2026-11-25'), baseUrl)?.inputUsdPerMillion;
+    useOwnPrices(path);
+    assert.equal(input('gpt-4o'), 2.5, 'no file');
+    write('model: gpt-4o, inputUsdPerMillion: 1, outputUsdPerMillion: 2, from: 2026-11-01, source: contract', 'model: in-house, host: llm.example.com, inputUsdPerMillion: 7, outputUsdPerMillion: 8, from: 2026-11-01, source: contract');
+    assert.deepEqual([input('gpt-4o'), input('gpt-4o-2024-05-13'), input('gpt-4.1')], [1, 1, 2]);
+    assert.deepEqual(['https://llm.example.com/v1', 'https://other.example.com/v1'].map((url) => input('in-house', url)), [7, undefined]);
+    const { teacher } = specWith({});
+    assert.deepEqual([retirementDay(teacher), listedPrice('gpt-4o')?.batchShare, listedPrice('ft:gpt-4o:a::b')?.inputUsdPerMillion], ['2027-01-14', undefined, 3.75], 'dates and tuned models are the shipped entry\'s, its discount is not');
+    write('model: gpt-4o, inputUsdPerMillion: 3, outputUsdPerMillion: 2, from: 2026-12-01, source: contract');
+    assert.equal(input('gpt-4o'), 2.5, 'not yet');
+    write('model: gpt-4o, inputUsdPerMillion: -1, outputUsdPerMillion: "2", from: yesterday, source: contract, outputUsd: 3');
+    assert.throws(() => input('gpt-4o'), (error: unknown) => error instanceof StillhouseError && error.code === 'BAD_INPUT' && [path, 'prices[0].inputUsdPerMillion', 'prices[0].outputUsdPerMillion', 'prices[0].from', 'outputUsd'].every((part) => error.message.includes(part)));
+    writeFileSync(path, '');
+    assert.equal(input('gpt-4o'), 2.5, 'an empty file has no entries');
+    for (const text of ['prices: [', '- 1', 'prices: {}', 'text']) assert.throws(() => parsePrices(text, path), { code: 'BAD_INPUT', message: /prices\.yaml, got / });
+  });
+
+  it('holds Anthropic\'s prices at its own address alone', () => {
+    assert.equal(listedPrice('claude-opus-5-5', at('2026-11-25'), 'https://api.anthropic.com/v1/')?.outputUsdPerMillion, 20);
+    assert.equal(listedPrice('claude-opus-5-5', at('2026-11-25'), 'https://gateway.example.com/v1'), undefined);
+    assert.equal(listedPrice('gpt-4o', at('2026-11-25'), 'https://gateway.example.com/v1')?.outputUsdPerMillion, 10);
   });
 
   it('knows the end of a model and of its fine-tunes where the provider is the one that announced it', () => {
@@ -86,7 +121,29 @@ describe('a spec is checked against it', () => {
   });
 
   it('wants a price for a model that the table does not know, unless the server is this machine', async () => {
-    await assert.rejects(check(specWith({ model: 'in-house', baseUrl: 'https://llm.example.com/v1' }), '2026-11-25'), { code: 'BAD_INPUT', message: /teacher\.price: expected a price for the model in-house at https:\/\/llm\.example\.com\/v1/ });
+    await assert.rejects(check(specWith({ model: 'in-house', baseUrl: 'https://llm.example.com/v1' }), '2026-11-25'), { code: 'BAD_INPUT', message: /teacher\.price: expected a price for the model in-house at https:\/\/llm\.example\.com\/v1, .*, got none: neither/s });
+    const { message } = await check(specWith({ model: 'in-house', baseUrl: 'https://llm.example.com/v1' }), '2026-11-25').then(() => assert.fail('expected a refusal'), (error: unknown) => error as StillhouseError);
+    // What it shows is what can be written.
+    const [, block = ''] = /^ +price: (\{.*?\})/m.exec(message) ?? [];
+    const [, line = ''] = /^ +- (\{.*?\}) /m.exec(message) ?? [];
+    assert.deepEqual(await check(specWith({ model: 'in-house', baseUrl: 'https://llm.example.com/v1', price: parse(block) as never }), '2026-11-25'), []);
+    assert.deepEqual(parsePrices(`prices: [${line}]`, 'x').map(({ model }) => model), ['in-house']);
     assert.deepEqual(await check(specWith({ model: 'in-house', baseUrl: 'http://127.0.0.1:8000/v1' }), '2026-11-25'), []);
   });
+});
+
+it('still prices lists both tables with day and source, and says which prices are old', async () => {
+  const home = temporaryFolder();
+  const still = (...args: readonly string[]) => promisify(execFile)(process.execPath, [STILL, 'prices', ...args], { env: { ...process.env, STILLHOUSE_HOME: home } });
+  const today = new Date().toISOString().slice(0, 10);
+  writeFileSync(join(home, 'prices.yaml'), `prices: [{ model: gpt-4o, inputUsdPerMillion: 1.5, outputUsdPerMillion: 2, from: ${today}, source: our contract }]`);
+  const { stdout } = await still();
+  assert.match(stdout, new RegExp(`\\ngpt-4o +1\\.5 +1\\.5 +2 +× 1 +${today} +home +our contract\\n`));
+  assert.match(stdout, /\ngpt-4\.1 .* 2026-06-21 .* shipped +https:\S+pricing\n/);
+  const told = JSON.parse((await still('--json')).stdout) as { readonly old: number; readonly prices: readonly { readonly model: string; readonly table: string; readonly old: boolean; readonly ageDays: number }[] };
+  assert.deepEqual(told.prices.filter(({ model }) => model === 'gpt-4o').map((each) => [each.table, each.old, each.ageDays]), [['home', false, 0]]);
+  assert.equal(told.old, told.prices.filter(({ ageDays }) => ageDays > 90).length);
+  // The shipped table does not become younger.
+  assert.ok(told.old >= 12);
+  assert.match(stdout, new RegExp(`\\n${told.old} of ${told.prices.length} prices were read more than 90 days ago, the oldest on 2026-06-21: compare them with their sources`));
 });
