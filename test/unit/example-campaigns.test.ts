@@ -9,7 +9,8 @@ import type { InputRow } from '../../src/contracts/records.ts';
 import { parseSpec, validateSpec } from '../../src/contracts/parse-spec.ts';
 import { prepareCampaign } from '../../src/dataset/prepare.ts';
 import { getRows, putJson } from '../../src/store/jsonl.ts';
-import { workspace } from '../support/rows.ts';
+import { workspace } from '../support/rows.ts';import { parsePrices } from '../../src/teacher/price-table.ts';
+
 
 const path = (name: string): string => fileURLToPath(new URL(`../../campaigns/${name}.yaml`, import.meta.url));
 const spec = async (name: string) => parseSpec(await readFile(path(name), 'utf8'), name);
@@ -46,7 +47,11 @@ test('a spec that holds out rows of a description is refused with the reason', a
 
 test('what the page on teachers shows is valid', async () => {
   const page = await readFile(fileURLToPath(new URL('../../docs/teachers.md', import.meta.url)), 'utf8');
-  const shown = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text]) => parse(text ?? '') as Partial<CampaignSpecInput>);
+  const blocks = [...page.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text);
+  const isTable = (text: string): boolean => /^prices:/m.test(text);
+  const [tables, parts] = [blocks.filter(isTable), blocks.filter((text) => !isTable(text))];
+  assert.deepEqual(tables.map((text) => parsePrices(text, 'docs/teachers.md').length), [2]);
+  const shown = parts.map((text) => parse(text) as Partial<CampaignSpecInput>);
   assert.ok(shown.length >= 6, `${shown.length}`);
   const base = await spec('code-assistant');
   const evaluation = { ...base.evaluation, source: { kind: 'dataset' as const, dataset: 'gold.jsonl' } };
