@@ -2,7 +2,7 @@
  * `npm run soak -- NAME [options] [--json]`: long runs with faults and kills. Exit 1 when a promise is broken.
  *
  *   sample   [--rows N] [--kills N] [--faults SHARE] [--concurrency N]   a campaign's sampling; its worker is killed
- *   budget   [--campaigns N] [--at-once N] [--kills N]                   whole campaigns within random limits
+ *   budget   [--campaigns N] [--at-once N] [--kills N] [--cancelled SHARE]   whole campaigns within random limits
  *   outage   [--minutes N]                                               a campaign whose provider is away
  */
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -19,7 +19,7 @@ const { values, positionals } = parseArgs({
   options: {
     rows: { type: 'string', default: '10000' }, faults: { type: 'string', default: '0.05' }, concurrency: { type: 'string', default: '64' },
     campaigns: { type: 'string', default: '200' }, 'at-once': { type: 'string', default: '10' },
-    minutes: { type: 'string', default: '10' },
+    cancelled: { type: 'string', default: '0.1' }, minutes: { type: 'string', default: '10' },
     kills: { type: 'string' }, seed: { type: 'string', default: '17' }, json: { type: 'boolean', default: false },
   },
 });
@@ -35,7 +35,7 @@ const SOAKS: Readonly<Record<string, (folder: string) => Promise<Result>>> = {
     const result = await soakSamplingStack({ folder, rows: Number(values.rows), kills: kills(5), faultShare: Number(values.faults), concurrency, seed, say });
     return { ...result, problems: soakProblems(result, concurrency) };
   },
-  budget: async (folder) => ({ ...(await soakBudget({ folder, campaigns: Number(values.campaigns), atOnce: Number(values['at-once']), kills: kills(40), seed, say })) }),
+  budget: async (folder) => ({ ...(await soakBudget({ folder, campaigns: Number(values.campaigns), atOnce: Number(values['at-once']), kills: kills(40), cancelledShare: Number(values.cancelled), seed, say })) }),
   outage: async (folder) => ({ ...(await soakOutage({ folder, minutes: Number(values.minutes), say })) }),
 };
 

@@ -1,6 +1,5 @@
 /** What a failed activity tells its workflow: which kind of failure it is, in which words, and what the work has kept. */
-import { ApplicationFailure, CancelledFailure, TimeoutFailure } from '@temporalio/common';
-import type { ActivityFailure } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, CancelledFailure, TimeoutFailure } from '@temporalio/common';
 import type { FailureFacts, TrainHeartbeat } from '../src/contracts/activities.ts';
 import type { ErrorCode } from '../src/contracts/errors.ts';
 import { failureCode } from '../src/contracts/names.ts';
@@ -32,6 +31,9 @@ export function factsOf({ cause }: ActivityFailure): FailureFacts | undefined {
   const [facts] = cause instanceof ApplicationFailure || cause instanceof CancelledFailure ? (cause.details ?? []) : [];
   return typeof facts === 'object' && facts !== null ? facts : undefined;
 }
+
+/** Its process died or hung: nobody said what the activity had done. */
+export const isSilent = (error: unknown): boolean => error instanceof ActivityFailure && error.cause instanceof TimeoutFailure;
 
 function keptOf(details: unknown): FailureFacts | undefined {
   if (typeof details !== 'object' || details === null) return undefined;

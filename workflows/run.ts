@@ -6,8 +6,8 @@ import type { CampaignInput, CampaignPlan } from '../src/contracts/campaign.ts';
 import type { ErrorCode } from '../src/contracts/errors.ts';
 import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
-import { codeOf, factsOf, reasonOf, shorten } from './failure.ts';
-import { NO_COST, covers, remaining, timesCost } from './money.ts';
+import { codeOf, factsOf, isSilent, reasonOf, shorten } from './failure.ts';
+import { NO_COST, addCost, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
 import { DEVICE_WORK, HOSTED_CANCELLATION, HOSTED_TRAINING, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
@@ -152,8 +152,19 @@ export class CampaignRun {
     await this.reserve(name, purchase);
     const bill = (spending: Spending): void =>
       this.apply({ type: 'billed', name, spending, uncertain: spending.lost ?? timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls) });
+    // Whether its newest attempt ended with nobody left to say what it had bought.
+    let silent = false;
+    const listened = async (): Promise<T> => {
+      silent = false;
+      try {
+        return await call();
+      } catch (error) {
+        silent = isSilent(error);
+        throw error;
+      }
+    };
     try {
-      const bought = await this.attempt(what, call, {
+      const bought = await this.attempt(what, listened, {
         onFacts: ({ spending }) => {
           if (spending !== undefined) bill(spending);
         },
@@ -162,6 +173,7 @@ export class CampaignRun {
       if (bought !== undefined) bill(bought.spending);
       return bought;
     } finally {
+      if (silent) this.apply({ type: 'unsettled', name });
       this.apply({ type: 'released', name });
     }
   }

@@ -34,6 +34,8 @@ export type CampaignEvent =
   /** An upper bound is set aside under a name. */
   | { readonly type: 'reserved'; readonly name: string; readonly bound: Cost }
   /** What the purchase has cost so far, all attempts together; may come again with more. */
+  /** Nobody says what the purchase has bought: all that is set aside for it may be spent. */
+  | { readonly type: 'unsettled'; readonly name: string }
   | { readonly type: 'billed'; readonly name: string; readonly spending: Spending; readonly uncertain: Cost }
   /** The purchase is over; what was set aside and not spent is free again. */
   | { readonly type: 'released'; readonly name: string }
@@ -95,6 +97,8 @@ export function reduce(memory: Memory, event: CampaignEvent): Memory {
       return withState({ progress: event.progress, stageParts: event.parts });
     case 'reserved':
       return withReservations(memory, { ...memory.reservations, [event.name]: { bound: event.bound, billed: NO_SPENDING, uncertain: NO_COST } });
+    case 'unsettled':
+      return unsettled(memory, event.name);
     case 'billed':
       return billed(memory, event);
     case 'released': {
@@ -230,6 +234,13 @@ function withReservations(memory: Memory, reservations: Memory['reservations']):
   const { inFlight: _before, ...state } = memory.state;
   const inFlight = inFlightOf(reservations);
   return { ...memory, reservations, state: Object.keys(reservations).length === 0 ? state : { ...state, inFlight } };
+}
+
+function unsettled(memory: Memory, name: string): Memory {
+  const purchase = memory.reservations[name];
+  if (purchase === undefined) return memory;
+  const { billed: spending, uncertain } = purchase;
+  return billed(memory, { type: 'billed', name, spending, uncertain: addCost(uncertain, inFlightOf({ [name]: purchase })) });
 }
 
 /** Adds what is new since the purchase was last billed. */

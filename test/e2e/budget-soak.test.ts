@@ -12,3 +12,10 @@ it('campaigns with random prices and limits stay within them through faults and 
   assert.deepEqual([result.completed, result.continuedAfterRaise, result.kills], [3, 3, 1]);
   assert.equal(result.largestOvershootUsd, 0);
 });
+
+it("of campaigns that are cancelled while their worker dies the books and what is uncertain cover the provider's bill", async (context) => {
+  const result = await soakBudget({ folder: temporaryFolder(), campaigns: 6, atOnce: 3, kills: 0, seed: 17, cancelledShare: 1 });
+  context.diagnostic(JSON.stringify(result));
+  assert.deepEqual(result.problems, []);
+  assert.ok(result.cancelled === 6 && result.kills > 0 && result.unansweredUsd > 0 && result.uncertainUsd >= result.unansweredUsd);
+});

@@ -13,8 +13,6 @@ const LABELS = ['negative', 'positive'] as const;
 export const CONCURRENCY = 2;
 /** What is not answered by then was cut off, and is asked again. */
 const TIMEOUT_SECONDS = 2;
-/** The share of campaigns that are cancelled while they ask. */
-const CANCELLED_SHARE = 0.1;
 
 export interface BudgetPlan {
   readonly name: string;
@@ -27,13 +25,19 @@ export interface BudgetPlan {
   readonly spec: (baseUrl: string) => CampaignSpecInput;
 }
 
+export interface PlanOptions {
+  readonly seed: number;
+  /** The share of campaigns that are cancelled while they ask. Default: a tenth. */
+  readonly cancelledShare?: number;
+}
+
 interface BudgetFiles {
   readonly pool: string;
   readonly gold: string;
   readonly student: string;
 }
 
-export function budgetPlan(index: number, seed: number, files: BudgetFiles): BudgetPlan {
+export function budgetPlan(index: number, { seed, cancelledShare = 0.1 }: PlanOptions, files: BudgetFiles): BudgetPlan {
   const random = createRandom(seed, `campaign ${index}`);
   const between = (low: number, high: number): number => low + Math.floor(random() * (high - low + 1));
   const name = `budget-${index}`;
@@ -61,7 +65,7 @@ export function budgetPlan(index: number, seed: number, files: BudgetFiles): Bud
     budget,
     seed: seed + index,
   });
-  const cancelAfter = random() < CANCELLED_SHARE ? between(1, rows) : undefined;
+  const cancelAfter = random() < cancelledShare ? between(1, rows) : undefined;
   return { name, ...(cancelAfter === undefined ? {} : { cancelAfter }), key: `sk-soak-${index}-0123456789`, keyName, model, price, spec };
 }
 

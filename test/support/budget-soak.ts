@@ -9,7 +9,7 @@ import { addUsd } from '../../src/contracts/money.ts';
 import type { Budget, CampaignState } from '../../src/contracts/state.ts';
 import { createRandom } from '../../src/dataset/random.ts';
 import { budgetFiles, budgetPlan, CONCURRENCY } from './budget-plans.ts';
-import type { BudgetPlan } from './budget-plans.ts';
+import type { BudgetPlan, PlanOptions } from './budget-plans.ts';
 import { startOpenAIServer } from './openai-server.ts';
 import type { ChatCall, OpenAIServer } from './openai-server.ts';
 import { killHard } from './processes.ts';
@@ -28,13 +28,12 @@ const FAULTS = {
 /** Of a sum of exact billionths of a dollar. */
 const ROUNDING_USD = 1e-8;
 
-export interface BudgetSoakOptions {
+export interface BudgetSoakOptions extends PlanOptions {
   readonly folder: string;
   readonly campaigns: number;
   /** Campaigns under way at once. */
   readonly atOnce: number;
   readonly kills: number;
-  readonly seed: number;
   readonly say?: (line: string) => void;
 }
 
@@ -188,6 +187,8 @@ class BudgetSoak {
     if (beyondUsd > LANES * CONCURRENCY * billed.mostOfOneCall.usd) this.#problems.push(`${plan.name}: billed ${billed.usd} of ${limitUsd}, beyond the bounds of the ${LANES * CONCURRENCY} calls that were in flight`);
     if (plan.cancelAfter === undefined || progress.cancelling || billed.billedCalls < plan.cancelAfter) return;
     progress.cancelling = true;
+    // Half of the time with nobody left who could say what was bought.
+    if (this.#random() < 0.5) this.#killWorker('teacher');
     await this.#patiently(() => this.#stack.steer(plan.name, 'cancel'));
   }
 
@@ -265,17 +266,21 @@ class BudgetSoak {
       while (this.#server.counts.inFlight === 0 && !signal.aborted) await sleep(1, undefined, { signal }).catch(() => undefined);
       if (signal.aborted) return;
       const role = this.#random() < 0.8 ? 'teacher' : 'orchestrator';
-      const worker = this.#stack.processes().find(({ command }) => command.includes('worker/main.ts') && command.includes(role));
-      if (worker === undefined || !killHard(worker.pid)) continue;
-      this.#inFlightAtKills.push(this.#server.counts.inFlight);
-      done += 1;
+      if (this.#killWorker(role)) done += 1;
     }
+  }
+
+  #killWorker(role: 'teacher' | 'orchestrator'): boolean {
+    const worker = this.#stack.processes().find(({ command }) => command.includes('worker/main.ts') && command.includes(role));
+    if (worker === undefined || !killHard(worker.pid)) return false;
+    this.#inFlightAtKills.push(this.#server.counts.inFlight);
+    return true;
   }
 }
 
 export async function soakBudget(options: BudgetSoakOptions): Promise<BudgetSoakResult> {
   const files = budgetFiles(join(options.folder, 'files'), options.seed);
-  const plans = Array.from({ length: options.campaigns }, (_, index) => budgetPlan(index, options.seed, files));
+  const plans = Array.from({ length: options.campaigns }, (_, index) => budgetPlan(index, options, files));
   await using server = await startOpenAIServer({
     answer: answerOf, faults: FAULTS, random: createRandom(options.seed, 'faults'), latencyMs: 40, retryAfter: 'milliseconds', forget: true,
     keys: plans.map(({ key }) => key), models: Object.fromEntries(plans.map(({ model, price }) => [model, price])),

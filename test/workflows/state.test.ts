@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { ActivityFailure, ApplicationFailure, TimeoutFailure } from '@temporalio/common';
+import { ActivityFailure, ApplicationFailure, CancelledFailure, TimeoutFailure } from '@temporalio/common';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import { specToPlan } from '../../src/contracts/campaign.ts';
 import type { Budget, RoundSummary, Spending } from '../../src/contracts/state.ts';
 import { describeState } from '../../workflows/details.ts';
-import { codeOf, factsOf, reasonOf, shorten } from '../../workflows/failure.ts';
+import { codeOf, factsOf, isSilent, reasonOf, shorten } from '../../workflows/failure.ts';
 import { NO_COST, covers, remaining, whyNotRaise } from '../../workflows/money.ts';
 import type { CampaignEvent, Memory } from '../../workflows/state.ts';
 import { batchRanges, betterRound, decide, initialMemory, initialState, reduce } from '../../workflows/state.ts';
@@ -42,6 +42,16 @@ describe('campaign state', () => {
     assert.deepEqual(end.state.spending, spendingOf(0.3, 10, 2));
     assert.deepEqual(end.state.uncertain, { usd: 0.1, tokens: 10 });
     assert.equal(remaining(end, 0).usd, 0.6);
+  });
+
+  it('counts all that is set aside for a purchase of which nobody says what it bought as uncertain', () => {
+    const begun = after(memoryOf({ usd: 1 }), { type: 'reserved', name: 'a', bound: { usd: 0.5, tokens: 100 } });
+    const silent = after(begun, { type: 'unsettled', name: 'a' }, { type: 'released', name: 'a' });
+    assert.deepEqual([silent.state.spending.usd, silent.state.uncertain, silent.state.inFlight, remaining(silent, 0).usd], [0, { usd: 0.5, tokens: 100 }, undefined, 0.5]);
+    const bill: CampaignEvent = { type: 'billed', name: 'a', spending: spendingOf(0.2, 40), uncertain: { usd: 0.05, tokens: 5 } };
+    const partly = after(begun, bill, { type: 'unsettled', name: 'a' }, { type: 'released', name: 'a' });
+    assert.deepEqual([partly.state.spending.usd, partly.state.uncertain], [0.2, { usd: 0.35, tokens: 65 }], 'what it told before stands');
+    assert.equal(reduce(silent, { type: 'unsettled', name: 'b' }), silent);
   });
 
   it('sums cents without drift', () => {
@@ -199,6 +209,7 @@ describe('campaign state', () => {
     assert.equal(codeOf(late), undefined);
     assert.match(reasonOf(late), /^no attempt ended in time \(activity StartToClose timeout\)/);
     for (const details of [undefined, null, 'text', { done: 3 }, { checkpoint: 'x' }]) assert.equal(factsOf(failureOf(new TimeoutFailure('t', details, 'HEARTBEAT'))), undefined);
+    assert.deepEqual([late, full, failureOf(new CancelledFailure('cancelled'))].map(isSilent), [true, false, false]);
     const long = shorten(`${'a'.repeat(3_000)}: row 61`);
     assert.ok(long.length <= 1_500 && long.startsWith('aaa') && long.endsWith(': row 61'));
   });
