@@ -7,7 +7,7 @@ import type { ErrorCode } from '../src/contracts/errors.ts';
 import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
 import { codeOf, factsOf, isSilent, reasonOf, shorten } from './failure.ts';
-import { NO_COST, addCost, covers, remaining, timesCost } from './money.ts';
+import { NO_COST, covers, remaining, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
 import { DEVICE_WORK, HOSTED_CANCELLATION, HOSTED_TRAINING, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';

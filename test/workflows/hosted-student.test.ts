@@ -17,7 +17,7 @@ import { useTemporal } from '../support/temporal.ts';
 import type { CampaignHandle } from '../support/temporal.ts';
 import { until } from '../support/until.ts';
 
-/** 40 training rows, 6 development rows, 8 test rows of the teacher; 6 and 8 of the student, 8 of the untuned one. */ The last: the untuned student's first question, before all others.
+/** 40 training rows, 6 development rows, 8 test rows of the teacher; 6 and 8 of the student, 8 of the untuned one. The last: the first question to the untuned student. */
 const CALLS = 40 + 6 + 8 + 6 + 8 + 8 + 1;
 
 describe('a student at its provider', () => {
