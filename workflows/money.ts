@@ -37,6 +37,9 @@ export const NO_SPENDING: Spending = { usd: 0, tokens: 0, callsBought: 0, callsR
 const MS_PER_HOUR = 3_600_000;
 
 export const addCost = (a: Cost, b: Cost): Cost => ({ usd: addUsd(a.usd, b.usd), tokens: a.tokens + b.tokens });
+export const subtractCost = (a: Cost, b: Cost): Cost => ({ usd: subtractUsd(a.usd, b.usd), tokens: a.tokens - b.tokens });
+/** What of a bound is not spent. */
+export const leftOf = (bound: Cost, { usd, tokens }: Cost): Cost => ({ usd: Math.max(0, subtractUsd(bound.usd, usd)), tokens: Math.max(0, bound.tokens - tokens) });
 /** `count` times as much, rounded up. */
 export const timesCost = (cost: Cost, count: number): Cost => ({ usd: roundUsdUp(cost.usd * count), tokens: Math.ceil(cost.tokens * count) });
 
@@ -67,10 +70,7 @@ export function subtractSpending(a: Spending, b: Spending): Spending {
 
 /** What all reservations may still cost: their bounds less what they have been billed. */
 export function inFlightOf(reservations: Readonly<Record<string, Reservation>>): Cost {
-  return Object.values(reservations).reduce<Cost>((sum, { bound, billed }) => addCost(sum, {
-    usd: Math.max(0, subtractUsd(bound.usd, billed.usd)),
-    tokens: Math.max(0, bound.tokens - billed.tokens),
-  }), NO_COST);
+  return Object.values(reservations).reduce<Cost>((sum, { bound, billed }) => addCost(sum, leftOf(bound, billed)), NO_COST);
 }
 
 /** Spent, in flight, and possibly billed twice: what counts against the limits. */

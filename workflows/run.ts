@@ -7,7 +7,7 @@ import type { ErrorCode } from '../src/contracts/errors.ts';
 import type { CampaignState, Cost, RoundSummary, Spending, Stage } from '../src/contracts/state.ts';
 import { describeState } from './details.ts';
 import { codeOf, factsOf, isSilent, reasonOf, shorten } from './failure.ts';
-import { NO_COST, covers, remaining, timesCost } from './money.ts';
+import { NO_COST, NO_SPENDING, covers, leftOf, remaining, subtractCost, subtractSpending, timesCost } from './money.ts';
 import type { CampaignEvent, Memory } from './state.ts';
 import { initialMemory, initialState, reduce } from './state.ts';
 import { DEVICE_WORK, HOSTED_CANCELLATION, HOSTED_TRAINING, PREPARATION, PROVIDER_PROBES, ROW_WORK, TEACHER_CALLS, TRAIN_EPOCH } from './timeouts.ts';
@@ -49,6 +49,8 @@ export interface Purchase {
 
 interface AttemptOptions {
   readonly wanted?: () => boolean;
+  /** Awaited before each try. */
+  readonly before?: () => Promise<void>;
   /** Told what a failed or cancelled activity still knows. */
   readonly onFacts?: (facts: FailureFacts) => void;
   /** Whether the caller deals with such a failure itself: the attempt then gives nothing, and the campaign does not pause. */
@@ -120,8 +122,9 @@ export class CampaignRun {
    */
   async attempt<T>(what: string, call: () => Promise<T>): Promise<T>;
   async attempt<T>(what: string, call: () => Promise<T>, options: AttemptOptions): Promise<T | undefined>;
-  async attempt<T>(what: string, call: () => Promise<T>, { wanted, onFacts, takes }: AttemptOptions = {}): Promise<T | undefined> {
+  async attempt<T>(what: string, call: () => Promise<T>, { wanted, before, onFacts, takes }: AttemptOptions = {}): Promise<T | undefined> {
     for (;;) {
+      await before?.();
       const probe = await this.turn();
       try {
         if (wanted?.() === false) return undefined;
@@ -144,14 +147,28 @@ export class CampaignRun {
 
   /**
    * Buys something: sets its upper bound aside, waiting until the budget covers it, and bills what it
-   * truly cost. What was set aside stays so over failures, because a part may be bought already.
+   * truly cost. What was set aside stays so over failures, because a part may be bought already; where
+   * something was lost, the budget has to cover the rest again before the next try.
    */
   async spend<T extends { readonly spending: Spending }>(purchase: Purchase, call: () => Promise<T>): Promise<T | undefined> {
     const name = String((this.purchases += 1));
     const { what, bound, calls, wanted } = purchase;
     await this.reserve(name, purchase);
-    const bill = (spending: Spending): void =>
-      this.apply({ type: 'billed', name, spending, uncertain: spending.lost ?? timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls) });
+    let told = NO_SPENDING;
+    /** What was billed before the rest was set aside anew. */
+    let settled = NO_SPENDING;
+    const bill = (spending: Spending): void => {
+      told = spending;
+      const uncertain = spending.lost ?? timesCost(bound, calls === 0 ? 0 : spending.callsRepeated / calls);
+      this.apply({ type: 'billed', name, spending: subtractSpending(spending, settled), uncertain: subtractCost(uncertain, settled.lost ?? NO_COST) });
+    };
+    const cover = async (): Promise<void> => {
+      const { lost = NO_COST } = told;
+      if (lost.usd <= (settled.lost?.usd ?? 0) && lost.tokens <= (settled.lost?.tokens ?? 0)) return;
+      this.apply({ type: 'released', name });
+      settled = told;
+      await this.reserve(name, { bound: leftOf(bound, told), stage: leftOf(purchase.stage, told) });
+    };
     // Whether its newest attempt ended with nobody left to say what it had bought.
     let silent = false;
     const listened = async (): Promise<T> => {
@@ -165,6 +182,7 @@ export class CampaignRun {
     };
     try {
       const bought = await this.attempt(what, listened, {
+        before: cover,
         onFacts: ({ spending }) => {
           if (spending !== undefined) bill(spending);
         },

@@ -87,7 +87,7 @@ interface Asking {
   readonly intents: Grouped<TeacherRequest, ReadonlySet<TeacherRequest> | undefined>;
   readonly answers: Grouped<{ readonly request: TeacherRequest; readonly answer: TeacherAnswer }>;
   readonly refusals: Grouped<TeacherRequest>;
-  readonly losses: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost }>;
+  readonly losses: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost; readonly reason?: string }>;
   readonly dearer: Grouped<{ readonly request: TeacherRequest; readonly bound: Cost }>;
   /** Answers on their way to the disk. */
   readonly recordings: Set<Promise<void>>;
@@ -346,7 +346,7 @@ class OpenAITeacher implements Teacher {
       }
       progress.lastFailure = outcome.error;
       if (outcome.refused) asking.slack.add(bound);
-      else await asking.losses.add({ request, bound });
+      else await asking.losses.add({ request, bound, reason: outcome.error.message });
       // A shorter answer may do: what the question needs, and less for reasoning.
       if (outcome.room !== undefined && room === undefined && outcome.room >= leastRoom(request.task) && outcome.room < roomOf(request.task, traits, again?.extraTokens)) {
         room = outcome.room;

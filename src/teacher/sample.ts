@@ -10,6 +10,7 @@ import { ledgerKey, ledgerRequest } from '../ledger/key.ts';
 import type { Claim, Ledger, LedgerCall, LedgerKey } from '../ledger/ledger.ts';
 import { getJson, getRows } from '../store/jsonl.ts';
 import type { ArtifactStore } from '../store/store.ts';
+import { createOverrun } from './overrun.ts';
 import { repairOf } from './repair.ts';
 import { askInBatches, BATCH_TIMINGS } from './batch.ts';
 import type { BatchTimings } from './batch.ts';
@@ -202,6 +203,7 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
     const missing = missingGroups(keyed, done, teacher.groupSize);
     if (missing.length === 0) return 0;
     const uncovered = new Set<TeacherRequest>();
+    const overrun = createOverrun(new Map(missing.map(({ request }) => [request, teacher.upperBound(request)])), endpoint.concurrency, identity.model);
     await teacher.ask(missing.map(({ request }) => request), {
       ...(signal === undefined ? {} : { signal }),
       user: campaign,
@@ -216,9 +218,13 @@ async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { end
       onUncovered: (requests) => requests.forEach((request) => uncovered.add(request)),
       onRefused: (refused) => ledger.withdrawIntents(refused.map(keyOf)),
       onDearer: (dearer) => ledger.raiseBounds(dearer.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
-      onLost: (lost) => ledger.recordLosses(lost.map(({ request, bound }) => ({ key: keyOf(request), bound }))),
+      onLost: async (lost) => {
+        await ledger.recordLosses(lost.map(({ request, bound }) => ({ key: keyOf(request), bound })));
+        for (const { request, bound, reason } of lost) overrun.lost(request, bound, reason);
+      },
       onAnswers: async (answers) => {
         await ledger.recordAnswers(answers.map(({ request, answer }) => ({ key: keyOf(request), answer })));
+        for (const { request, answer: { costUsd, usage } } of answers) overrun.answered(request, { usd: costUsd, tokens: usage.promptTokens + usage.completionTokens });
         answered(answers);
       },
     });

@@ -34,7 +34,7 @@ export interface AskOptions {
    * Called with attempts that the provider may have billed though nothing came of them (a time limit, a broken connection,
    * a body that is no answer), and awaited: the loss is durable before the next attempt.
    */
-  readonly onLost?: (lost: readonly { readonly request: TeacherRequest; readonly bound: Cost }[]) => Promise<void>;
+  readonly onLost?: (lost: readonly { readonly request: TeacherRequest; readonly bound: Cost; readonly reason?: string }[]) => Promise<void>;
   /**
    * Called with questions that came back empty for want of room, of a model of which it was not known that it reasons: the
    * bounds that were set aside do not cover their second asking. What they have cost was told to onLost. Absent: they are

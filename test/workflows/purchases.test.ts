@@ -3,9 +3,12 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { Context } from '@temporalio/activity';
+import { ApplicationFailure } from '@temporalio/common';
 import type { PlannedRequests, SampleBatchInput, SampledBatch } from '../../src/contracts/activities.ts';
 import { campaignSpecSchema } from '../../src/contracts/campaign-spec.ts';
 import type { CampaignPlan } from '../../src/contracts/campaign.ts';
+import { raiseBudgetUpdate, resumeUpdate, stateQuery } from '../../src/contracts/messages.ts';
+import { failureType } from '../../src/contracts/names.ts';
 import type { TeacherRequest } from '../../src/contracts/records.ts';
 import type { CampaignState } from '../../src/contracts/state.ts';
 import { createLedger } from '../../src/ledger/sqlite-ledger.ts';
@@ -16,6 +19,8 @@ import { startOpenAIServer } from '../support/openai-server.ts';
 import { row, workspace } from '../support/rows.ts';
 import { ScriptedActivities, campaignInput } from '../support/scripted-activities.ts';
 import { useTemporal } from '../support/temporal.ts';
+import { until } from '../support/until.ts';
+import { NO_SPENDING } from '../../workflows/money.ts';
 
 const ROWS = 6;
 const JUDGED: Partial<CampaignPlan> = { maxRounds: 1, usesJudge: true, tournament: { firstRung: 1, reductionFactor: 2, concurrent: 1 } };
@@ -57,6 +62,39 @@ describe('purchases', () => {
     assert.ok(Math.abs(state.spending.usd - server.counts.usd) < 1e-9, `the books say ${state.spending.usd}, the provider ${server.counts.usd}`);
     assert.deepEqual(state.tournament?.contestants.map(({ usd }) => usd), [state.spending.usd, 0]);
     await ledger.close();
+  });
+
+  it('tries again only when the budget covers what was lost beside what is left', async () => {
+    const script = new ScriptedActivities({ requests: [10] });
+    let tries = 0;
+    const activities = {
+      ...script.activities,
+      // Each try loses $0.15 of which nothing came, and the fourth is answered.
+      sampleBatch: (input: SampleBatchInput): Promise<SampledBatch> => {
+        if (input.to - input.from !== 10 || tries >= 4) return script.activities.sampleBatch(input);
+        tries += 1;
+        const lost = { usd: 0.15 * tries, tokens: 100 * tries };
+        if (tries === 4) return Promise.resolve({ answered: 10, spending: { usd: 0.1, tokens: 500, callsBought: 10, callsReused: 0, callsRepeated: 0, lost: { usd: 0.45, tokens: 300 } } });
+        throw ApplicationFailure.create({ type: failureType('DISK_FULL'), message: 'lost', nonRetryable: true, details: [{ spending: { ...NO_SPENDING, lost } }] });
+      },
+    };
+    await temporal.work(activities, async () => {
+      const handle = await temporal.start(campaignInput('retried', { maxRounds: 1 }, { usd: 0.4 }));
+      const resume = async (): Promise<CampaignState> => {
+        await handle.executeUpdate(resumeUpdate);
+        return await until(() => handle.query(stateQuery), ({ status }) => status !== 'running');
+      };
+      assert.equal((await temporal.paused(handle)).pauseKind, 'failure');
+      // $0.15 lost and $0.20 set aside: within $0.40. Twice as much lost is not.
+      const short = await resume().then(async (state) => (state.pauseKind === 'failure' ? await resume() : state));
+      assert.deepEqual([short.pauseKind, short.needs, short.uncertain?.usd, tries], ['budget', { usd: 0.5 }, 0.3, 2]);
+      await handle.executeUpdate(raiseBudgetUpdate, { args: [{ usd: 5 }] });
+      assert.equal((await until(() => handle.query(stateQuery), ({ status }) => status === 'paused')).pauseKind, 'failure');
+      await handle.executeUpdate(resumeUpdate);
+      const { spending, uncertain } = await handle.result();
+      assert.deepEqual([tries, uncertain], [4, { usd: 0.45, tokens: 300 }]);
+      assert.ok(spending.usd > 0.1);
+    });
   });
 
   it('holds what was lost against the limit at what the ledger says, not at a share of the batch', async () => {
