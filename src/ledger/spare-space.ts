@@ -19,6 +19,9 @@ export interface SpareSpace {
   release(): boolean;
 }
 
+/** Of what is on no disk. */
+export const NO_SPARE: SpareSpace = { require: () => undefined, release: () => false };
+
 export function createSpareSpace(path: string, sizeBytes: number = SPARE_BYTES, minFreeBytes: number = MIN_FREE_BYTES): SpareSpace {
   let present = existsSync(path);
   return {

@@ -11,7 +11,7 @@ import type { BatchSpending, Claim, Ledger, LedgerCall, LedgerKey, LedgerPurpose
 import { answerOf, BOUGHT_SUMS, keyBytes, LOST_SUMS, packLogProbs, REUSED_SUMS, totalsOf } from './rows.ts';
 import type { Row } from './rows.ts';
 import { asLedgerError, openDatabase } from './schema.ts';
-import { createSpareSpace } from './spare-space.ts';
+import { createSpareSpace, NO_SPARE } from './spare-space.ts';
 import type { SpareSpace } from './spare-space.ts';
 import { BOUGHT, GROUP, groupBy, LOST, REUSED, STATEMENTS } from './statements.ts';
 import { createSubmissionBook } from './submissions.ts';
@@ -252,6 +252,8 @@ class SqliteLedger implements Ledger {
   }
 }
 
+const IN_MEMORY = ':memory:';
+
 export interface LedgerOptions {
   /** Default: a file beside the ledger. */
   readonly spare?: SpareSpace;
@@ -260,7 +262,7 @@ export interface LedgerOptions {
 /** Opens the ledger at `path`, made when absent. `labelLogProbs` are kept as float32. */
 export function createLedger(path: string, options: LedgerOptions = {}): Ledger {
   try {
-    return new SqliteLedger(path, openDatabase(path), options.spare ?? createSpareSpace(`${path}.spare`));
+    return new SqliteLedger(path, openDatabase(path), options.spare ?? (path === IN_MEMORY ? NO_SPARE : createSpareSpace(`${path}.spare`)));
   } catch (error) {
     throw asLedgerError(error, path);
   }
