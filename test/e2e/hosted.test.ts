@@ -11,12 +11,12 @@ import { after, before, describe, it } from 'node:test';
 import { parse } from 'yaml';
 import type { CampaignSpecInput } from '../../src/contracts/campaign-spec.ts';
 import type { RejectedSample, Sample } from '../../src/contracts/records.ts';
+import { CAMPAIGNS, chineseTeacher, codeTeacher, schemaNameOf, writeChinesePairs } from '../support/example-teachers.ts';
 import { temporaryFolder } from '../support/folder.ts';
 import { startOpenAIServer, TEST_KEY } from '../support/openai-server.ts';
 import type { ChatCall, OpenAIServer, ScriptedAnswer } from '../support/openai-server.ts';
 import { Stack } from '../support/stack.ts';
 
-const CAMPAIGNS = join(import.meta.dirname, '..', '..', 'campaigns');
 const CAMPAIGN_TIMEOUT_MS = 300_000;
 const WRONG_KEY = 'sk-wrong-9876543210fedcba';
 
@@ -24,56 +24,18 @@ function example(name: string): CampaignSpecInput {
   return parse(readFileSync(join(CAMPAIGNS, `${name}.yaml`), 'utf8')) as CampaignSpecInput;
 }
 
-const gold = new Map(
-  readFileSync(join(CAMPAIGNS, 'data', 'sentiment-zh.gold.jsonl'), 'utf8').trim().split('\n')
-    .map((line) => JSON.parse(line) as { readonly input: string; readonly gold: string })
-    .map((row) => [row.input, row.gold]),
-);
-
-const SUBJECTS = ['这家餐厅', '新买的手机', '昨天的电影', '客服的回复', '这本小说', '酒店的房间', '快递的包装', '周末的课程'];
-const OPINIONS: readonly (readonly [string, string])[] = [
-  ['让我非常满意，下次还会选择', '积极'], ['实在太差了，完全不值这个价', '消极'], ['于三月上线，共有四种规格可选', '中性'],
-  ['比想象中好得多，强烈推荐给大家', '积极'], ['问题不断，打了三次电话也没人理', '消极'], ['位于二楼，营业时间是九点到六点', '中性'],
-];
-
-/** Pairs that differ from call to call, as a teacher's would. */
-function writePairs(call: number): string {
-  const pairs = Array.from({ length: 6 }, (_, index) => {
-    const [opinion, output] = OPINIONS[(call + index) % OPINIONS.length] as readonly [string, string];
-    return { input: `${SUBJECTS[(call * 3 + index) % SUBJECTS.length] ?? ''}${opinion}${'。！～…'[(call + index) % 4] ?? ''}`, output };
-  });
-  return JSON.stringify({ pairs });
-}
-
-const ATTRIBUTES = { attributes: [{ name: 'topic', values: ['餐饮', '数码产品', '酒店'] }, { name: 'style', values: ['口语', '书面语'] }] };
 /** A call that shows the teacher its own broken answer. */
 const isRepair = (call: ChatCall): boolean => call.messages.at(-2)?.role === 'assistant' && call.response_format !== undefined;
 
-/** Plans attributes, and cuts two of its answers short: it mends one of them and not the other. */
-function chineseTeacher(call: ChatCall, index: number): string | ScriptedAnswer {
-  if (call.response_format?.json_schema?.name === 'attributes') return JSON.stringify(ATTRIBUTES);
-  if (isRepair(call)) return call.messages.at(-2)?.content === cutShort(3) ? writePairs(3) : '还是不行';
-  if (call.response_format !== undefined) return index === 3 || index === 5 ? { content: writePairs(index), fault: 'truncated-json' } : writePairs(index);
-  const asked = call.messages.at(-1)?.content ?? '';
-  return [...gold].find(([input]) => asked.includes(input))?.[1] ?? '中性';
+/** Cuts two of its answers short: it mends one of them and not the other. */
+function cuttingTeacher(call: ChatCall, index: number): string | ScriptedAnswer {
+  if (isRepair(call)) return call.messages.at(-2)?.content === cutShort(3) ? writeChinesePairs(3) : '还是不行';
+  const content = chineseTeacher(call, index);
+  return schemaNameOf(call) === 'training_pairs' && (index === 3 || index === 5) ? { content, fault: 'truncated-json' } : content;
 }
 
 /** What the server leaves of an answer that is cut short. */
-const cutShort = (call: number): string => writePairs(call).slice(0, Math.ceil(writePairs(call).length / 2));
-
-function codeTeacher(call: ChatCall, index: number): string {
-  if (call.response_format?.json_schema?.name === 'comparison') {
-    const [first, second] = (call.messages.at(-1)?.content ?? '').split('<answer-B>').map((part) => part.includes('export const answer'));
-    return JSON.stringify({ reasoning: 'Whichever compiles.', winner: first === second ? 'tie' : first === true ? 'A' : 'B' });
-  }
-  if (call.response_format !== undefined) {
-    const good = (call.messages.at(-1)?.content ?? '').includes('export const answer');
-    return JSON.stringify({ reasoning: good ? 'It compiles and answers the task.' : 'It does not compile.', score: good ? 9 : 2 });
-  }
-  const task = call.messages.at(-1)?.content ?? '';
-  const code = index === 1 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
-  return `\`\`\`typescript\n${code}\n\`\`\`\nIt turns the length of the task into text.`;
-}
+const cutShort = (call: number): string => writeChinesePairs(call).slice(0, Math.ceil(writeChinesePairs(call).length / 2));
 
 /** The files below a folder that hold a text: its database of workflow histories, its logs and artifacts among them. */
 async function filesWith(folder: string, text: string): Promise<string[]> {
@@ -103,7 +65,7 @@ describe('example campaigns with a hosted teacher', { concurrency: 1 }, () => {
   let stack = new Stack({ home, environment: { OPENAI_API_KEY: WRONG_KEY } });
   let server: OpenAIServer;
   before(async () => {
-    server = await startOpenAIServer({ answer: chineseTeacher });
+    server = await startOpenAIServer({ answer: cuttingTeacher });
   });
   after(async () => {
     await stack.stop();

@@ -1,5 +1,5 @@
 /** The whole product as a user starts it, `still up` in a process of its own, for end-to-end tests. */
-import { spawn } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, openSync, readFileSync } from 'node:fs';
@@ -13,6 +13,7 @@ import { killHard, processesWith } from './processes.ts';
 import type { ProcessInfo } from './processes.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
+const STILL = join(ROOT, 'src', 'cli', 'still.ts');
 const KEY = 'end-to-end-tests-key';
 const POLL_MS = 250;
 
@@ -41,20 +42,33 @@ export class Stack implements AsyncDisposable {
     mkdirSync(this.home, { recursive: true });
     this.#ports ??= { api: await freePort(), temporal: await freePort(), ui: await freePort() };
     const log = openSync(join(this.home, 'stack.log'), 'a');
-    this.#process = spawn(process.execPath, [join(ROOT, 'src', 'cli', 'still.ts'), 'up'], {
+    this.#process = spawn(process.execPath, [STILL, 'up'], {
       cwd: ROOT,
       stdio: ['ignore', log, log],
-      env: {
-        ...process.env,
-        STILLHOUSE_HOME: this.home,
-        STILLHOUSE_API_PORT: String(this.#ports.api),
-        STILLHOUSE_API_KEY: KEY,
-        TEMPORAL_ADDRESS: `127.0.0.1:${this.#ports.temporal}`,
-        TEMPORAL_UI_PORT: String(this.#ports.ui),
-        ...this.#environment,
-      },
+      env: this.#env(this.#ports),
     });
     await this.#until('the API to answer', 120_000, async () => (await this.#fetch('/v1/health')).ok);
+  }
+
+  #env({ api, temporal, ui }: { readonly api: number; readonly temporal: number; readonly ui: number }): NodeJS.ProcessEnv {
+    return {
+      ...process.env,
+      STILLHOUSE_HOME: this.home,
+      STILLHOUSE_API_PORT: String(api),
+      STILLHOUSE_API_KEY: KEY,
+      TEMPORAL_ADDRESS: `127.0.0.1:${temporal}`,
+      TEMPORAL_UI_PORT: String(ui),
+      ...this.#environment,
+    };
+  }
+
+  /** A command in a process of its own, as its user types it, on this home. */
+  async still(...args: readonly string[]): Promise<{ readonly code: number; readonly stdout: string; readonly stderr: string }> {
+    const ports = this.#ports;
+    if (ports === undefined) throw new Error('the stack was not started');
+    return await new Promise((resolve) => {
+      execFile(process.execPath, [STILL, ...args], { cwd: ROOT, env: this.#env(ports), maxBuffer: 2 ** 26 }, (error, stdout, stderr) => resolve({ code: error === null ? 0 : Number(error.code ?? 1), stdout, stderr }));
+    });
   }
 
   /** Asks for an end and waits for it; what is left of a supervisor that was killed is ended too. */
