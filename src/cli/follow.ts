@@ -4,7 +4,7 @@ import { StillhouseError } from '../contracts/errors.ts';
 import type { RunningActivity } from '../client/campaigns.ts';
 import type { CampaignState } from '../contracts/state.ts';
 import type { ApiClient, CampaignResource } from './api-client.ts';
-import { bar, duration, percent } from './format.ts';
+import { bar, duration, firstAnswersText, percent } from './format.ts';
 import { StageClock, stageShare } from './progress.ts';
 import { cut, printable, printableLines } from './terminal.ts';
 
@@ -102,6 +102,7 @@ class Follower {
     const { state, activities } = campaign;
     if (state === undefined) return;
     this.#showStage(state);
+    this.#showFirstAnswers(state);
     this.#showTournament(state);
     for (const round of campaign.rounds.slice(this.#rounds)) {
       this.#screen.line(`round ${round.round} done: asked ${round.requests}, ${round.accepted} rows to learn from so far, loss ${round.lossFirstNats.toFixed(3)} → ${round.lossLastNats.toFixed(3)}, student ${percent(round.studentScore)}, teacher ${percent(round.teacherScore)}, retention ${round.retention.mean.toFixed(3)}`);
@@ -119,6 +120,15 @@ class Follower {
     if (share < this.#printedProgress + PLAIN_STEP && (text === '' || now - this.#printedAtMs < PLAIN_EVERY_MS)) return;
     [this.#printedProgress, this.#printedAtMs] = [share, now];
     this.#screen.plain(`  ${[`${state.stage} ${percent(share)}`, ...pace, ...(text === '' ? [] : [text])].join(', ')}`);
+  }
+
+  /** What came of the first question of each kind, once. */
+  #showFirstAnswers({ firstAnswers }: CampaignState): void {
+    if (firstAnswers === undefined || firstAnswers.answers.length === 0) return;
+    const text = firstAnswersText(firstAnswers);
+    if (this.#told.has(text)) return;
+    this.#told.add(text);
+    for (const line of text.split('\n')) this.#screen.line(printable(line));
   }
 
   /** A line for each score of a contestant and each end of one, as they come. */

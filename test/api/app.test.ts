@@ -60,6 +60,14 @@ test('what reaches the workflow: the plan, and the validated spec as an artifact
   assert.equal((stored.json as unknown as { seed: number }).seed, 17, 'defaults are filled in');
 });
 
+test('a check asks and starts nothing, and refuses a spec that is none', async () => {
+  const answer = await call('POST', '/v1/campaigns/check', { ...spec, name: 'checked' });
+  assert.equal(answer.status, 200, answer.text);
+  assert.deepEqual([answer.json['poolRows'], answer.json['leftOut'], answer.json['answers'], answer.json['warnings']], [1, [], [], []]);
+  assert.equal((await call('GET', '/v1/campaigns/checked')).status, 404);
+  assert.equal((await call('POST', '/v1/campaigns/check', { ...spec, extra: 1 })).status, 400);
+});
+
 test('an estimate starts nothing, and warns where a limit will be met', async () => {
   const answer = await call('POST', '/v1/campaigns/estimate', { ...spec, budget: { usd: 0.1, tokens: 5_000 } });
   assert.equal(answer.status, 200, answer.text);
