@@ -111,6 +111,8 @@ describe('batch service', () => {
     const { spending } = await sample(work, {}, 'this month');
     assert.deepEqual([spending.callsBought, server.counts.calls, server.counts.billedInBatches], [ROWS, 0, ROWS], 'nothing is asked at full price');
     // The asking of last month is late, and stays so over its attempts.
+    // It still runs when it is looked at again.
+    server.options = { answer: () => 'positive', batches: { runningMs: 4_000 } };
     const late = await workOf('month-late');
     await assert.rejects(sample(late, { watchMs: 0 }), hasCode('PENDING'));
     const again = new DatabaseSync(late.order.ledgerPath);
