@@ -25,7 +25,7 @@ function example(name: string): CampaignSpecInput {
 }
 
 /** A call that shows the teacher its own broken answer. */
-const isRepair = (call: ChatCall): boolean => call.messages.at(-2)?.role === 'assistant' && call.response_format !== undefined;
+const isRepair = (call: ChatCall): boolean => call.messages.at(-2)?.role === 'assistant' && schemaNameOf(call) === 'training_pairs';
 
 /** Cuts two of its answers short: it mends one of them and not the other. */
 function cuttingTeacher(call: ChatCall, index: number): string | ScriptedAnswer {

@@ -63,7 +63,7 @@ export const codeTeacher: ExampleTeacher = (call, index) => {
     const good = task.includes('export const answer');
     return JSON.stringify({ reasoning: good ? 'It compiles and answers the task.' : 'It does not compile.', score: good ? 9 : 2 });
   }
-  const code = index === 1 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
+  const code = index === 6 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
   return `\`\`\`typescript\n${code}\n\`\`\`\nIt turns the length of the task into text.`;
 };
 
