@@ -101,21 +101,25 @@ export function endOf({ finish_reason: reason, error }: Choice): { readonly fini
 /**
  * Tokens as counted by the server. What it leaves out is taken from the total, else estimated: four bytes a token, as in
  * English. Where the total is more than prompt and completion together, the rest is reasoning that was counted beside it.
+ * Reasoning that is shown and not counted is its share of what was written, by length.
  */
 export function usageOf({ usage }: Completion, promptBytes: number, written: MessageText): TokenUsage {
-  const writtenBytes = Buffer.byteLength(written.content) + Buffer.byteLength(written.reasoning ?? '');
+  const reasoningBytes = Buffer.byteLength(written.reasoning ?? '');
+  // The content may hold the reasoning, or have it beside it.
+  const writtenBytes = Math.max(Buffer.byteLength(written.content), Buffer.byteLength(written.text) + reasoningBytes);
   const { prompt_tokens: prompt, completion_tokens: completion, total_tokens: total } = usage ?? {};
   const fromTotal = (other: number | null | undefined): number | undefined => (total == null || other == null || total < other ? undefined : total - other);
   const promptTokens = prompt ?? fromTotal(completion) ?? Math.ceil(promptBytes / 4);
   const counted = completion ?? fromTotal(prompt) ?? Math.ceil(writtenBytes / 4);
   const completionTokens = Math.max(counted, fromTotal(promptTokens) ?? 0);
-  const reasoningTokens = usage?.completion_tokens_details?.reasoning_tokens ?? usage?.reasoning_tokens ?? (completionTokens > counted ? completionTokens - counted : undefined);
+  const told = usage?.completion_tokens_details?.reasoning_tokens || usage?.reasoning_tokens || (completionTokens > counted ? completionTokens - counted : 0);
+  const reasoningTokens = told > 0 || reasoningBytes === 0 ? told : Math.ceil((completionTokens * reasoningBytes) / writtenBytes);
   const cached = usage?.prompt_tokens_details?.cached_tokens ?? usage?.prompt_cache_hit_tokens ?? 0;
   return {
     promptTokens,
     cachedPromptTokens: Math.min(cached, promptTokens),
     completionTokens,
-    ...(reasoningTokens === undefined || reasoningTokens === null || reasoningTokens === 0 ? {} : { reasoningTokens: Math.min(reasoningTokens, completionTokens) }),
+    ...(reasoningTokens === 0 ? {} : { reasoningTokens: Math.min(reasoningTokens, completionTokens) }),
   };
 }
 

@@ -171,6 +171,10 @@ class OpenAITeacher implements Teacher {
     if (asking.failure !== undefined) throw asking.failure;
   }
 
+  ready(): void {
+    openClient(this.#endpoint, this.#readKey, this.#timings.attemptTimeoutMs);
+  }
+
   batches(signal: AbortSignal | undefined): BatchService {
     const { client, context } = openClient(this.#endpoint, this.#readKey, this.#timings.attemptTimeoutMs);
     return createOpenAIBatches({

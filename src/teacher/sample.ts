@@ -176,8 +176,12 @@ interface Asked {
 /** Asks what has no answer; what somebody else is asking is waited for, and asked here when nobody does any more. How many were left for want of money set aside. */
 async function askMissing({ ledger, directory, batchTimings }: SampleDeps, { endpoint, identity, keyed }: Part, asked: Asked): Promise<number> {
   const { batch, direct, campaign, done, progressed, signal, refuseMissing } = asked;
-  if (keyed.every(({ key }) => done.has(key))) return 0;
+  const complete = keyed.every(({ key }) => done.has(key));
+  if (complete && !direct) return 0;
   await using teacher = await directory.open(endpoint);
+  // First questions are to tell whether the next can be asked, though the ledger answers them.
+  if (direct) teacher.ready?.();
+  if (complete) return 0;
   await using claim = await ledger.claim();
   const keys = new Map(keyed.map(({ request, key }) => [request, key]));
   const keyOf = (request: TeacherRequest): LedgerKey => keys.get(request) ?? ledgerKey(identity, request);

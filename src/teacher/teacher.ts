@@ -56,6 +56,8 @@ export interface Teacher extends AsyncDisposable {
   readonly groupSize: number;
   /** Asks all; throws the first permanent failure after the answers that had arrived were handed over. */
   ask(requests: readonly TeacherRequest[], options: AskOptions): Promise<void>;
+  /** Throws where no call can be made: a key that is not set, or malformed. Calls nobody. */
+  ready?(): void;
   /** The provider's batch service, where it has one. */
   batches?(signal: AbortSignal | undefined): BatchService;
   /** Upper bound of one request's cost and tokens, before it is asked. */

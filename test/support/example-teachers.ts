@@ -19,6 +19,9 @@ export function schemaNameOf({ response_format: format }: TeacherCall): string |
   return (format as { readonly json_schema?: { readonly name?: string } } | undefined)?.json_schema?.name;
 }
 
+/** A label in the form in which it is asked for. */
+const labelled = (call: TeacherCall, label: string): string => (schemaNameOf(call) === undefined ? label : JSON.stringify({ label }));
+
 function rowsOf<T>(file: string): readonly T[] {
   return readFileSync(join(CAMPAIGNS, 'data', file), 'utf8').trim().split('\n').map((line) => JSON.parse(line) as T);
 }
@@ -47,8 +50,8 @@ const CHINESE_ATTRIBUTES = { attributes: [{ name: 'topic', values: ['餐饮', '�
 export const chineseTeacher: ExampleTeacher = (call, index) => {
   const schema = schemaNameOf(call);
   if (schema === 'attributes') return JSON.stringify(CHINESE_ATTRIBUTES);
-  if (schema !== undefined) return writeChinesePairs(index);
-  return labelIn(chineseGold, asked(call)) ?? '中性';
+  if (schema === 'training_pairs') return writeChinesePairs(index);
+  return labelled(call, labelIn(chineseGold, asked(call)) ?? '中性');
 };
 
 /** code-assistant: one task is answered with code that does not parse; the judge prefers what looks like its own code. */
@@ -98,5 +101,6 @@ export const ticketTeacher: ExampleTeacher = (call, index) => {
 /** review-sentiment: a review is good where it has a good word and no bad one. */
 export const reviewTeacher: ExampleTeacher = (call) => {
   const text = asked(call).toLowerCase();
-  return /good|great|best|love|well|excellent|easy|fun|nice|perfect|fine|happy/.test(text) && !/\b(not|no|never|n't|worst|bad|poor|dull)\b/.test(text) ? 'positive' : 'negative';
+  const good = /good|great|best|love|well|excellent|easy|fun|nice|perfect|fine|happy/.test(text) && !/\b(not|no|never|n't|worst|bad|poor|dull)\b/.test(text);
+  return labelled(call, good ? 'positive' : 'negative');
 };
