@@ -113,10 +113,9 @@ function problemOf(spec: CampaignSpec, request: TeacherRequest, answer: ReadAnsw
   }
   if (request.purpose === 'student') return answer.text.trim() === '' ? (answer.note ?? `expected an answer, got none (finish reason ${answer.finishReason})`) : undefined;
   if (request.task.kind === 'json' && request.row === undefined && request.task.schemaName === 'attributes') return answer.problem;
-  if (spec.teacher.calibration === 'prior' && request.task.kind === 'label' && answer.finishReason === 'stop' && answer.labelLogProbs === undefined) {
-    return 'teacher.calibration: prior needs answers with the log-probabilities of the labels, got none; set calibration: none for this teacher';
-  }
   const judged = candidatesOf(spec, 1, request, answer);
   const [first] = judged;
-  return judged.every(({ reason }) => reason !== undefined) ? `${first?.reason}: ${first?.detail ?? ''}` : undefined;
+  if (judged.every(({ reason }) => reason !== undefined)) return `${first?.reason}: ${first?.detail ?? ''}`;
+  if (spec.teacher.calibration === 'none' || request.task.kind !== 'label' || answer.labelLogProbs !== undefined) return undefined;
+  return 'teacher.calibration: prior needs answers with the log-probabilities of the labels, got none; set calibration: none for this teacher';
 }
