@@ -1,7 +1,7 @@
 /**
  * Runs the tests by layer and ends with one line: `N passed, N failed`.
  *
- *   node test/run.ts                 all layers
+ *   node test/run.ts                 all layers but the slow ones
  *   node test/run.ts unit api        these layers
  *   node test/run.ts test/unit/x.test.ts   these files
  */
@@ -24,6 +24,8 @@ interface Layer {
   readonly concurrency: number;
   /** Of one file, from its start to the end of its process; also of each test in it. */
   readonly timeoutMs: number;
+  /** Only where it is named: it has a command of its own. */
+  readonly slow?: boolean;
 }
 const LAYERS: readonly Layer[] = [
   { name: 'unit', concurrency: availableParallelism(), timeoutMs: 120_000 },
@@ -33,6 +35,7 @@ const LAYERS: readonly Layer[] = [
   { name: 'replay', concurrency: 1, timeoutMs: 180_000 },
   { name: 'workflows', concurrency: 1, timeoutMs: 300_000 },
   { name: 'e2e', concurrency: 1, timeoutMs: 900_000 },
+  { name: 'campaigns', concurrency: 1, timeoutMs: 900_000, slow: true },
 ];
 
 /** Tests that take longer are named with their seconds. */
@@ -125,7 +128,7 @@ async function runFiles(files: readonly string[], { concurrency, timeoutMs }: La
 
 function choose(args: readonly string[]): readonly { readonly layer: Layer; readonly files: readonly string[] }[] {
   const filesOf = (name: string): string[] => globSync(`test/${name}/**/*.test.ts`, { cwd: ROOT }).sort().map((file) => join(ROOT, file));
-  const names = args.length === 0 ? LAYERS.map(({ name }) => name) : args;
+  const names = args.length === 0 ? LAYERS.filter(({ slow }) => slow !== true).map(({ name }) => name) : args;
   return names.map((name) => {
     const layer = LAYERS.find((one) => one.name === name);
     if (layer !== undefined) return { layer, files: filesOf(name) };
