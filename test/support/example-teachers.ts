@@ -54,7 +54,7 @@ export const chineseTeacher: ExampleTeacher = (call, index) => {
   return labelled(call, labelIn(chineseGold, asked(call)) ?? '中性');
 };
 
-/** code-assistant: one task is answered with code that does not parse; the judge prefers what looks like its own code. */
+/** code-assistant: every fourth call gets code that does not parse; the judge prefers what looks like its own code. */
 export const codeTeacher: ExampleTeacher = (call, index) => {
   const task = asked(call);
   const schema = schemaNameOf(call);
@@ -66,7 +66,7 @@ export const codeTeacher: ExampleTeacher = (call, index) => {
     const good = task.includes('export const answer');
     return JSON.stringify({ reasoning: good ? 'It compiles and answers the task.' : 'It does not compile.', score: good ? 9 : 2 });
   }
-  const code = index === 6 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
+  const code = index % 4 === 1 ? 'export const answer = (((;' : `export const answer = (${task.length} as number).toString(${2 + (index % 30)});`;
   return `\`\`\`typescript\n${code}\n\`\`\`\nIt turns the length of the task into text.`;
 };
 
