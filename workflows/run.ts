@@ -1,6 +1,6 @@
 /** One run of the campaign workflow: its memory, and the gates that every activity passes. */
 import { ActivityFailure, ApplicationFailure, defineSearchAttributeKey } from '@temporalio/common';
-import { condition, isCancellation, proxyActivities, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
+import { condition, isCancellation, patched, proxyActivities, setCurrentDetails, upsertSearchAttributes } from '@temporalio/workflow';
 import type { CampaignContext, FailureFacts, OrchestratorActivities, TeacherActivities, TrainerActivities } from '../src/contracts/activities.ts';
 import type { CampaignInput, CampaignPlan } from '../src/contracts/campaign.ts';
 import type { ErrorCode } from '../src/contracts/errors.ts';
@@ -33,6 +33,9 @@ const INDEXED: ReadonlySet<CampaignEvent['type']> = new Set([
   'stage-entered', 'paused', 'failed', 'provider-away', 'probe-due', 'budget-short', 'time-short', 'resumed', 'budget-raised', 'teacher-set', 'spec-set', 'round-finished', 'finished',
 ]);
 
+/** Commands after which the campaign goes on. */
+const RESUMING: ReadonlySet<CampaignEvent['type']> = new Set(['resumed', 'teacher-set', 'spec-set']);
+
 /** Something that costs money: one batch of calls, one hosted training job. */
 export interface Purchase {
   /** What it is, at the beginning of the reason for a pause. */
@@ -63,6 +66,8 @@ export class CampaignRun {
   readonly rounds: RoundSummary[];
   memory: Memory;
   private purchases = 0;
+  /** How often somebody had the campaign go on. */
+  private resumes = 0;
   private readonly bought = new Map<string, number>();
   /** A call is finding out whether the provider is back. */
   private probing = false;
@@ -95,6 +100,7 @@ export class CampaignRun {
   }
 
   apply(event: CampaignEvent): void {
+    if (RESUMING.has(event.type)) this.resumes += 1;
     this.memory = reduce(this.memory, event);
     this.publish(INDEXED.has(event.type));
   }
@@ -126,6 +132,7 @@ export class CampaignRun {
     for (;;) {
       await before?.();
       const probe = await this.turn();
+      const { resumes } = this;
       try {
         if (wanted?.() === false) return undefined;
         const result = await call();
@@ -138,6 +145,8 @@ export class CampaignRun {
         if (isCancellation(error)) throw error;
         const reason = reasonOf(error);
         if (takes?.(codeOf(error), reason) === true) return undefined;
+        // It began before somebody had the campaign go on: what was mended then has not been tried.
+        if (this.resumes !== resumes && patched('late-failures')) continue;
         this.failed(shorten(`${what}: ${reason}`), codeOf(error), facts);
       } finally {
         if (probe) this.probing = false;
