@@ -47,8 +47,9 @@ export function splitReasoning(text: string): SplitText {
   let rest = text;
   const taken: string[] = [];
   for (const [open, close] of BLOCKS) {
-    for (;;) {
-      const opened = find(rest, open, 0, true);
+    // A text without an opening mark has none after something was taken off: it is not searched again.
+    let opened = find(rest, open, 0, true);
+    for (;; opened &&= find(rest, open, 0, true)) {
       const closed = find(rest, close, 0, true);
       if (closed !== undefined && (opened === undefined || closed.start < opened.start)) {
         taken.push(rest.slice(0, closed.start));

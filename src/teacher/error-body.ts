@@ -13,6 +13,8 @@ export interface ErrorBody {
 }
 
 const MAX_CHARACTERS = 2_000;
+/** What a page says stands at its beginning; patterns over more of a hostile one take long. */
+const MAX_PAGE_CHARACTERS = 20_000;
 
 type Json = Readonly<Record<string, unknown>>;
 const isObject = (value: unknown): value is Json => typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -65,7 +67,8 @@ function codeOf(value: unknown, keys: readonly string[], depth = 0): string | un
   return first(value, keys);
 }
 
-function pageText(html: string): string {
+function pageText(page: string): string {
+  const html = page.slice(0, MAX_PAGE_CHARACTERS);
   const title = /<title[^>]*>([\s\S]*?)<\/title>/i.exec(html)?.[1] ?? '';
   const body = html.replace(/<(script|style|head)\b[\s\S]*?<\/\1>/gi, ' ').replace(/<[^>]*>/g, ' ');
   return [title, body].map((text) => text.replace(/&nbsp;/g, ' ').replace(/\s+/g, ' ').trim()).filter((text, index, all) => text !== '' && all.indexOf(text) === index).join(': ');

@@ -40,6 +40,11 @@ describe('reasoning in the text', () => {
   }
 });
 
+it('many marks in one text are taken off, each looked at once', () => {
+  assert.equal(splitReasoning(`${'a</think>\n'.repeat(20_000)}b`).text, 'b');
+  assert.equal(splitReasoning(`${'<think>a</think>'.repeat(10_000)}b`).text, 'b');
+});
+
 describe('room for reasoning', () => {
   const label: TeacherRequest = { id: 'a', purpose: 'train', sampleIndex: 0, task: { kind: 'label', labels: ['no', 'yes'], messages: [{ role: 'user', content: 'Is it?' }], parameters: { maxTokens: 12, temperature: 0 } } };
   const withReasoning = (reasoning: object): TeacherRequest => ({ ...label, task: { ...label.task, parameters: { ...label.task.parameters, reasoning: reasoning as { maxTokens: number } } } });
